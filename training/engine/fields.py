@@ -1,0 +1,109 @@
+"""How one setting of a run is described: label, unit, limits, default, help.
+
+The description sits in the dataclass field's metadata (see ``spec``), so that the parser, the web form and
+the printed reference can never disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+Kind = Literal["str", "path", "int", "float", "bool", "choice", "list"]
+
+
+def gettext_noop(message: str) -> str:
+    """Mark a string for translation; the web layer translates it when it is shown."""
+    return message
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FieldInfo:
+    """Describe one leaf of the run specification for a parser, a form or a manual."""
+
+    pointer: str
+    kind: Kind
+    label: str
+    help: str
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    required: bool = False
+    nullable: bool = False
+    advanced: bool = True
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the field as a JSON Schema fragment with ``title``, ``description`` and ``x-unit``."""
+        types = {"str": "string", "path": "string", "choice": "string", "int": "integer", "float": "number",
+                 "bool": "boolean", "list": "array"}
+        kind: Any = types[self.kind]
+        schema: dict[str, Any] = {
+            "type": [kind, "null"] if self.nullable else kind,
+            "title": self.label,
+            "description": self.help,
+        }
+        if self.kind == "list":
+            schema["items"] = {"type": "string"}
+            schema["default"] = list(self.default or ())
+        elif not self.required:
+            schema["default"] = self.default
+        if self.minimum is not None:
+            schema["minimum"] = self.minimum
+        if self.maximum is not None:
+            schema["maximum"] = self.maximum
+        if self.choices:
+            schema["enum"] = [*self.choices, None] if self.nullable else list(self.choices)
+        if self.unit:
+            schema["x-unit"] = self.unit
+        schema["x-advanced"] = self.advanced
+        return schema
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    kind: Kind,
+    label: str,
+    help: str,
+    unit: str | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    nullable: bool = False,
+    advanced: bool = True,
+) -> Any:
+    """Declare a dataclass field together with its description."""
+    info = FieldInfo(
+        pointer="", kind=kind, label=label, help=help, unit=unit, minimum=minimum, maximum=maximum,
+        choices=choices, default=None if default is dataclasses.MISSING else default,
+        required=default is dataclasses.MISSING, nullable=nullable or default is None, advanced=advanced,
+    )  # fmt: skip
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata={"info": info})
+    return dataclasses.field(default=default, metadata={"info": info})
+
+
+def describe(cls: type, pointer: str = "") -> dict[str, FieldInfo]:
+    """Collect the descriptions of a dataclass and of the sections below it, keyed by JSON pointer."""
+    found: dict[str, FieldInfo] = {}
+    for field in dataclasses.fields(cls):
+        here = f"{pointer}/{field.name}"
+        section = field.metadata.get("section")
+        if section is not None:
+            found.update(describe(section, here))
+        else:
+            found[here] = dataclasses.replace(field.metadata["info"], pointer=here)
+    return found
+
+
+def section(cls: type) -> Any:
+    """Declare a nested section; a section whose fields all have defaults may be left out."""
+    needed = any(
+        f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        for f in dataclasses.fields(cls)
+    )
+    if needed:
+        return dataclasses.field(metadata={"section": cls})
+    return dataclasses.field(default_factory=cls, metadata={"section": cls})

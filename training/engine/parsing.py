@@ -1,0 +1,118 @@
+"""Strict parsing of a mapping into the dataclasses of ``spec``: nothing unknown passes, every error names its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from typing import Any, TypeVar
+
+from training.engine.errors import ConfigurationError
+from training.engine.fields import FieldInfo
+
+T = TypeVar("T")
+
+
+class SpecError(ConfigurationError):
+    """Report one wrong setting: where (JSON pointer), which kind (``code``) and what to do.
+
+    Codes: ``unknown_key``, ``missing``, ``wrong_type``, ``out_of_range``, ``not_a_choice``, ``conflict``.
+    """
+
+    def __init__(self, pointer: str, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.pointer = pointer
+
+    def __str__(self) -> str:
+        return f"{self.pointer or '/'}: {self.message}"
+
+
+def parse(cls: type[T], data: Any, pointer: str, errors: list[SpecError]) -> T | None:
+    """Build ``cls`` from a mapping; append what is wrong to ``errors`` and return None if anything was."""
+    if not isinstance(data, dict):
+        errors.append(SpecError(pointer, "wrong_type", f"expected a section of settings, found {_kind(data)}"))
+        return None
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    before = len(errors)
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(known)}"
+            errors.append(SpecError(f"{pointer}/{key}", "unknown_key", f"unknown setting {str(key)!r}; {advice}"))
+    values: dict[str, Any] = {}
+    for name, field in known.items():
+        here = f"{pointer}/{name}"
+        nested = field.metadata.get("section")
+        if nested is not None:
+            if name in data or field.default_factory is dataclasses.MISSING:
+                values[name] = parse(nested, data.get(name, {}), here, errors)
+            continue
+        info: FieldInfo = field.metadata["info"]
+        if name not in data:
+            if info.required:
+                errors.append(SpecError(here, "missing", f"{name!r} is required: {info.help}"))
+            continue
+        try:
+            values[name] = convert(info, data[name], here)
+        except SpecError as error:
+            errors.append(error)
+    return None if len(errors) > before else cls(**values)
+
+
+def convert(info: FieldInfo, value: Any, pointer: str) -> Any:
+    """Return the value in the field's own type, or raise SpecError."""
+    if value is None:
+        if info.nullable:
+            return None
+        raise SpecError(pointer, "wrong_type", f"a value is needed here, found nothing ({info.help})")
+    if info.kind == "bool":
+        if not isinstance(value, bool):
+            raise SpecError(pointer, "wrong_type", f"expected true or false, found {_kind(value)}")
+        return value
+    if info.kind in ("int", "float"):
+        return _number(info, value, pointer)
+    if info.kind == "list":
+        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+            raise SpecError(pointer, "wrong_type", "expected a list of texts")
+        return tuple(value)
+    if not isinstance(value, str):
+        raise SpecError(pointer, "wrong_type", f"expected text, found {_kind(value)}")
+    if info.required and not value.strip():
+        raise SpecError(pointer, "missing", f"must not be empty: {info.help}")
+    if info.choices and value not in info.choices:
+        near = difflib.get_close_matches(value, info.choices, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(info.choices)}"
+        raise SpecError(pointer, "not_a_choice", f"{value!r} is not known here; {advice}")
+    return value
+
+
+def _number(info: FieldInfo, value: Any, pointer: str) -> int | float:
+    if isinstance(value, str):
+        try:
+            value = float(value)  # YAML 1.1 reads 1e-4 as text
+        except ValueError:
+            raise SpecError(pointer, "wrong_type", f"expected a number, found {value!r}") from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SpecError(pointer, "wrong_type", f"expected a number, found {_kind(value)}")
+    if not math.isfinite(value):
+        raise SpecError(pointer, "wrong_type", "expected a finite number")
+    if info.kind == "int":
+        if value != int(value):
+            raise SpecError(pointer, "wrong_type", f"expected a whole number, found {value}")
+        value = int(value)
+    else:
+        value = float(value)
+    low, high = info.minimum, info.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        if low is not None and high is not None:
+            limits = f"between {low:g} and {high:g}"
+        else:
+            limits = f"at least {low:g}" if low is not None else f"at most {high:g}"
+        raise SpecError(pointer, "out_of_range", f"{value:g} is out of range; it must be {limits}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return {dict: "a section", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}.get(
+        type(value), type(value).__name__
+    )
