@@ -1,0 +1,33 @@
+"""API keys: shown once, stored as a prefix and a keyed hash."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from core.ids import UidField
+from core.tenancy.constraints import tenant_constraints
+from core.tenancy.models import TenantModel
+
+
+class ApiKey(TenantModel):
+    """A credential of one team. `prefix` finds the row, `secret_hmac` proves the key."""
+
+    uid = UidField("key")
+    name = models.CharField(_("name"), max_length=80)
+    prefix = models.CharField(max_length=20, unique=True)
+    secret_hmac = models.CharField(max_length=64)
+    scopes = ArrayField(models.CharField(max_length=40))
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys"
+    )
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        constraints = tenant_constraints("accounts_apikey")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"

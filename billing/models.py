@@ -1,0 +1,27 @@
+"""What was used, as higher layers report it. One row per attempt, so that nothing is counted twice."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from core.tenancy.constraints import tenant_constraints
+from core.tenancy.models import TenantModel
+
+
+class UsageEntry(TenantModel):
+    """Compute seconds of one attempt of one job. `useful` is false for work that was lost."""
+
+    job_uid = models.CharField(max_length=40)
+    attempt = models.PositiveIntegerField()
+    seconds = models.FloatField()
+    useful = models.BooleanField()
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            *tenant_constraints("billing_usageentry"),
+            models.UniqueConstraint(fields=["job_uid", "attempt"], name="billing_usageentry_once"),
+            models.CheckConstraint(condition=models.Q(seconds__gte=0), name="billing_usageentry_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_uid} #{self.attempt}: {self.seconds:.0f} s"

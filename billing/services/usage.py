@@ -1,0 +1,24 @@
+"""Take note of compute used, and sum it up."""
+
+from __future__ import annotations
+
+from django.db.models import Sum
+from django.utils import timezone
+
+from accounts.models import Team
+from billing.models import UsageEntry
+
+
+def record_usage(*, team: Team, job_uid: str, attempt: int, seconds: float, useful: bool) -> None:
+    """Note what one attempt used. A repeat for the same attempt changes nothing."""
+    UsageEntry.objects.bulk_create(
+        [UsageEntry(team=team, job_uid=job_uid, attempt=attempt, seconds=max(0.0, seconds), useful=useful)],
+        ignore_conflicts=True,
+    )
+
+
+def seconds_this_month(team: Team) -> float:
+    """Return the useful compute seconds of `team` since the first of this month (UTC)."""
+    start = timezone.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    entries = UsageEntry.objects.for_team(team).filter(created_at__gte=start, useful=True)
+    return entries.aggregate(total=Sum("seconds"))["total"] or 0.0

@@ -1,0 +1,27 @@
+"""The REST API: one router per app, its OpenAPI document and its interactive page."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from core.http.decorators import public_view
+
+urlpatterns = [
+    path("v1/", include("projects.api.urls")),
+    path("v1/", include("training.api.urls")),
+    path(
+        "v1/openapi.yaml",
+        public_view(SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[])),
+        name="openapi",
+    ),
+    path(
+        "docs/",
+        public_view(
+            SpectacularSwaggerView.as_view(
+                url_name="openapi", permission_classes=[], authentication_classes=[]
+            )
+        ),
+        name="api_docs",
+    ),
+]

@@ -1,0 +1,24 @@
+"""Settings for the tests: the same as in production, with a fast hasher, mail in memory and actors inline."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from config.settings import *  # noqa: F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+VAR_DIR = Path(tempfile.gettempdir()) / "lora-foundry-tests"
+MAIL_DIR = VAR_DIR / "mail"
+RUNS_DIR = VAR_DIR / "runs"
+ENGINE_CACHE_DIR = VAR_DIR / "cache"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+DRAMATIQ_BROKER = {
+    "BROKER": "dramatiq.brokers.stub.StubBroker",
+    "OPTIONS": {},
+    "MIDDLEWARE": ["dramatiq.middleware.Retries"],
+}

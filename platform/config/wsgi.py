@@ -1,0 +1,8 @@
+"""The same pages for a WSGI server (no live updates there: browsers fall back to polling)."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+application = get_wsgi_application()

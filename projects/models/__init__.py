@@ -1,0 +1,21 @@
+from projects.models.blob import Blob
+from projects.models.dataset import Dataset, Item
+from projects.models.lora import LoraFile, LoraModel, LoraSample, LoraVersion
+from projects.models.project import Project
+from projects.models.upload import Upload, UploadedFile
+from projects.models.version import DatasetVersion, DatasetVersionItem
+
+__all__ = [
+    "Blob",
+    "Dataset",
+    "DatasetVersion",
+    "DatasetVersionItem",
+    "Item",
+    "LoraFile",
+    "LoraModel",
+    "LoraSample",
+    "LoraVersion",
+    "Project",
+    "Upload",
+    "UploadedFile",
+]

@@ -1,0 +1,68 @@
+"""A resumable upload (tus) and what became of each file in it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from core.ids import UidField
+from core.tenancy.constraints import tenant_constraints
+from core.tenancy.models import TenantModel
+
+
+class UploadState(models.TextChoices):
+    RECEIVING = "receiving", _("Uploading")
+    PROCESSING = "processing", _("Checking")
+    DONE = "done", _("Done")
+
+
+class Upload(TenantModel):
+    """Bytes on their way into a dataset: one picture, one caption file or one zip."""
+
+    uid = UidField("upl")
+    dataset = models.ForeignKey("projects.Dataset", on_delete=models.CASCADE, related_name="uploads")
+    filename = models.CharField(max_length=255)
+    size = models.PositiveBigIntegerField()
+    offset = models.PositiveBigIntegerField(default=0)
+    state = models.CharField(max_length=12, choices=UploadState.choices, default=UploadState.RECEIVING)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    expires_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            *tenant_constraints("projects_upload", "dataset"),
+            models.CheckConstraint(
+                condition=models.Q(offset__lte=models.F("size")), name="projects_upload_offset"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.filename
+
+
+class UploadOutcome(models.TextChoices):
+    ADDED = "added", _("Added")
+    DUPLICATE = "duplicate", _("Already here")
+    CAPTION = "caption", _("Caption read")
+    REFUSED = "refused", _("Refused")
+
+
+class UploadedFile(TenantModel):
+    """The result for one file of an upload (a zip has many), with the reason if it was refused."""
+
+    upload = models.ForeignKey(Upload, on_delete=models.CASCADE, related_name="files")
+    item = models.ForeignKey("projects.Item", null=True, on_delete=models.SET_NULL, related_name="+")
+    filename = models.CharField(max_length=255)
+    outcome = models.CharField(max_length=10, choices=UploadOutcome.choices)
+    code = models.CharField(max_length=40, blank=True)
+    message = models.CharField(max_length=400, blank=True)
+
+    class Meta(TenantModel.Meta):
+        constraints = tenant_constraints("projects_uploadedfile", "upload", "item")
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.outcome}"

@@ -1,0 +1,31 @@
+"""Base models that trainings start from. Global: they belong to the installation, not to a team."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class FoundationModel(models.Model):
+    """A base model on disk. `family` names the engine's adapter; `sha256` identifies the weights."""
+
+    key = models.SlugField(max_length=60, unique=True)
+    name = models.CharField(_("name"), max_length=80)
+    family = models.CharField(max_length=40)
+    path = models.CharField(_("folder, file or hub id"), max_length=500)
+    sha256 = models.CharField(max_length=64)
+    licence = models.CharField(_("licence"), max_length=80)
+    description = models.CharField(max_length=400, blank=True)
+    resolution = models.PositiveIntegerField(_("native resolution"), default=512)
+    memory_mb = models.PositiveIntegerField(_("memory needed (MB)"), default=0)
+    # Prompts to offer. A small model knows a list of things; asked for others it draws something else.
+    prompts = ArrayField(models.CharField(max_length=200), default=list, blank=True)
+    is_demo = models.BooleanField(default=False)
+    is_active = models.BooleanField(_("offered for new trainings"), default=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,133 @@
+"""A training job: the row is the truth of the queue. See docs/queue for the protocol around it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from core.ids import UidField
+from core.tenancy.constraints import tenant_constraints
+from core.tenancy.models import TenantModel
+from training.states import LIVE, TERMINAL, Desired, JobState, is_terminal
+
+_LIVE = sorted(LIVE)
+_TERMINAL = sorted(TERMINAL)
+
+
+class TrainingJob(TenantModel):
+    uid = UidField("trn")
+    project = models.ForeignKey("projects.Project", on_delete=models.CASCADE, related_name="trainings")
+    dataset_version = models.ForeignKey(
+        "projects.DatasetVersion", on_delete=models.PROTECT, related_name="trainings"
+    )
+    foundation_model = models.ForeignKey(
+        "training.FoundationModel", on_delete=models.PROTECT, related_name="trainings"
+    )
+    name = models.CharField(_("name"), max_length=80)
+    template = models.CharField(_("template"), max_length=20)
+    # The frozen RunSpec (training.engine.spec) as a dict; the worker fills in paths when it starts.
+    spec = models.JSONField()
+    spec_sha256 = models.CharField(max_length=64)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+
+    # Queue. `fence` rises at each claim and each reap; every write of a worker names the fence it holds.
+    state = models.CharField(max_length=10, choices=JobState.choices, default=JobState.QUEUED)
+    desired = models.CharField(max_length=10, choices=Desired.choices, blank=True)
+    fence = models.PositiveIntegerField(default=0)
+    crashes = models.PositiveSmallIntegerField(default=0)
+    worker = models.ForeignKey("training.Worker", null=True, on_delete=models.SET_NULL, related_name="jobs")
+    lease_until = models.DateTimeField(null=True)
+    queued_at = models.DateTimeField()
+    run_after = models.DateTimeField(null=True)
+    estimated_seconds = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    # Progress: the latest gauges, so that a list of jobs costs one query.
+    phase = models.CharField(max_length=20, blank=True)
+    phase_done = models.PositiveIntegerField(default=0)
+    phase_total = models.PositiveIntegerField(default=0)
+    step = models.PositiveIntegerField(default=0)
+    total_steps = models.PositiveIntegerField(default=0)
+    epoch = models.PositiveIntegerField(default=0)
+    loss = models.FloatField(null=True)
+    steps_per_second = models.FloatField(null=True)
+    eta_seconds = models.FloatField(null=True)
+    last_seq = models.PositiveIntegerField(default=0)
+    # The three figures of `evaluation` (held-out loss, style distance, content), as the engine reported them.
+    evaluation = models.JSONField(null=True)
+
+    error_code = models.CharField(max_length=60, blank=True)
+    error_category = models.CharField(max_length=12, blank=True)
+    error_message = models.TextField(blank=True)
+    error_hint = models.TextField(blank=True)
+    # Changes of the spec that would help ({"training.batch_size": 4}), offered as a button.
+    error_patch = models.JSONField(null=True)
+
+    lora_version = models.OneToOneField(
+        "projects.LoraVersion", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            *tenant_constraints("training_job", "project", "dataset_version", "retry_of", "lora_version"),
+            models.CheckConstraint(
+                condition=Q(state__in=_LIVE, lease_until__isnull=False)
+                | (~Q(state__in=_LIVE) & Q(lease_until__isnull=True)),
+                name="training_job_lease",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=_TERMINAL, finished_at__isnull=False)
+                | (~Q(state__in=_TERMINAL) & Q(finished_at__isnull=True)),
+                name="training_job_finished",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["queued_at", "id"], condition=Q(state="queued"), name="training_job_queue"),
+            models.Index(
+                fields=["lease_until"], condition=Q(lease_until__isnull=False), name="training_job_leases"
+            ),
+            models.Index(fields=["team", "-created_at"], name="training_job_recent"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_finished(self) -> bool:
+        return is_terminal(self.state)
+
+    @property
+    def percent(self) -> int:
+        """Give the share of steps done, 0 to 100."""
+        if self.state == JobState.SUCCEEDED:
+            return 100
+        return int(100 * self.step / self.total_steps) if self.total_steps else 0
+
+
+class Attempt(TenantModel):
+    """One run of a job by one worker; (job, fence) is unique, so that nothing is counted twice."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="attempts")
+    fence = models.PositiveIntegerField()
+    worker = models.ForeignKey("training.Worker", null=True, on_delete=models.SET_NULL, related_name="+")
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    first_step = models.PositiveIntegerField(default=0)
+    last_step = models.PositiveIntegerField(default=0)
+    outcome = models.CharField(max_length=20, blank=True)
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            *tenant_constraints("training_attempt", "job"),
+            models.UniqueConstraint(fields=["job", "fence"], name="training_attempt_fence"),
+        ]
+        ordering = ["fence"]
+
+    def __str__(self) -> str:
+        return f"{self.job} #{self.fence}"
