@@ -18,13 +18,13 @@ import psutil
 # Runs between fork and exec, in a fresh interpreter instead of a preexec_fn (unsafe next to threads): asks Linux
 # to signal the child when its parent dies by any means, gives up root if asked, then becomes the program.
 _TRAMPOLINE = """
-import os, sys
+import ctypes, os, sys
+prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 death_signal, parent, uid, gid = map(int, sys.argv[1:5])
 if uid >= 0:
     os.setgroups([]); os.setgid(gid); os.setuid(uid)
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None, use_errno=True).prctl(1, death_signal, 0, 0, 0)
+if prctl:
+    prctl(1, death_signal, 0, 0, 0)  # PR_SET_PDEATHSIG; after setuid, which would clear it
     if os.getppid() != parent:
         sys.exit(1)
 os.execvp(sys.argv[5], sys.argv[5:])

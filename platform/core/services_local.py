@@ -316,10 +316,15 @@ def local_services(var: Path) -> tuple[Postgres, Valkey]:
 def delete(var: Path) -> None:
     """End both servers of one data folder and delete their data, wherever it lies."""
     for service in local_services(var):
-        service.settle()
-        shutil.rmtree(service.home, ignore_errors=True)
-        if isinstance(service, Postgres):
-            shutil.rmtree(service.data, ignore_errors=True)
+        discard(service)
+
+
+def discard(service: LocalService) -> None:
+    """End one server and delete its folder, wherever it lies."""
+    service.settle()
+    shutil.rmtree(service.home, ignore_errors=True)
+    if isinstance(service, Postgres) and not service.data.is_relative_to(service.home):
+        shutil.rmtree(service.data.parent, ignore_errors=True)
 
 
 def unprivileged_account() -> Account | None:
