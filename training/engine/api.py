@@ -1,0 +1,401 @@
+"""The library's front door: ``LoRATrainer(config).prepare_data()``, ``build_model()``, ``train()``, ``export_lora_weights()``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from training.engine import ENGINE_VERSION, checkpoint, evaluate
+from training.engine.cadence import is_due
+from training.engine.checkpoint import Identity, TrainState
+from training.engine.control import Control
+from training.engine.data.dataset import Dataset
+from training.engine.data.identity import ModelIdentity
+from training.engine.device import available_cpus, choose_threads, pick_device, pick_precision, weights_dtype
+from training.engine.errors import ConfigurationError, DataError
+from training.engine.events import (
+    Checkpoint,
+    Done,
+    EventSink,
+    EventWriter,
+    Export,
+    InterruptedEvent,
+    Log,
+    Phase,
+    Plan,
+    Sample,
+    Warning,
+)
+from training.engine.errors import Interrupted
+from training.engine.export import kohya, metadata, verify
+from training.engine.families.base import Parts, TextRow
+from training.engine.loop import TrainingLoop
+from training.engine.methods.base import Adapter
+from training.engine.optimizer import Optimizer
+from training.engine.registry import load_family, load_method
+from training.engine.sample import Artist
+from training.engine.spec import RunSpec
+from training.engine.step import StepComputer
+
+
+class LoRATrainer:
+    """Train one LoRA from a specification, in a run folder.
+
+    The four public steps are called in order, or ``run`` calls them all. A run folder that has checkpoints is resumed
+    only when ``resume_from`` says so.
+    """
+
+    def __init__(
+        self,
+        config: RunSpec | Path | str,
+        *,
+        run_dir: Path | None = None,
+        sink: EventSink | None = None,
+        control: Control | None = None,
+        resume_from: Path | None = None,
+        device: torch.device | None = None,
+        base: Parts | None = None,
+    ) -> None:
+        """Take a RunSpec or the path of a YAML or JSON file; ``base`` replaces loading from the spec's path."""
+        self.spec = config if isinstance(config, RunSpec) else RunSpec.load(Path(config))
+        self.run_dir = run_dir or Path("runs") / kohya.file_stem(self.spec.name)
+        self.sink: EventSink = sink or EventWriter(self.run_dir / "events.jsonl")
+        self.control = control or Control()
+        self.family = load_family(self.spec.base_model.family)
+        self.device = device or pick_device()
+        self.precision = pick_precision(self.spec.training.precision, self.device)
+        self.cache_dir = Path(self.spec.cache_dir) if self.spec.cache_dir else self.run_dir / "cache"
+        self._resume_from = resume_from
+        self._base = base
+        self._started = datetime.now(UTC)
+        self._clock_start = time.monotonic()
+        self._prompts = [p.replace("{trigger}", self.spec.trigger) for p in self.spec.sampling.prompts]
+
+    def run(self) -> Path:
+        """Do all four steps; return the exported file. Interruptions are told as events and raised."""
+        self._write_spec()
+        try:
+            self.prepare_data()
+            self.build_model()
+            finished = self.train()
+            path = self.export_lora_weights()
+            if finished:
+                self.evaluate()
+        except Interrupted as interrupted:
+            self._tell_interrupted(interrupted.reason)
+            raise
+        seconds = time.monotonic() - self._clock_start
+        self.sink.emit(Done(self.state.step, self.dataset.plan.total_steps, round(seconds, 2)))
+        return path
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Read pictures and captions and choose buckets; raise DataError for what cannot be read."""
+        self.sink.emit(Phase("fetch_data", 0, 1))
+        self.dataset = Dataset(self.spec, self.family.divisor)
+        total = len(self.dataset.train) + len(self.dataset.held_out)
+        self.sink.emit(Phase("fetch_data", total, total))
+        small = self.dataset.small_pictures()
+        if small:
+            self.sink.emit(Warning(
+                "images_small", f"{len(small)} pictures are much smaller than the training resolution, e.g. {small[0]!r}.",
+                hint="Enlarged pictures teach blur. Use larger pictures or a lower resolution.",
+            ))  # fmt: skip
+        if not any(p.item.caption for p in self.dataset.train) and not self.spec.trigger:
+            self.sink.emit(Warning(
+                "captions_missing", "There are neither captions nor a trigger word.",
+                hint="Give a trigger word, or write captions; otherwise nothing in a prompt calls the LoRA.",
+            ))  # fmt: skip
+
+    # -- model ---------------------------------------------------------------------------------------------------------
+
+    def build_model(self) -> None:
+        """Load the base model, attach the adapter, fill the caches and find the fastest setting."""
+        self.control.check()
+        if self.spec.threads:
+            torch.set_num_threads(self.spec.threads)
+        elif self.device.type == "cpu":
+            torch.set_num_threads(available_cpus())
+        self.sink.emit(Phase("load_base", 0, 1))
+        self.parts = self._load_base()
+        identity = ModelIdentity(self.cache_dir / "identity.json")
+        self.base_sha256 = identity.sha256([self.parts.folder]) if self.parts.folder else "unsaved"
+        self.sink.emit(Phase("load_base", 1, 1))
+
+        def progress(phase: str) -> "ProgressTeller":
+            return ProgressTeller(self.sink, self.control, phase)
+
+        latents = progress("cache_latents")
+        self.dataset.cache_latents(self.family, self.parts, self.cache_dir, identity, latents)
+        latents.finish(len(self.dataset.train) + len(self.dataset.held_out))
+        texts = [*self.dataset.all_texts(), *self._prompts, self.spec.sampling.negative]
+        text = progress("cache_text")
+        self.dataset.cache_texts(self.family, self.parts, self.cache_dir, identity, texts, text)
+        text.finish(len(set(texts)))
+        if self.device.type != "cpu" and not self.spec.method.text_encoder:
+            self.parts.text_encoder.to("cpu")
+
+        self.adapter: Adapter = load_method(self.spec.method.type).attach(self.family, self.parts, self.spec)
+        self.optimizer = Optimizer(self.adapter.groups(), self.spec.training, self.dataset.plan.total_steps)
+        self.computer = StepComputer(self.spec, self.family, self.parts, self.dataset, self.precision)
+        self.artist = Artist(self.family, self.parts, self.precision)
+        self.state = TrainState(micro_batch=self.spec.training.batch_size, threads=self.spec.threads)
+        self.state.gradient_checkpointing = self.spec.training.gradient_checkpointing
+        resumed = self._resume()
+        if self.state.gradient_checkpointing:
+            self._enable_gradient_checkpointing()
+        self._warm_up()
+        self._tell_plan(resumed)
+
+    def _load_base(self) -> Parts:
+        if self._base is not None:
+            return self._base
+        folder = Path(self.spec.base_model.path)
+        if not folder.is_dir():
+            raise ConfigurationError(
+                "base_model_missing", "the folder of the base model was not found",
+                hint="Choose another base model, or install this one on the worker.",
+            )  # fmt: skip
+        return self.family.load(folder, device=self.device, dtype=weights_dtype(self.precision))
+
+    def _enable_gradient_checkpointing(self) -> None:
+        enable = getattr(self.parts.denoiser, "enable_gradient_checkpointing", None)
+        if enable is not None:
+            enable()
+
+    def _identity(self) -> Identity:
+        return Identity(
+            self.spec.recipe(), self.dataset.sha256, self.base_sha256, self.dataset.plan.total_steps, self.precision,
+            ENGINE_VERSION,
+        )  # fmt: skip
+
+    def _resume(self) -> bool:
+        if self._resume_from is None:
+            return False
+        loaded, passed = checkpoint.load_newest(self._resume_from)
+        for problem in passed:
+            self.sink.emit(Warning(
+                "checkpoint_damaged", f"A checkpoint was passed over: {problem}.",
+                hint="The one before it is used; a few steps are made again.",
+            ))  # fmt: skip
+        if loaded is None:
+            self.sink.emit(Log("warning", "No whole checkpoint was found; the run starts at step 0."))
+            return False
+        checkpoint.require_same(self._identity(), loaded)
+        self.adapter.load_state_dict(loaded.adapter)
+        self.optimizer.load_state_dict(loaded.optimizer)
+        self.state = loaded.state
+        return True
+
+    def _warm_up(self) -> None:
+        """Choose the number of CPU threads by measuring, once a run: a resumed run must add up in the same order."""
+        if self.device.type != "cpu":
+            return
+        if not self.state.threads:
+            self.sink.emit(Phase("warm_up", 0, 1))
+            count = min(4, self.state.micro_batch)
+
+            def once() -> None:
+                draws = self.computer.draws(0)[0][:count]
+                self.computer.losses(draws).sum().backward()  # type: ignore[no-untyped-call]
+                self.optimizer.zero_grad()
+
+            self.state.threads = choose_threads(once)
+            self.sink.emit(Phase("warm_up", 1, 1))
+        torch.set_num_threads(self.state.threads)
+
+    def _tell_plan(self, resumed: bool) -> None:
+        plan, training = self.dataset.plan, self.spec.training
+        self.sink.emit(Plan(
+            total_steps=plan.total_steps, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
+            batch_size=training.batch_size, gradient_accumulation=training.gradient_accumulation,
+            device=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            threads=torch.get_num_threads(), precision=self.precision, adapted_modules=self.adapter.modules,
+            trainable_parameters=sum(p.numel() for p in self.optimizer.parameters),
+            images=len(self.dataset.train), buckets=self.dataset.bucket_samples,
+            resumed_from_step=self.state.step if resumed else 0,
+        ))  # fmt: skip
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def train(self) -> bool:
+        """Make all steps; return False after a request to stop and keep. Raise Interrupted, EngineError."""
+        plan = self.dataset.plan
+        if plan.total_steps < 1:
+            raise DataError("no_steps", "there is nothing to train")
+        self.sink.emit(Phase("train", self.state.step, plan.total_steps))
+        self.loop = TrainingLoop(
+            spec=self.spec, plan=plan, parts=self.parts, adapter=self.adapter, computer=self.computer,
+            optimizer=self.optimizer, state=self.state, sink=self.sink, control=self.control, borders=self,
+        )  # fmt: skip
+        return self.loop.run()
+
+    def has_baseline(self) -> bool:
+        """Tell whether the pictures with the adapter off are there already."""
+        return all(self._sample_path(0, i, c).exists() for i, c in self._pictures())
+
+    def _pictures(self) -> list[tuple[int, int]]:
+        count = self.spec.sampling.count
+        return [(prompt, copy) for prompt in range(len(self._prompts)) for copy in range(count)]
+
+    def _sample_path(self, step: int, prompt: int, copy: int) -> Path:
+        extra = f"-{copy}" if copy else ""
+        return self.run_dir / "samples" / f"step-{step:08d}-p{prompt}{extra}.png"
+
+    def draw(self, step: int, *, lora: bool) -> None:
+        """Draw every prompt with its fixed seed, in one batch."""
+        sampling, size = self.spec.sampling, self.spec.training.resolution
+        pictures = self._pictures()
+        self.sink.emit(Phase("sample", 0, len(pictures)))
+        seeds = [sampling.seed + copy for _, copy in pictures]
+        if lora:
+            images = self._draw(pictures, seeds, size)
+        else:
+            with self.adapter.disabled():
+                images = self._draw(pictures, seeds, size)
+        epoch = -(-step // self.dataset.plan.steps_per_epoch)
+        for (prompt, copy), seed, image in zip(pictures, seeds, images, strict=True):
+            path = self._sample_path(step, prompt, copy)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}")
+            image.save(aside, format="PNG")
+            aside.replace(path)
+            self.sink.emit(Sample(
+                step=step, epoch=epoch, prompt_index=prompt, prompt=self._prompts[prompt], seed=seed,
+                path=str(path.relative_to(self.run_dir)), width=image.width, height=image.height, lora=lora,
+            ))  # fmt: skip
+        self.sink.emit(Phase("train", self.state.step, self.dataset.plan.total_steps))
+
+    def _draw(self, pictures: list[tuple[int, int]], seeds: list[int], size: int) -> list[evaluate.Picture]:
+        sampling = self.spec.sampling
+        rows = self.text_rows([self._prompts[prompt] for prompt, _ in pictures])
+        negative = self.text_rows([sampling.negative])[0]
+        return self.artist.draw(
+            rows, negative, seeds=seeds, steps=sampling.steps, guidance=sampling.guidance, width=size, height=size
+        )
+
+    def text_rows(self, texts: list[str]) -> list[TextRow]:
+        """Return encoded texts: from the cache, or from the live encoder when that is trained."""
+        if self.spec.method.text_encoder:
+            with torch.no_grad():
+                return self.family.encode_text(self.parts, texts)
+        return [self.dataset.text_row(text) for text in texts]
+
+    def save(self, step: int) -> None:
+        """Write a resumable checkpoint and, unless nothing was learned yet, the file made from it."""
+        folder = checkpoint.save(
+            self.run_dir / "checkpoints", adapter=self.adapter.state_dict(), optimizer=self.optimizer.state_dict(),
+            state=self.state, identity=self._identity(), keep=self.spec.checkpoint.keep,
+        )  # fmt: skip
+        export, digest = None, None
+        try:
+            export, digest, _ = self._write_export(f"{kohya.file_stem(self.spec.name)}-step{step:08d}", step)
+        except verify.VerificationError as error:
+            if error.code != "export_empty":
+                raise
+        self.sink.emit(Checkpoint(
+            step=step, epoch=-(-step // self.dataset.plan.steps_per_epoch),
+            path=str(folder.relative_to(self.run_dir)), bytes=sum(p.stat().st_size for p in folder.iterdir()),
+            export=str(export.relative_to(self.run_dir)) if export else None,
+            export_bytes=export.stat().st_size if export else 0, export_sha256=digest,
+        ))  # fmt: skip
+
+    def roll_back(self) -> int:
+        """Put the last checkpoint back into the live model, or the fresh adapter when there is none."""
+        loaded, _ = checkpoint.load_newest(self.run_dir / "checkpoints")
+        if loaded is None:
+            self.adapter.initialise(self.spec.training.seed)
+            self.optimizer.load_state_dict({})
+            self.state.step = 0
+            return 0
+        self.adapter.load_state_dict(loaded.adapter)
+        self.optimizer.load_state_dict(loaded.optimizer)
+        self.state.step = loaded.state.step
+        return self.state.step
+
+    # -- result ----------------------------------------------------------------------------------------------------
+
+    def export_lora_weights(self) -> Path:
+        """Write the finished file, prove that it does what was trained, and return its path."""
+        self.sink.emit(Phase("export", 0, 1))
+        path, digest, factors = self._write_export(kohya.file_stem(self.spec.name), self.state.step)
+        text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
+        error = verify.verify_effect(factors, self.family, self.parts, self.adapter, text, self.precision)
+        self.sink.emit(Log("info", f"The file was loaded again; its effect differs from the trained one by {error:.2e}."))
+        self.sink.emit(Export(
+            path=str(path.relative_to(self.run_dir)), bytes=path.stat().st_size, sha256=digest,
+            keys=3 * len(factors), format="kohya", name=path.name,
+        ))  # fmt: skip
+        self.sink.emit(Phase("export", 1, 1))
+        return path
+
+    def _write_export(self, stem: str, step: int) -> tuple[Path, str, dict[str, verify.LoraFactors]]:
+        path = self.run_dir / "exports" / f"{stem}.safetensors"
+        content = kohya.tensors(self.family, self.adapter, kohya.DTYPES[self.spec.output.dtype])
+        about = metadata.build(
+            self.spec, self.family, self.parts, self.dataset, base_sha256=self.base_sha256, step=step,
+            precision=self.precision, started=self._started,
+        )  # fmt: skip
+        digest = kohya.write(path, content, about)
+        try:
+            return path, digest, verify.verify_file(path, self.family, self.parts, self.adapter)
+        except verify.VerificationError:
+            path.unlink(missing_ok=True)
+            raise
+
+    def evaluate(self) -> None:
+        """Tell the three figures of ``evaluate`` with the adapter off and on."""
+        self.sink.emit(Phase("evaluate", 0, 1))
+        self.sink.emit(evaluate.evaluate(self))
+        self.sink.emit(Phase("evaluate", 1, 1))
+
+    def sample_files(self, step: int) -> list[Path]:
+        """Return the files of the samples of a step, prompts in order."""
+        return [self._sample_path(step, prompt, copy) for prompt, copy in self._pictures()]
+
+    def sample_prompts(self) -> list[str]:
+        """Return the prompt of each of ``sample_files``."""
+        return [self._prompts[prompt] for prompt, _ in self._pictures()]
+
+    # -- housekeeping ----------------------------------------------------------------------------------------------
+
+    def _write_spec(self) -> None:
+        path = self.run_dir / "run.json"
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(json.dumps(self.spec.to_dict(), indent=1, ensure_ascii=False))
+
+    def _tell_interrupted(self, reason: str) -> None:
+        state = getattr(self, "state", None)
+        newest = checkpoint.find(self.run_dir / "checkpoints")
+        self.sink.emit(InterruptedEvent(
+            state.step if state else 0, reason, str(newest[0].relative_to(self.run_dir)) if newest else None
+        ))  # fmt: skip
+
+
+class ProgressTeller:
+    """Tell progress of a phase at most ten times a second, and let a request end the phase."""
+
+    def __init__(self, sink: EventSink, control: Control, phase: str) -> None:
+        self._sink, self._control, self._phase = sink, control, phase
+        self._told = float("-inf")
+        sink.emit(Phase(phase, 0, 0))
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell, and raise Interrupted if asked to end."""
+        self._control.check()
+        now = time.monotonic()
+        if now - self._told >= 0.1 and done < total:
+            self._told = now
+            self._sink.emit(Phase(self._phase, done, total))
+
+    def finish(self, total: int) -> None:
+        """Tell that all is there, computed now or found in the cache."""
+        self._sink.emit(Phase(self._phase, total, total))

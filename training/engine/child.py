@@ -1,0 +1,101 @@
+"""One run in one process: ``python -m training.engine.child --spec run.json --run-dir DIR ...`` or a fork of a ready one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from training.engine import hints
+from training.engine.control import Control
+from training.engine.errors import EngineError, ExitCode, Interrupted
+from training.engine.events import Error, EventWriter, InterruptedEvent, Log
+from training.engine.spec import RunSpec
+
+
+def prepare_environment() -> None:
+    """Set what must be set before torch is imported: threads that sleep when idle, and no network."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+
+def run(
+    spec_path: Path, run_dir: Path, *, resume_from: Path | None = None, events_fd: int | None = None,
+    control_fd: int | None = None,
+) -> int:  # fmt: skip
+    """Run a specification to its end and return the exit code; every failure is told as an event."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    writer = EventWriter(run_dir / "events.jsonl", events_fd)
+    step = 0
+
+    def before_exit(reason: str) -> None:
+        trainer_state = getattr(trainer, "state", None) if trainer is not None else None
+        writer.emit_last(InterruptedEvent(trainer_state.step if trainer_state else step, reason, None))
+
+    trainer = None
+    control = Control(before_exit=before_exit)
+    control.catch_signals()
+    if control_fd is not None:
+        control.listen(control_fd)
+    try:
+        spec = RunSpec.load(spec_path)
+        from training.engine.api import LoRATrainer
+
+        _quieten_libraries()
+        trainer = LoRATrainer(spec, run_dir=run_dir, sink=writer, control=control, resume_from=resume_from)
+        trainer.run()
+        return ExitCode.DONE
+    except Interrupted:
+        return ExitCode.INTERRUPTED
+    except BaseException as error:
+        traceback.print_exc()
+        explained = hints.explain(error)
+        _tell(writer, explained)
+        return explained.exit_code
+
+
+def _tell(writer: EventWriter, error: EngineError) -> None:
+    try:
+        writer.emit(Log("error", str(error)))
+        writer.emit(Error(error.code, error.category, str(error), error.hint, error.patch))
+    except OSError:
+        print(f"{error.code}: {error}", file=sys.stderr)
+
+
+def _quieten_libraries() -> None:
+    """Keep progress bars and advice for interactive use out of the log."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line of docs/engine-protocol.md and run."""
+    parser = argparse.ArgumentParser(prog="training.engine.child", description=__doc__)
+    parser.add_argument("--spec", type=Path, required=True)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--resume-from", type=Path)
+    parser.add_argument("--events-fd", type=int)
+    parser.add_argument("--control-fd", type=int)
+    options = parser.parse_args(arguments)
+    prepare_environment()
+    return run(
+        options.spec, options.run_dir, resume_from=options.resume_from, events_fd=options.events_fd,
+        control_fd=options.control_fd,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pictures and captions: reading, buckets, order, caches."""

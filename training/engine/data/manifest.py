@@ -1,0 +1,128 @@
+"""The list of pictures and captions of a run, from a manifest or from a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.engine import rng
+from training.engine.errors import DataError
+from training.engine.spec import CaptionSpec, DatasetSpec
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """Be one picture with its caption; ``sha256`` is the digest of the file."""
+
+    path: Path
+    sha256: str
+    caption: str
+    repeats: int = 1
+    held_out: bool = False
+
+
+def read_items(dataset: DatasetSpec) -> list[Item]:
+    """Read the pictures of a run; raise DataError when there are none or an entry is wrong."""
+    if dataset.manifest is not None:
+        items = _from_manifest(Path(dataset.manifest))
+    else:
+        items = _from_folder(Path(dataset.folder or "."))
+    if not items:
+        raise DataError("no_images", "there are no pictures to train on", hint="Add pictures to the set.")
+    if dataset.repeats != 1:
+        items = [dataclasses.replace(item, repeats=item.repeats * dataset.repeats) for item in items]
+    return items
+
+
+def _from_manifest(path: Path) -> list[Item]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        entries = data["items"]
+    except FileNotFoundError as error:
+        raise DataError("manifest_missing", "the manifest of the picture set was not found") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("manifest_broken", 'the manifest is not JSON of the form {"items": [...]}') from error
+    return [_entry(entry, number, path.parent) for number, entry in enumerate(entries)]
+
+
+def _entry(entry: Any, number: int, folder: Path) -> Item:
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        raise DataError("manifest_broken", f"entry {number} of the manifest has no path")
+    path = folder / entry["path"]
+    repeats = entry.get("repeats", 1)
+    if not isinstance(repeats, int) or repeats < 1:
+        raise DataError("manifest_broken", f"entry {number} of the manifest: repeats must be 1 or more")
+    if not path.is_file():
+        raise DataError("image_missing", f"picture {entry['path']!r} of the manifest was not found")
+    return Item(
+        path, entry.get("sha256") or file_sha256(path), entry.get("caption") or "", repeats,
+        bool(entry.get("held_out", False)),
+    )  # fmt: skip
+
+
+def _from_folder(folder: Path) -> list[Item]:
+    if not folder.is_dir():
+        raise DataError("folder_missing", "the folder of pictures was not found")
+    items = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            text = path.with_suffix(".txt")
+            caption = text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+            items.append(Item(path, file_sha256(path), caption))
+    return items
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def dataset_sha256(items: Sequence[Item]) -> str:
+    """Return a digest of what is trained on: contents, captions, repeats and split, in any order."""
+    lines = sorted(f"{i.sha256}\0{i.caption}\0{i.repeats}\0{i.held_out}" for i in items)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def split(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Part the pictures into trained and held-out ones.
+
+    Marked pictures are held out; without marks a fraction is chosen by content, at least one of four or more.
+    """
+    if any(item.held_out for item in items):
+        train = [item for item in items if not item.held_out]
+        if not train:
+            raise DataError("all_held_out", "every picture is held out, none is left to train on")
+        return train, [item for item in items if item.held_out]
+    if fraction <= 0.0 or len(items) < 4:
+        return list(items), []
+    count = max(1, round(len(items) * fraction))
+    ranked = sorted(items, key=lambda item: (rng.key(seed, "held-out/" + item.sha256), item.caption))
+    chosen = {id(item) for item in ranked[:count]}
+    return [i for i in items if id(i) not in chosen], [i for i in items if id(i) in chosen]
+
+
+def caption_text(captions: CaptionSpec, trigger: str, caption: str, variant: int = 0, seed: int = 0) -> str:
+    """Return the text trained on: the template filled in, tags reordered for ``variant`` above 0.
+
+    A trigger that the caption already has is not said twice; an empty part takes its comma with it.
+    """
+    if captions.shuffle_tags and variant:
+        tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
+        fixed, free = tags[: captions.keep_tags], tags[captions.keep_tags :]
+        order = rng.permutation(len(free), seed, "tags/" + caption, variant)
+        caption = ", ".join([*fixed, *(free[i] for i in order)])
+    if trigger and re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE):
+        trigger = ""
+    text = captions.template.replace("{trigger}", trigger).replace("{caption}", caption)
+    if not trigger or not caption:
+        text = re.sub(r"\s*,(\s*,)+", ",", text)
+        text = re.sub(r"^[\s,]+|[\s,]+$", "", text)
+    return text

@@ -1,0 +1,1 @@
+"""Model families: all that the engine must know of an architecture."""

@@ -1,0 +1,236 @@
+"""A ready process that has imported everything and forks one child per request, so that a run starts at once.
+
+``python -m training.engine.forkserver --socket PATH``. Importing torch, diffusers, transformers and peft takes 5 to 25
+seconds; a fork of this process takes hundredths. The protocol is in docs/engine-protocol.md. The server computes nothing
+itself: a fork of a process whose OpenMP threads already run would hang at its first parallel loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import ctypes
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from training.engine.child import prepare_environment
+
+PR_SET_PDEATHSIG = 1
+REQUEST_LIMIT = 65536
+
+
+def die_with_parent(parent: int, sig: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send ``sig`` to this process when its parent ends; end at once if it already did."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, sig, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class Server:
+    """Accept requests on a Unix socket, fork, and report each child's end on its connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._children: dict[int, tuple[int, socket.socket]] = {}
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o077)
+        try:
+            self._listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        self._listener.listen(16)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def serve(self) -> NoReturn:
+        """Serve for ever."""
+        while True:
+            for ready, _ in self._selector.select():
+                if ready.fileobj is self._listener:
+                    self._accept()
+                else:
+                    self._ended(int(ready.fd))
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        try:
+            request, fds = _receive(connection)
+        except (OSError, ValueError) as error:
+            _answer(connection, {"error": str(error)})
+            connection.close()
+            return
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(request, fds, connection)
+        for fd in fds:
+            os.close(fd)
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = (pid, connection)
+        self._selector.register(pidfd, selectors.EVENT_READ)
+        _answer(connection, {"pid": pid})
+
+    def _become_child(self, request: dict[str, str | None], fds: list[int], connection: socket.socket) -> NoReturn:
+        code = 70
+        try:
+            parent = os.getppid()
+            os.setpgid(0, 0)
+            die_with_parent(parent)
+            for held in (self._listener, connection, *(c for _, c in self._children.values())):
+                held.close()
+            for pidfd in self._children:
+                os.close(pidfd)
+            events, control, log = fds
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            from training.engine.child import run
+
+            resume = request.get("resume_from")
+            code = run(
+                Path(str(request["spec"])), Path(str(request["run_dir"])), resume_from=Path(resume) if resume else None,
+                events_fd=events, control_fd=control,
+            )  # fmt: skip
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def _ended(self, pidfd: int) -> None:
+        pid, connection = self._children.pop(pidfd)
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        _answer(connection, {"exit": os.waitstatus_to_exitcode(status)})
+        connection.close()
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, str | None], list[int]]:
+    """Read one request line with its three descriptors."""
+    connection.settimeout(5.0)
+    fds = array.array("i")
+    data = b""
+    while not data.endswith(b"\n"):
+        part, ancillary, _, _ = connection.recvmsg(REQUEST_LIMIT, socket.CMSG_SPACE(3 * fds.itemsize))
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+        data += part
+        if not part or len(data) > REQUEST_LIMIT:
+            raise ValueError("the request is not one JSON line")
+    request = json.loads(data)
+    if not isinstance(request, dict) or "spec" not in request or "run_dir" not in request or len(fds) != 3:
+        for fd in fds:
+            os.close(fd)
+        raise ValueError("a request needs spec, run_dir and three descriptors: events, control, log")
+    return request, list(fds)
+
+
+def _answer(connection: socket.socket, message: dict[str, object]) -> None:
+    try:
+        connection.sendall(json.dumps(message).encode() + b"\n")
+    except OSError:
+        return  # The supervisor went away; its children end through their control pipe.
+
+
+class Ticket:
+    """Be a started child, as seen by the supervisor."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lines = connection.makefile("rb")
+        first = self._read()
+        if "pid" not in first:
+            raise RuntimeError(f"the ready engine refused: {first.get('error', 'no answer')}")
+        self.pid = int(first["pid"])
+
+    def _read(self) -> dict[str, object]:
+        line = self._lines.readline()
+        data: dict[str, object] = json.loads(line) if line else {}
+        return data
+
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable when the child has ended."""
+        return self._connection.fileno()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return the exit code (negative: signal); None after ``timeout`` seconds; -9 if the server died."""
+        self._connection.settimeout(timeout)
+        try:
+            answer = self._read()
+        except TimeoutError:
+            return None
+        finally:
+            self._connection.settimeout(None)
+        self._connection.close()
+        code = answer.get("exit", -signal.SIGKILL)
+        return int(code)  # type: ignore[call-overload,no-any-return]
+
+
+def start_child(
+    socket_path: Path, *, spec: Path, run_dir: Path, events_fd: int, control_fd: int, log_fd: int,
+    resume_from: Path | None = None,
+) -> Ticket:  # fmt: skip
+    """Ask a server to fork a run. The caller closes its copies of the three descriptors afterwards."""
+    request = {"spec": str(spec), "run_dir": str(run_dir), "resume_from": str(resume_from) if resume_from else None}
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(str(socket_path))
+    line = json.dumps(request).encode() + b"\n"
+    socket.send_fds(connection, [line], [events_fd, control_fd, log_fd])
+    return Ticket(connection)
+
+
+def launch(socket_path: Path, *, timeout: float = 120.0, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a server that dies with the calling process, and wait until it accepts requests."""
+    socket_path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "training.engine.forkserver", "--socket", str(socket_path), "--parent",
+               str(os.getpid())]  # fmt: skip
+    process = subprocess.Popen(command, env=env)
+    deadline = time.monotonic() + timeout
+    while not socket_path.exists():
+        if process.poll() is not None:
+            raise RuntimeError(f"the ready engine ended with code {process.returncode} while it started")
+        if time.monotonic() > deadline:
+            process.kill()
+            raise TimeoutError("the ready engine did not start in time")
+        time.sleep(0.05)
+    return process
+
+
+def import_everything() -> None:
+    """Import what a run will need, the lazily loaded modules of the libraries included."""
+    import training.engine.api
+    from training.engine import registry
+
+    for name in registry.family_names():
+        registry.load_family(name)
+    for name in registry.method_names():
+        registry.load_method(name)
+    # Modules that diffusers, transformers and torch import at first use: 0.3 to 1 s of a cold first step.
+    import diffusers.loaders.peft
+    import torch._dynamo
+    import torch.optim._functional
+    import transformers.models.clip.modeling_clip
+    import transformers.models.clip.tokenization_clip  # noqa: F401
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Import, then serve."""
+    parser = argparse.ArgumentParser(prog="training.engine.forkserver", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--parent", type=int, default=os.getppid())
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent)
+    prepare_environment()
+    import_everything()
+    Server(options.socket).serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

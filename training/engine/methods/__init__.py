@@ -1,0 +1,1 @@
+"""Training methods: what is attached to a model and trained."""

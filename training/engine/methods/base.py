@@ -1,0 +1,65 @@
+"""What a training method must say: which parameters it adds, how they are saved, how they leave as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from training.engine.families.base import ModelFamily, Parts
+from training.engine.spec import RunSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterGroup:
+    """Name parameters that share a learning rate."""
+
+    name: str
+    parameters: list[tuple[str, nn.Parameter]]
+    learning_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightDelta:
+    """Give one module's change of weight as factors: ``scale * up @ down`` (flattened for convolutions)."""
+
+    part: str
+    module: str
+    down: Tensor
+    up: Tensor
+    alpha: float
+    scale: float
+
+
+class Adapter(Protocol):
+    """Be what a method attached to a model."""
+
+    modules: int
+    """How many modules were adapted."""
+
+    def groups(self) -> list[ParameterGroup]:
+        """Return the trainable parameters."""
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Switch the adapter off for a while: the model is then the untouched base."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the trained tensors, fp32, by stable names."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put saved tensors back, in place; raise ValueError when names or shapes differ."""
+
+    def deltas(self) -> Iterator[WeightDelta]:
+        """Yield every adapted module's factors for export and verification."""
+
+
+class Method(Protocol):
+    """Be a way of training, found by name in the registry."""
+
+    name: str
+
+    def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> Adapter:
+        """Add fresh fp32 parameters that change nothing yet; raise ConfigurationError if no module matches."""

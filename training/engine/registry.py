@@ -1,0 +1,72 @@
+"""Find model families and training methods by name: our own and those of installed plugins.
+
+A plugin registers an entry point in the group ``lora_foundry.families`` or ``lora_foundry.methods``; ours are
+known without one, so that the engine also works from a plain checkout.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from training.engine.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from training.engine.families.base import ModelFamily
+    from training.engine.methods.base import Method
+
+FAMILIES = "lora_foundry.families"
+METHODS = "lora_foundry.methods"
+
+BUILT_IN = {
+    FAMILIES: {"sd": "training.engine.families.sd:StableDiffusion"},
+    METHODS: {"lora": "training.engine.methods.lora:Lora"},
+}
+
+
+@cache
+def _entries(group: str) -> dict[str, str]:
+    found = dict(BUILT_IN[group])
+    entry: EntryPoint
+    for entry in entry_points(group=group):
+        found[entry.name] = entry.value
+    return dict(sorted(found.items()))
+
+
+def family_names() -> list[str]:
+    """List the model families that can be trained."""
+    return list(_entries(FAMILIES))
+
+
+def method_names() -> list[str]:
+    """List the training methods."""
+    return list(_entries(METHODS))
+
+
+def load_family(name: str) -> ModelFamily:
+    """Return the family of that name; raise ConfigurationError naming the nearest one."""
+    family: ModelFamily = _load(FAMILIES, name, "model family", "/base_model/family")
+    return family
+
+
+def load_method(name: str) -> Method:
+    """Return the method of that name; raise ConfigurationError naming the nearest one."""
+    method: Method = _load(METHODS, name, "training method", "/method/type")
+    return method
+
+
+def _load(group: str, name: str, what: str, pointer: str) -> Any:
+    entries = _entries(group)
+    if name not in entries:
+        near = difflib.get_close_matches(name, entries, n=1)
+        raise ConfigurationError(
+            "unknown_" + what.split()[-1],
+            f"there is no {what} {name!r}; known: {', '.join(entries)}",
+            hint=f"Use {near[0]!r}." if near else None,
+            patch={pointer: near[0]} if near else None,
+        )
+    module, _, attribute = entries[name].partition(":")
+    return getattr(import_module(module), attribute)()

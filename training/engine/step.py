@@ -1,0 +1,139 @@
+"""One optimizer step's gradients: drawing the samples, splitting them, and the loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from training.engine import rng
+from training.engine.data.dataset import Dataset, Picture
+from training.engine.device import autocast
+from training.engine.diffusion import per_sample_loss
+from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.spec import RunSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draw:
+    """Be one sample of a step: everything random about it follows from (seed, step, index)."""
+
+    step: int
+    index: int
+    picture: Picture
+    flip: bool
+    text: str
+    u: float
+
+
+class StepComputer:
+    """Compute loss and gradients of a step, in micro-batches of any size with the same result."""
+
+    def __init__(self, spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, precision: str) -> None:
+        self._spec = spec
+        self._family = family
+        self._parts = parts
+        self._dataset = dataset
+        self._precision = precision
+        self.device = parts.device
+
+    def draws(self, step: int) -> list[list[Draw]]:
+        """Return the samples of a step (0-based), one list for each batch of one shape."""
+        training, dataset = self._spec.training, self._dataset
+        seed = training.seed
+        index = 0
+        batches: list[list[Draw]] = []
+        for members in dataset.sampler.step(step):
+            batch: list[Draw] = []
+            for member in members:
+                picture = dataset.train[member]
+                flip = training.flip and rng.uniform(seed, "flip", step, index) < 0.5
+                dropped = rng.uniform(seed, "caption-dropout", step, index) < training.caption_dropout
+                text = "" if dropped else dataset.text(picture, dataset.variant(step, index))
+                u = rng.uniform(seed, "timestep", step, index)
+                batch.append(Draw(step, index, picture, flip, text, u))
+                index += 1
+            batches.append(batch)
+        return batches
+
+    def backward(self, step: int, micro_batch: int) -> Tensor:
+        """Add the gradients of the mean loss over all samples of a step; return that loss, still on the device.
+
+        ``micro_batch`` is the most samples computed at once; it changes memory, not numbers (up to rounding).
+        """
+        batches = self.draws(step)
+        count = sum(len(batch) for batch in batches)
+        total = torch.zeros((), device=self.device)
+        for batch in batches:
+            for start in range(0, len(batch), micro_batch):
+                loss = self.losses(batch[start : start + micro_batch]).sum() / count
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+        return total
+
+    def losses(self, draws: Sequence[Draw]) -> Tensor:
+        """Return the weighted loss of each sample, shape (B,)."""
+        training = self._spec.training
+        latents = torch.stack([self._dataset.latent(d.picture, d.flip) for d in draws])
+        noise = torch.stack([self._noise(d, latents.shape[1:]) for d in draws])
+        t = self._parts.process.timesteps(torch.tensor([d.u for d in draws], dtype=torch.float64))
+        losses = self.denoising_loss(latents, noise, t, self._text([d.text for d in draws]))
+        if training.min_snr_gamma is not None:
+            losses = losses * self._parts.process.min_snr_weight(t, training.min_snr_gamma).to(self.device)
+        return losses
+
+    def denoising_loss(self, latents: Tensor, noise: Tensor, t: Tensor, text: TextRow) -> Tensor:
+        """Return the plain loss of each sample for given noise and timesteps, shape (B,)."""
+        process = self._parts.process
+        latents, noise, t = latents.to(self.device), noise.to(self.device), t.to(self.device)
+        text = {name: tensor.to(self.device) for name, tensor in text.items()}
+        noised = process.add_noise(latents, noise, t)
+        with autocast(self._precision, self.device):
+            prediction = self._family.forward(self._parts, noised, t, text)
+        return per_sample_loss(prediction, process.target(latents, noise, t))
+
+    def _noise(self, draw: Draw, shape: Sequence[int]) -> Tensor:
+        training = self._spec.training
+        noise = torch.randn(tuple(shape), generator=rng.generator(training.seed, "noise", draw.step, draw.index))
+        if training.noise_offset:
+            offset = rng.generator(training.seed, "noise-offset", draw.step, draw.index)
+            noise += training.noise_offset * torch.randn((shape[0], 1, 1), generator=offset)
+        return noise
+
+    def _text(self, texts: Sequence[str]) -> TextRow:
+        if self._spec.method.text_encoder:
+            with autocast(self._precision, self.device):
+                rows = self._family.encode_text(self._parts, texts)
+        else:
+            rows = [self._dataset.text_row(text) for text in texts]
+        return self._family.collate_text(rows)
+
+    @torch.no_grad()
+    def held_out_loss(self, micro_batch: int) -> float | None:
+        """Return the mean loss over the held-out pictures with noise and timesteps that never change.
+
+        Five timesteps in the middle of fifths of the schedule, the same for every picture; None without such
+        pictures.
+        """
+        pictures = self._dataset.held_out
+        if not pictures:
+            return None
+        seed = self._spec.training.seed
+        work = [(index, level) for index in range(len(pictures)) for level in range(5)]
+        work.sort(key=lambda pair: pictures[pair[0]].bucket)
+        losses: list[Tensor] = []
+        for shape in sorted({p.bucket for p in pictures}):
+            same = [pair for pair in work if pictures[pair[0]].bucket == shape]
+            for start in range(0, len(same), micro_batch):
+                part = same[start : start + micro_batch]
+                latents = torch.stack([self._dataset.latent(pictures[i]) for i, _ in part])
+                noise = torch.stack([
+                    torch.randn(latents.shape[1:], generator=rng.generator(seed, "held-out-noise", i, level))
+                    for i, level in part
+                ])  # fmt: skip
+                u = torch.tensor([(level + 0.5) / 5 for _, level in part], dtype=torch.float64)
+                text = self._text([self._dataset.text(pictures[i]) for i, _ in part])
+                losses.append(self.denoising_loss(latents, noise, self._parts.process.timesteps(u), text))
+        return float(torch.cat(losses).mean())
