@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
+
+from core.health import healthz, readyz
+from core.http.decorators import machine_view
 
 app_name = "core"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("healthz", machine_view(healthz), name="healthz"),
+    path("readyz", machine_view(readyz), name="readyz"),
+]

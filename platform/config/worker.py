@@ -1,0 +1,17 @@
+"""The entry of the short-job workers: `dramatiq config.worker --queues default mail media`."""
+
+from __future__ import annotations
+
+import os
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+# Only now: these import models.
+import dramatiq  # noqa: E402
+from django.utils.module_loading import autodiscover_modules  # noqa: E402
+
+autodiscover_modules("tasks")
+broker = dramatiq.get_broker()
