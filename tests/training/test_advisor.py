@@ -1,0 +1,159 @@
+"""What the advisor recommends, and why."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from training.advisor.recommend import GIVEN, Base, Device, Pictures, recommend
+from training.advisor.templates import TEMPLATES, template_for
+from training.engine.spec import FIELDS
+from training.services.recipes import flatten, make_recipe
+
+DEMO = Base(key="demo", family="sd", resolution=64, is_demo=True, prompts=("a cat", "an apple"))
+SD15 = Base(key="sd15", family="sd", resolution=512)
+SDXL = Base(key="sdxl", family="sdxl", resolution=1024)
+FLUX = Base(key="flux", family="flux", resolution=1024)
+BIG = Device(memory_mb=80 * 1024)
+
+
+def _values(
+    base: Base, template: str, count: int, device: Device = BIG, **chosen: object
+) -> dict[str, object]:
+    advice = recommend(base, template_for(template), Pictures(count=count), device, chosen)
+    return {pointer: each.value for pointer, each in advice.items()}
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+@pytest.mark.parametrize("base", [DEMO, SD15, SDXL, FLUX], ids=lambda base: base.key)
+def test_every_recommendation_is_a_valid_recipe(base: Base, template: str) -> None:
+    for count, gb in itertools.product((1, 3, 24, 100, 10_000), (0, 8, 24, 80)):
+        recipe = make_recipe(
+            base=base,
+            template=template_for(template),
+            pictures=Pictures(count=count),
+            device=Device(memory_mb=gb * 1024),
+            name="Kael",
+            trigger="kael",
+        )
+        assert recipe.errors == []
+        assert recipe.spec is not None
+        assert set(recipe.advice) == set(FIELDS) - GIVEN
+
+
+def test_demo_model_gets_its_own_values() -> None:
+    values = _values(DEMO, "style", 24, Device())
+    assert {
+        pointer: values[pointer]
+        for pointer in (
+            "/method/rank",
+            "/method/targets",
+            "/training/learning_rate",
+            "/training/batch_size",
+            "/training/steps",
+            "/training/resolution",
+            "/sampling/every_steps",
+            "/sampling/guidance",
+        )
+    } == {
+        "/method/rank": 8,
+        "/method/targets": "all",
+        "/training/learning_rate": 1e-3,
+        "/training/batch_size": 8,
+        "/training/steps": 100,
+        "/training/resolution": 64,
+        "/sampling/every_steps": 20,
+        "/sampling/guidance": 2.5,
+    }
+    assert values["/sampling/prompts"] == ["a cat, {trigger}", "an apple, {trigger}"]
+
+
+def test_less_memory_gives_smaller_batches_with_the_same_effect() -> None:
+    by_memory = {gb: _values(SD15, "style", 60, Device(memory_mb=gb * 1024)) for gb in (4, 6, 8, 12, 24)}
+    assert {
+        gb: (
+            values["/training/batch_size"],
+            values["/training/gradient_accumulation"],
+            values["/training/gradient_checkpointing"],
+        )
+        for gb, values in by_memory.items()
+    } == {4: (1, 2, True), 6: (1, 2, False), 8: (2, 1, False), 12: (4, 1, False), 24: (8, 1, False)}
+
+
+def test_larger_batch_takes_fewer_steps_and_a_higher_rate() -> None:
+    usual = _values(SDXL, "style", 60, Device(memory_mb=12 * 1024))
+    larger = _values(SDXL, "style", 60, Device(memory_mb=24 * 1024))
+    assert (usual["/training/steps"], usual["/training/learning_rate"]) == (2500, 1e-4)
+    assert (larger["/training/steps"], larger["/training/learning_rate"]) == (600, 2e-4)
+
+
+def test_what_follows_from_a_value_follows_from_the_persons_own() -> None:
+    values = _values(DEMO, "style", 24, Device(), **{"/training/steps": 40})
+    assert values["/training/steps"] == 100
+    assert (values["/sampling/every_steps"], values["/training/warmup_steps"]) == (8, 4)
+
+
+def test_flow_models_get_no_min_snr() -> None:
+    assert _values(FLUX, "style", 40)["/training/min_snr_gamma"] is None
+    assert _values(SDXL, "style", 40)["/training/min_snr_gamma"] == 5.0
+
+
+def test_faces_logos_and_text_are_not_mirrored() -> None:
+    assert {key: _values(SDXL, key, 30)["/training/flip"] for key in TEMPLATES} == {
+        "character": False,
+        "style": True,
+        "product": False,
+        "concept": False,
+    }
+
+
+def test_captions_that_have_the_trigger_do_not_get_it_again() -> None:
+    pictures = Pictures(count=10, captioned=10, with_trigger=9)
+    advice = recommend(SD15, template_for("style"), pictures, BIG)
+    assert advice["/captions/template"].value == "{caption}"
+    assert str(advice["/captions/template"].reason) == "Your captions already contain the trigger word."
+
+
+def test_settings_may_be_nested_dotted_or_pointers() -> None:
+    assert flatten({"training": {"steps": 5}, "method.rank": 4, "/training/seed": 1}) == {
+        "/training/steps": 5,
+        "/method/rank": 4,
+        "/training/seed": 1,
+    }
+
+
+def test_choosing_epochs_clears_the_steps() -> None:
+    recipe = make_recipe(
+        base=DEMO,
+        template=template_for("style"),
+        pictures=Pictures(count=24),
+        device=Device(),
+        name="Ink",
+        settings={"training": {"epochs": 12}},
+    )
+    assert recipe.spec is not None
+    assert (recipe.spec.training.steps, recipe.spec.training.epochs) == (None, 12)
+    assert recipe.spec.sampling.every_steps == 8  # 12 epochs of 3 steps, five rounds
+
+
+def test_wrong_settings_are_all_named() -> None:
+    recipe = make_recipe(
+        base=DEMO,
+        template=template_for("style"),
+        pictures=Pictures(count=24),
+        device=Device(),
+        name="Ink",
+        settings={
+            "training": {"steps": 0, "speed": 1},
+            "method": {"targets": "none"},
+            "/base_model/path": "/",
+        },
+    )
+    assert recipe.spec is None
+    assert [(e.pointer, e.code, e.message) for e in recipe.errors] == [
+        ("/base_model/path", "not_yours", "This is set by the platform and cannot be changed."),
+        ("/method/targets", "not_a_choice", "Trained layers must be one of: attn, attn-mlp, all."),
+        ("/training/speed", "unknown_key", "There is no setting /training/speed."),
+        ("/training/steps", "out_of_range", "Steps must be between 1 and 1000000."),
+    ]

@@ -1,0 +1,135 @@
+"""Say before the start how long a run takes, what memory it needs and what waits ahead of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+
+from projects.models import DatasetVersion
+from training.engine.spec import RunSpec
+from training.models import FoundationModel, TrainingJob
+from training.services.recipes import best_device
+from training.states import JobState
+
+# How many finished runs the speed is taken from.
+RUNS_LOOKED_AT = 8
+# Training pictures of 512 x 512 a second and seconds around the steps, before any run was measured here.
+_SPEED_ON_PROCESSOR = 0.04
+_SPEED_ON_GPU = 4.0
+_SECONDS_AROUND = 60.0
+# The demo model at 64 x 64 on one processor core.
+_DEMO_SPEED = 24 * 64 * 64 / 512**2
+_DEMO_SECONDS_AROUND = 30.0
+# What of a model's memory grows with the pictures in a batch; gradient checkpointing keeps a quarter of that.
+_SHARE_OF_PICTURES = 0.4
+_CHECKPOINTED = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Hold the forecast of one run. `measured` tells that the times come from earlier runs of this team.
+
+    `views` is how often each training picture is seen; `memory_mb` is 0 when the base model's need is not known.
+    """
+
+    images: int
+    held_out: int
+    steps: int
+    epochs: int
+    steps_per_epoch: int
+    views: int
+    seconds: int
+    measured: bool
+    memory_mb: int
+    device_mb: int
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether the memory suffices, as far as both sides are known."""
+        return not (self.memory_mb and self.device_mb) or self.memory_mb <= self.device_mb
+
+    @property
+    def minutes(self) -> int:
+        """Give the duration in whole minutes, at least one."""
+        return max(1, round(self.seconds / 60))
+
+    @property
+    def memory_percent(self) -> int:
+        """Give the share of the device's memory that is needed, at most 100."""
+        return min(100, round(100 * self.memory_mb / self.device_mb)) if self.device_mb else 0
+
+
+def estimate_run(spec: RunSpec, base: FoundationModel, version: DatasetVersion) -> Estimate:
+    """Return the forecast for `spec` on `version` (two queries)."""
+    held_out = _held_out(version.item_count, spec.training.held_out)
+    images = max(1, version.item_count - held_out)
+    plan = spec.plan([images * spec.dataset.repeats])
+    pictures_per_step = spec.training.batch_size * spec.training.gradient_accumulation
+    device = best_device()
+    work = plan.total_steps * pictures_per_step * spec.training.resolution**2
+    measured = _measured(base, version)
+    speed, around = measured or _assumed(base, device.memory_mb)
+    if spec.training.gradient_checkpointing:
+        speed *= 0.75
+    return Estimate(
+        images=images,
+        held_out=held_out,
+        steps=plan.total_steps,
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        views=max(1, round(plan.total_steps * pictures_per_step / images)),
+        seconds=math.ceil(work / speed + around),
+        measured=measured is not None,
+        memory_mb=needed_memory(spec, base),
+        device_mb=device.memory_mb,
+    )
+
+
+def needed_memory(spec: RunSpec, base: FoundationModel) -> int:
+    """Return the memory a run needs in MB; the base model names what one picture at its own resolution needs."""
+    if not base.memory_mb:
+        return 0
+    pictures = spec.training.batch_size * (spec.training.resolution / base.resolution) ** 2
+    if spec.training.gradient_checkpointing:
+        pictures *= _CHECKPOINTED
+    return round(base.memory_mb * (1 - _SHARE_OF_PICTURES + _SHARE_OF_PICTURES * pictures))
+
+
+def _held_out(count: int, share: float) -> int:
+    """Return how many pictures the engine keeps aside: none of fewer than four, else at least one."""
+    return max(1, round(count * share)) if share and count >= 4 else 0
+
+
+def _assumed(base: FoundationModel, device_mb: int) -> tuple[float, float]:
+    if base.is_demo:
+        return _DEMO_SPEED * 512**2, _DEMO_SECONDS_AROUND
+    return (_SPEED_ON_GPU if device_mb else _SPEED_ON_PROCESSOR) * 512**2, _SECONDS_AROUND
+
+
+def _measured(base: FoundationModel, version: DatasetVersion) -> tuple[float, float] | None:
+    """Return (training pixels a second, seconds around the steps) of the team's last runs on this base model."""
+    rows = (
+        TrainingJob.objects.for_team(version.team)
+        .filter(
+            foundation_model=base,
+            state=JobState.SUCCEEDED,
+            steps_per_second__gt=0,
+            started_at__isnull=False,
+        )
+        .order_by("-finished_at")
+        .values_list(
+            "steps_per_second",
+            "step",
+            "started_at",
+            "finished_at",
+            "spec__training__batch_size",
+            "spec__training__gradient_accumulation",
+            "spec__training__resolution",
+        )[:RUNS_LOOKED_AT]
+    )
+    speeds, around = [], []
+    for rate, step, started, finished, batch, accumulation, resolution in rows:
+        speeds.append(rate * batch * accumulation * resolution**2)
+        around.append(max(0.0, (finished - started).total_seconds() - step / rate))
+    return (median(speeds), median(around)) if speeds else None

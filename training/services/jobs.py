@@ -1,0 +1,222 @@
+"""Make training jobs: from a form or a request, and again from an old one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.conf import settings as site
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.actor import Actor, require
+from accounts.models import Team
+from accounts.roles import Can
+from accounts.services.audit import audit
+from core.errors import Conflict, DomainError, NotFound, QuotaExceeded
+from core.models import IdempotencyRecord
+from projects.models import DatasetVersion
+from training.advisor.templates import template_for
+from training.engine.spec import RunSpec
+from training.models import FoundationModel, JobEvent, TrainingJob
+from training.services.estimates import estimate_run
+from training.services.recipes import (
+    best_device,
+    change_recipe,
+    describe_base,
+    describe_pictures,
+    make_recipe,
+    require_valid,
+)
+from training.states import JobState
+
+
+def create_job(
+    *,
+    actor: Actor,
+    dataset_version: DatasetVersion,
+    foundation_model: FoundationModel,
+    template: str,
+    name: str,
+    trigger: str = "",
+    settings: Mapping[str, Any] | None = None,
+    prompts: Sequence[str] | None = None,
+    form_token: str = "",
+) -> TrainingJob:
+    """Queue a training of `dataset_version` on `foundation_model` and return its job.
+
+    `settings` holds the values that differ from the recommended ones, by JSON pointer (`/training/steps`), dotted
+    (`training.steps`) or nested. `prompts` replaces the sample prompts; `{trigger}` in them is filled in. With
+    `form_token` the same token gives the same job, however often and however fast it is sent.
+    Raise PermissionDenied, NotFound, QuotaExceeded (`queue`), Conflict (archived project) or DomainError with
+    `invalid_settings`.
+    """
+    require(actor, Can.TRAINING_EDIT)
+    _same_team(actor, dataset_version)
+    chosen = template_for(template)
+    if not foundation_model.is_active:
+        raise DomainError(
+            "base_model_retired",
+            _("“%(name)s” is not offered any more. Choose another base model.") % {"name": foundation_model},
+            pointer="base_model",
+        )
+    if not dataset_version.item_count:
+        raise DomainError(
+            "no_pictures",
+            _("This version has no pictures. Add some and freeze a new version."),
+            pointer="dataset_version",
+        )
+    recipe = make_recipe(
+        base=describe_base(foundation_model),
+        template=chosen,
+        pictures=describe_pictures(dataset_version, trigger),
+        device=best_device(),
+        name=_clean_name(name),
+        trigger=trigger,
+        settings=settings,
+        prompts=prompts,
+    )
+    return _queue(
+        actor,
+        spec=require_valid(recipe),
+        dataset_version=dataset_version,
+        foundation_model=foundation_model,
+        template=chosen.key.value,
+        retry_of=None,
+        form_token=form_token,
+    )
+
+
+def retry_job(
+    *, actor: Actor, job: TrainingJob, patch: Mapping[str, Any] | None = None, form_token: str = ""
+) -> TrainingJob:
+    """Queue a new job with the recipe of a finished one and `patch` on top; return the new job.
+
+    Nothing leaves a final state, so a retry is a job of its own that points to the old one. Raise Conflict while
+    the old one is not finished, and what `create_job` raises.
+    """
+    require(actor, Can.TRAINING_EDIT)
+    if job.team_id != actor.team.pk:
+        raise NotFound
+    if not job.is_finished:
+        raise Conflict(
+            "not_finished",
+            _("This training is not finished yet. Cancel it first, or wait."),
+            state=job.state,
+        )
+    recipe = change_recipe(job.spec, patch or {}, name=job.name)
+    return _queue(
+        actor,
+        spec=require_valid(recipe),
+        dataset_version=job.dataset_version,
+        foundation_model=job.foundation_model,
+        template=job.template,
+        retry_of=job,
+        form_token=form_token,
+    )
+
+
+def _queue(
+    actor: Actor,
+    *,
+    spec: RunSpec,
+    dataset_version: DatasetVersion,
+    foundation_model: FoundationModel,
+    template: str,
+    retry_of: TrainingJob | None,
+    form_token: str,
+) -> TrainingJob:
+    project = dataset_version.dataset.project
+    if project.archived_at is not None:
+        raise Conflict("project_archived", _("This project is archived. Bring it back first."))
+    estimate = estimate_run(spec, foundation_model, dataset_version)
+    try:
+        with transaction.atomic():
+            # The team's row is held until the commit, so that two requests at once cannot both be the last allowed.
+            Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
+            if form_token:
+                receipt = IdempotencyRecord.objects.create(
+                    team=actor.team, key=_receipt_key(form_token), fingerprint=spec.sha256()
+                )
+            _check_queue(actor.team)
+            now = timezone.now()
+            job: TrainingJob = TrainingJob.objects.create(
+                team=actor.team,
+                project=project,
+                dataset_version=dataset_version,
+                foundation_model=foundation_model,
+                name=spec.name,
+                template=template,
+                spec=spec.to_dict(),
+                spec_sha256=spec.sha256(),
+                created_by=actor.user,
+                retry_of=retry_of,
+                state=JobState.QUEUED,
+                queued_at=now,
+                estimated_seconds=estimate.seconds,
+                total_steps=estimate.steps,
+                last_seq=1,
+            )
+            JobEvent.objects.create(
+                team=actor.team,
+                job=job,
+                seq=1,
+                fence=0,
+                type="status",
+                at=now,
+                data={"state": JobState.QUEUED.value, "desired": ""},
+            )
+            if form_token:
+                receipt.status, receipt.body = 303, {"uid": job.uid}
+                receipt.save(update_fields=["status", "body"])
+            audit(actor, "training.created", job, retry_of=retry_of.uid if retry_of else None)
+            transaction.on_commit(_send_ticket, robust=True)
+            return job
+    except IntegrityError as error:
+        if "core_idempotency_once" not in str(error):
+            raise
+        return _job_of_token(actor, form_token)
+
+
+def _check_queue(team: Team) -> None:
+    limit = int(site.TEAM_MAX_QUEUED)
+    used = TrainingJob.objects.for_team(team).filter(state=JobState.QUEUED).count()
+    if used >= limit:
+        raise QuotaExceeded(
+            "quota_exceeded",
+            _("%(used)s trainings of this team are waiting already (limit %(limit)s). Wait or cancel one.")
+            % {"used": used, "limit": limit},
+            quota="queue",
+            limit=limit,
+            used=used,
+        )
+
+
+def _job_of_token(actor: Actor, form_token: str) -> TrainingJob:
+    receipt = IdempotencyRecord.objects.for_team(actor.team).get(key=_receipt_key(form_token))
+    job: TrainingJob = TrainingJob.objects.for_team(actor.team).get(uid=receipt.body["uid"])
+    return job
+
+
+def _receipt_key(form_token: str) -> str:
+    return f"training-form:{form_token[:64]}"
+
+
+def _clean_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name:
+        raise DomainError("name_missing", _("Give the training a name."), pointer="name")
+    return name[:80]
+
+
+def _same_team(actor: Actor, dataset_version: DatasetVersion) -> None:
+    if dataset_version.team_id != actor.team.pk:
+        raise NotFound
+
+
+def _send_ticket() -> None:
+    """Wake a worker. A lost ticket does no harm: the clock sends another while something waits."""
+    from training.tasks import send_ticket
+
+    send_ticket()
