@@ -2,7 +2,7 @@ from projects.models.blob import Blob
 from projects.models.dataset import Dataset, Item
 from projects.models.lora import LoraFile, LoraModel, LoraSample, LoraVersion
 from projects.models.project import Project
-from projects.models.upload import Upload, UploadedFile
+from projects.models.upload import Upload, UploadedFile, UploadOutcome, UploadState
 from projects.models.version import DatasetVersion, DatasetVersionItem
 
 __all__ = [
@@ -17,5 +17,7 @@ __all__ = [
     "LoraVersion",
     "Project",
     "Upload",
+    "UploadOutcome",
+    "UploadState",
     "UploadedFile",
 ]

@@ -36,6 +36,8 @@ class Item(TenantModel):
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="items")
     blob = models.ForeignKey("projects.Blob", on_delete=models.PROTECT, related_name="+")
     filename = models.CharField(max_length=255)
+    # The file name without its ending, in one case: what a caption file beside it is called.
+    stem = models.CharField(max_length=255, blank=True)
     caption = models.TextField(blank=True)
     excluded = models.BooleanField(default=False)
 
@@ -43,6 +45,10 @@ class Item(TenantModel):
         constraints = [
             *tenant_constraints("projects_item", "dataset", "blob"),
             models.UniqueConstraint(fields=["dataset", "blob"], name="projects_item_once"),
+        ]
+        indexes = [
+            models.Index(fields=["dataset", "id"], name="projects_item_grid"),
+            models.Index(fields=["dataset", "stem"], name="projects_item_stem"),
         ]
         ordering = ["id"]
 

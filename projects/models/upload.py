@@ -24,7 +24,9 @@ class Upload(TenantModel):
     dataset = models.ForeignKey("projects.Dataset", on_delete=models.CASCADE, related_name="uploads")
     filename = models.CharField(max_length=255)
     size = models.PositiveBigIntegerField()
+    # `offset` bytes have arrived, in `parts` stored parts; both change together under the row's lock.
     offset = models.PositiveBigIntegerField(default=0)
+    parts = models.PositiveIntegerField(default=0)
     state = models.CharField(max_length=12, choices=UploadState.choices, default=UploadState.RECEIVING)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
@@ -38,6 +40,11 @@ class Upload(TenantModel):
                 condition=models.Q(offset__lte=models.F("size")), name="projects_upload_offset"
             ),
         ]
+        indexes = [
+            models.Index(
+                fields=["expires_at"], condition=~models.Q(state="done"), name="projects_upload_unfinished"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.filename
@@ -47,22 +54,40 @@ class UploadOutcome(models.TextChoices):
     ADDED = "added", _("Added")
     DUPLICATE = "duplicate", _("Already here")
     CAPTION = "caption", _("Caption read")
+    SKIPPED = "skipped", _("Skipped")
     REFUSED = "refused", _("Refused")
 
 
 class UploadedFile(TenantModel):
-    """The result for one file of an upload (a zip has many), with the reason if it was refused."""
+    """The result for one file of an upload (a zip has many), with the reason if it was refused.
+
+    `position` numbers the files of an upload, so that a second run of the same work adds nothing. A caption that
+    came before its picture waits here: `caption` and `stem` are set and `item` is empty.
+    """
 
     upload = models.ForeignKey(Upload, on_delete=models.CASCADE, related_name="files")
+    position = models.PositiveIntegerField(default=0)
     item = models.ForeignKey("projects.Item", null=True, on_delete=models.SET_NULL, related_name="+")
     filename = models.CharField(max_length=255)
     outcome = models.CharField(max_length=10, choices=UploadOutcome.choices)
     code = models.CharField(max_length=40, blank=True)
     message = models.CharField(max_length=400, blank=True)
+    stem = models.CharField(max_length=255, blank=True)
+    caption = models.TextField(blank=True)
 
     class Meta(TenantModel.Meta):
-        constraints = tenant_constraints("projects_uploadedfile", "upload", "item")
-        ordering = ["id"]
+        constraints = [
+            *tenant_constraints("projects_uploadedfile", "upload", "item"),
+            models.UniqueConstraint(fields=["upload", "position"], name="projects_uploadedfile_position"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["team", "stem"],
+                condition=models.Q(outcome="caption", item__isnull=True),
+                name="projects_caption_waiting",
+            )
+        ]
+        ordering = ["position"]
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.outcome}"

@@ -28,6 +28,10 @@ class DatasetVersion(TenantModel):
         constraints = [
             *tenant_constraints("projects_datasetversion", "dataset"),
             models.UniqueConstraint(fields=["dataset", "number"], name="projects_datasetversion_number"),
+            # The same content is one version, also when two people freeze at once.
+            models.UniqueConstraint(
+                fields=["dataset", "manifest_sha256"], name="projects_datasetversion_manifest"
+            ),
         ]
         ordering = ["-number"]
 

@@ -1,0 +1,163 @@
+"""`Idempotency-Key`: a POST that is sent twice is done once and answered twice.
+
+    class ProjectViewSet(TeamViewSet):
+        @idempotent()
+        def create(self, request: Request) -> Response: ...
+
+The key belongs to the team. The action runs in one transaction together with the note of its answer, so that a
+crash leaves either both or neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.errors import Conflict, DomainError
+from core.models import IdempotencyRecord
+
+KEPT_FOR = timedelta(hours=24)
+# An action without an answer for this long has lost its process, and its transaction with it.
+ABANDONED_AFTER = timedelta(minutes=5)
+_MAX_KEY = 255
+_KEPT_HEADERS = ("Location", "Tus-Resumable", "Upload-Offset", "Upload-Expires")
+
+Action = Callable[..., Response]
+
+
+def idempotent(*, required: bool = False) -> Callable[[Action], Action]:
+    """Make a POST action of a TeamViewSet safe to repeat with the same `Idempotency-Key`.
+
+    A repeat gets the first answer, with `Idempotency-Replayed: true`. Raises Conflict (409,
+    `idempotency_key_in_flight`) while the first is still at work, DomainError (422, `idempotency_key_reused`) for
+    another request under the same key and, with `required`, DomainError (400, `idempotency_key_missing`).
+    Only answers below 400 are kept: after an error nothing has happened, and the key may be used again.
+    """
+
+    def decorate(action: Action) -> Action:
+        @wraps(action)
+        def wrapper(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+            key = request.headers.get("Idempotency-Key", "")
+            if not key:
+                if required:
+                    error = DomainError("idempotency_key_missing", "Send an Idempotency-Key header (a UUID).")
+                    error.status = 400
+                    raise error
+                return action(view, request, *args, **kwargs)
+            if len(key) > _MAX_KEY or not key.isprintable():
+                error = DomainError("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 characters.")
+                error.status = 400
+                raise error
+            record, is_new = _claim(view.actor.team, key, fingerprint(request))
+            if not is_new:
+                return _replay(record)
+            return _perform(record, lambda: action(view, request, *args, **kwargs))
+
+        return _documented(wrapper, required)
+
+    return decorate
+
+
+def fingerprint(request: Request) -> str:
+    """Return a sha256 over what the request asks for: method, path, the headers of tus, fields and files."""
+    digest = hashlib.sha256()
+    lines = [request.method or "", request.get_full_path()]
+    lines += [request.headers.get(name, "") for name in ("Upload-Length", "Upload-Metadata")]
+    digest.update("\n".join(lines).encode())
+    data = request.data
+    if hasattr(data, "lists"):
+        for name, values in sorted(data.lists()):
+            for value in values:
+                digest.update(f"\n{name}=".encode())
+                if isinstance(value, UploadedFile):
+                    digest.update(f"{value.name}\n".encode())
+                    for chunk in value.chunks():
+                        digest.update(chunk)
+                    value.seek(0)
+                else:
+                    digest.update(str(value).encode())
+    else:
+        digest.update(json.dumps(data, sort_keys=True, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def purge_idempotency_records() -> int:
+    """Delete the answers that are older than a day; return how many."""
+    # Every team's rows alike, for the clock.
+    deleted, _by_model = IdempotencyRecord.unscoped.filter(
+        created_at__lt=timezone.now() - KEPT_FOR
+    ).delete()
+    return deleted
+
+
+def _claim(team: Any, key: str, wanted: str) -> tuple[IdempotencyRecord, bool]:
+    """Return the record of `key` and whether this request is the first to use it."""
+    rows = IdempotencyRecord.objects.for_team(team).filter(key=key)
+    now = timezone.now()
+    rows.filter(created_at__lt=now - KEPT_FOR).delete()
+    rows.filter(status=None, created_at__lt=now - ABANDONED_AFTER).delete()
+    try:
+        with transaction.atomic():
+            return IdempotencyRecord.objects.create(team=team, key=key, fingerprint=wanted), True
+    except IntegrityError:
+        record = rows.first()
+    if record is None or (record.fingerprint == wanted and record.status is None):
+        raise Conflict(
+            "idempotency_key_in_flight", "The first request with this Idempotency-Key is still at work."
+        )
+    if record.fingerprint != wanted:
+        raise DomainError(
+            "idempotency_key_reused", "This Idempotency-Key was used for another request. Send a new one."
+        )
+    return record, False
+
+
+def _perform(record: IdempotencyRecord, action: Callable[[], Response]) -> Response:
+    rows = IdempotencyRecord.objects.for_team(record.team).filter(pk=record.pk)
+    try:
+        with transaction.atomic():
+            response = action()
+            if response.status_code < 400:
+                body = {
+                    "data": json.loads(JSONRenderer().render(getattr(response, "data", None)) or b"null"),
+                    "headers": {name: response[name] for name in _KEPT_HEADERS if name in response},
+                }
+                rows.update(status=response.status_code, body=body)
+    except BaseException:
+        rows.delete()
+        raise
+    if response.status_code >= 400:
+        rows.delete()
+    return response
+
+
+def _replay(record: IdempotencyRecord) -> Response:
+    assert record.status is not None
+    assert record.body is not None
+    headers = {**record.body["headers"], "Idempotency-Replayed": "true"}
+    return Response(record.body["data"], status=record.status, headers=headers)
+
+
+def _documented(action: Action, required: bool) -> Action:
+    parameter = OpenApiParameter(
+        name="Idempotency-Key",
+        type=OpenApiTypes.STR,
+        location=OpenApiParameter.HEADER,
+        required=required,
+        description="Repeat a request with the same key within 24 hours to get the first answer again.",
+    )
+    documented: Action = extend_schema(parameters=[parameter])(action)
+    return documented

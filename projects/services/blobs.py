@@ -1,0 +1,70 @@
+"""Store bytes by their content, once per team."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from accounts.models import Team
+from core import storage
+from projects.models import Blob
+
+_READ_BYTES = 1024 * 1024
+
+
+def store_blob(
+    *,
+    team: Team,
+    content: bytes | None = None,
+    path: Path | None = None,
+    content_type: str,
+    width: int | None = None,
+    height: int | None = None,
+    thumbnail: bytes | None = None,
+) -> Blob:
+    """Store `content` or the file at `path` and return its row; the same content again returns the same row.
+
+    Safe when two do it at once: storage is addressed by content, and the row is unique per team and content.
+    The bytes are in storage before the row exists, so a row never points at nothing.
+    """
+    if (content is None) == (path is None):
+        raise ValueError("give either content or path")
+    digest, size = (
+        (hashlib.sha256(content).hexdigest(), len(content)) if content is not None else _digest_of(path)
+    )
+    rows = Blob.objects.for_team(team).filter(sha256=digest)
+    found = rows.first()
+    if found is not None:
+        return found
+    key = storage.blob_key(team.uid, digest)
+    if content is not None:
+        storage.save_bytes(key, content)
+    elif path is not None:
+        storage.save_file(key, path)
+    if thumbnail is not None:
+        storage.save_bytes(storage.thumbnail_key(team.uid, digest), thumbnail)
+    Blob.objects.bulk_create(
+        [
+            Blob(
+                team=team,
+                sha256=digest,
+                size=size,
+                content_type=content_type,
+                width=width,
+                height=height,
+            )
+        ],
+        ignore_conflicts=True,
+    )
+    blob: Blob = rows.get()
+    return blob
+
+
+def _digest_of(path: Path | None) -> tuple[str, int]:
+    assert path is not None
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as source:
+        while chunk := source.read(_READ_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size

@@ -1,0 +1,123 @@
+"""Register what a training produced in the model registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from accounts.models import Team, User
+from projects.models import (
+    Blob,
+    DatasetVersion,
+    LoraFile,
+    LoraModel,
+    LoraSample,
+    LoraVersion,
+    Project,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """Name one downloadable `.safetensors`: the final one or a kept checkpoint."""
+
+    blob: Blob
+    filename: str
+    step: int
+    epoch: int
+    is_final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewSample:
+    """Name one picture drawn with the version (`with_lora`) or with the adapter off."""
+
+    blob: Blob
+    step: int
+    prompt_index: int
+    prompt: str
+    seed: int
+    with_lora: bool = True
+
+
+def register_version(
+    *,
+    team: Team,
+    project: Project,
+    name: str,
+    created_by: User | None,
+    training_uid: str,
+    dataset_version: DatasetVersion | None,
+    base_model: str,
+    base_sha256: str,
+    recipe_sha256: str,
+    seed: int,
+    steps: int,
+    rank: int,
+    engine_version: str,
+    verified_keys: int,
+    trigger_words: str = "",
+    files: Sequence[NewFile],
+    samples: Sequence[NewSample] = (),
+) -> LoraVersion:
+    """Make the next version of the model `name` of `project`; a repeat for the same training changes nothing.
+
+    Called by the worker at the end of a training, hence with a team and no actor: the training was allowed when
+    it was started.
+    """
+    versions = LoraVersion.objects.for_team(team)
+    with transaction.atomic():
+        # One at a time per project: version numbers have no gaps, and a repeat sees the first.
+        Project.objects.for_team(team).select_for_update(no_key=True).get(pk=project.pk)
+        done: LoraVersion | None = versions.filter(training_uid=training_uid).first()
+        if done is not None:
+            return done
+        model, _is_new = LoraModel.objects.for_team(team).get_or_create(
+            project=project, name=name.strip()[:80], defaults={"team": team}
+        )
+        last = versions.filter(model=model).order_by("-number").values_list("number", flat=True).first()
+        version: LoraVersion = LoraVersion.objects.create(
+            team=team,
+            model=model,
+            number=(last or 0) + 1,
+            trigger_words=trigger_words[:200],
+            training_uid=training_uid,
+            dataset_version=dataset_version,
+            base_model=base_model,
+            base_sha256=base_sha256,
+            recipe_sha256=recipe_sha256,
+            seed=seed,
+            steps=steps,
+            rank=rank,
+            engine_version=engine_version,
+            verified_keys=verified_keys,
+            created_by=created_by,
+        )
+        LoraFile.objects.bulk_create(
+            LoraFile(
+                team=team,
+                version=version,
+                blob=file.blob,
+                filename=file.filename[:255],
+                step=file.step,
+                epoch=file.epoch,
+                is_final=file.is_final,
+            )
+            for file in files
+        )
+        LoraSample.objects.bulk_create(
+            LoraSample(
+                team=team,
+                version=version,
+                blob=sample.blob,
+                step=sample.step,
+                prompt_index=sample.prompt_index,
+                prompt=sample.prompt[:500],
+                seed=sample.seed,
+                with_lora=sample.with_lora,
+            )
+            for sample in samples
+        )
+        return version
