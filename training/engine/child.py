@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -49,7 +50,8 @@ def run(
         spec = RunSpec.load(spec_path)
         from training.engine.api import LoRATrainer
 
-        _quieten_libraries()
+        quieten_libraries()
+        gc.freeze()  # a full collection over all that was imported takes half a second
         trainer = LoRATrainer(spec, run_dir=run_dir, sink=writer, control=control, resume_from=resume_from)
         trainer.run()
         return ExitCode.DONE
@@ -70,7 +72,7 @@ def _tell(writer: EventWriter, error: EngineError) -> None:
         print(f"{error.code}: {error}", file=sys.stderr)
 
 
-def _quieten_libraries() -> None:
+def quieten_libraries() -> None:
     """Keep progress bars and advice for interactive use out of the log."""
     import diffusers
     import transformers

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import array
 import ctypes
+import gc
 import json
 import os
 import selectors
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -204,20 +206,30 @@ def launch(socket_path: Path, *, timeout: float = 120.0, env: dict[str, str] | N
 
 
 def import_everything() -> None:
-    """Import what a run will need, the lazily loaded modules of the libraries included."""
-    import training.engine.api
-    from training.engine import registry
+    """Import what a run will need and load a tiny model once, so that lazily made things are there before the fork.
 
-    for name in registry.family_names():
-        registry.load_family(name)
-    for name in registry.method_names():
-        registry.load_method(name)
-    # Modules that diffusers, transformers and torch import at first use: 0.3 to 1 s of a cold first step.
-    import diffusers.loaders.peft
+    One thread only: OpenMP must not have started its own when the process is forked.
+    """
+    import torch
     import torch._dynamo
-    import torch.optim._functional
-    import transformers.models.clip.modeling_clip
-    import transformers.models.clip.tokenization_clip  # noqa: F401
+
+    import training.engine.api  # noqa: F401
+    from training.engine import registry
+    from training.engine.spec import BaseModelSpec, DatasetSpec, RunSpec
+
+    torch.set_num_threads(1)
+    spec = RunSpec("rehearsal", BaseModelSpec("."), DatasetSpec(folder="."))
+    for name in registry.family_names():
+        family = registry.load_family(name)
+        with tempfile.TemporaryDirectory() as folder:
+            family.save(family.tiny(), Path(folder))
+            parts = family.load(Path(folder), device=torch.device("cpu"), dtype=torch.float32)
+        family.sampler(parts, 2)
+        registry.load_method("lora").attach(family, parts, spec)
+        del parts
+    # What lives now lives for ever: the collector of a child never walks (and copies) it again.
+    gc.collect()
+    gc.freeze()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -228,6 +240,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     prepare_environment()
+    from training.engine.child import quieten_libraries
+
+    quieten_libraries()
     import_everything()
     Server(options.socket).serve()
 
