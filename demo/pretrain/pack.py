@@ -58,6 +58,8 @@ def main(work: Path, out: Path) -> None:
     pipeline.save_pretrained(out, safe_serialization=True)
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)
+    for file in out.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{size / 1e6:.2f} MB")
 
