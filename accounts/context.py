@@ -16,6 +16,5 @@ def team(request: HttpRequest) -> dict[str, Any]:
     actor = getattr(request, "actor", None)
     user = getattr(request, "user", None)
     context: dict[str, Any] = {"actor": actor, "team": actor.team if actor else None, "Can": Can}
-    if isinstance(user, User):
-        context["my_teams"] = lambda: teams_of(user)
+    context["my_teams"] = (lambda: teams_of(user)) if isinstance(user, User) else []
     return context

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import include, path
 
 from accounts.views.home import home
+from accounts.views.preferences import language
+
+pages = [
+    path("language/", language, name="language"),
+]
 
 urlpatterns = [
     path("", home, name="home"),
+    path("", include((pages, "accounts"))),
 ]

@@ -1,0 +1,32 @@
+/** htmx: which answers go into the page, and what is said when one fails. */
+
+import htmx from 'htmx.org'
+import { mountModules, unmountModules } from './mount'
+import { text } from './text'
+import { toast } from './toasts'
+
+/** Return the sentence for people in an error page or a problem document, or null. */
+export function errorSentence(body: string, type: string): string | null {
+  if (type.includes('json')) {
+    try {
+      const found = JSON.parse(body) as { detail?: unknown }
+      return typeof found.detail === 'string' ? found.detail : null
+    } catch {
+      return null
+    }
+  }
+  const page = new DOMParser().parseFromString(body, 'text/html')
+  return page.querySelector('[data-error-message]')?.textContent?.trim() || null
+}
+
+export function startRequests(): void {
+  document.addEventListener('htmx:responseError', (event) => {
+    const { xhr } = (event as CustomEvent<{ xhr: XMLHttpRequest }>).detail
+    const sentence = errorSentence(xhr.responseText, xhr.getResponseHeader('Content-Type') ?? '')
+    toast(sentence ?? text('failed'), 'failed')
+  })
+  document.addEventListener('htmx:sendError', () => toast(text('offline'), 'failed'))
+  document.addEventListener('htmx:load', (event) => void mountModules(event.target as HTMLElement))
+  document.addEventListener('htmx:beforeCleanupElement', (event) => unmountModules(event.target as Element))
+  htmx.process(document.body)
+}

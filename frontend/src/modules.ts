@@ -1,0 +1,9 @@
+/** The modules of single pages: loaded when an element with `data-module="name"` is on the page. */
+
+export interface PageModule {
+  /** Bring `element` to life; the returned function undoes it when the element leaves the page. */
+  mount(element: HTMLElement): () => void
+}
+
+/** One line for each module: its name in templates, and how to load it. */
+export const modules: Record<string, () => Promise<PageModule>> = {}
