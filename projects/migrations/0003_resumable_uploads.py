@@ -5,70 +5,94 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0002_append_only_audit'),
-        ('projects', '0002_immutable_versions'),
+        ("accounts", "0002_append_only_audit"),
+        ("projects", "0002_immutable_versions"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='uploadedfile',
-            options={'base_manager_name': 'unscoped', 'default_manager_name': 'unscoped', 'ordering': ['position']},
+            name="uploadedfile",
+            options={
+                "base_manager_name": "unscoped",
+                "default_manager_name": "unscoped",
+                "ordering": ["position"],
+            },
         ),
         migrations.AddField(
-            model_name='item',
-            name='stem',
+            model_name="item",
+            name="stem",
             field=models.CharField(blank=True, max_length=255),
         ),
         migrations.AddField(
-            model_name='upload',
-            name='parts',
+            model_name="upload",
+            name="parts",
             field=models.PositiveIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='uploadedfile',
-            name='caption',
+            model_name="uploadedfile",
+            name="caption",
             field=models.TextField(blank=True),
         ),
         migrations.AddField(
-            model_name='uploadedfile',
-            name='position',
+            model_name="uploadedfile",
+            name="position",
             field=models.PositiveIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='uploadedfile',
-            name='stem',
+            model_name="uploadedfile",
+            name="stem",
             field=models.CharField(blank=True, max_length=255),
         ),
         migrations.AlterField(
-            model_name='uploadedfile',
-            name='outcome',
-            field=models.CharField(choices=[('added', 'Added'), ('duplicate', 'Already here'), ('caption', 'Caption read'), ('skipped', 'Skipped'), ('refused', 'Refused')], max_length=10),
+            model_name="uploadedfile",
+            name="outcome",
+            field=models.CharField(
+                choices=[
+                    ("added", "Added"),
+                    ("duplicate", "Already here"),
+                    ("caption", "Caption read"),
+                    ("skipped", "Skipped"),
+                    ("refused", "Refused"),
+                ],
+                max_length=10,
+            ),
         ),
         migrations.AddIndex(
-            model_name='item',
-            index=models.Index(fields=['dataset', 'id'], name='projects_item_grid'),
+            model_name="item",
+            index=models.Index(fields=["dataset", "id"], name="projects_item_grid"),
         ),
         migrations.AddIndex(
-            model_name='item',
-            index=models.Index(fields=['dataset', 'stem'], name='projects_item_stem'),
+            model_name="item",
+            index=models.Index(fields=["dataset", "stem"], name="projects_item_stem"),
         ),
         migrations.AddIndex(
-            model_name='upload',
-            index=models.Index(condition=models.Q(('state', 'done'), _negated=True), fields=['expires_at'], name='projects_upload_unfinished'),
+            model_name="upload",
+            index=models.Index(
+                condition=models.Q(("state", "done"), _negated=True),
+                fields=["expires_at"],
+                name="projects_upload_unfinished",
+            ),
         ),
         migrations.AddIndex(
-            model_name='uploadedfile',
-            index=models.Index(condition=models.Q(('item__isnull', True), ('outcome', 'caption')), fields=['team', 'stem'], name='projects_caption_waiting'),
+            model_name="uploadedfile",
+            index=models.Index(
+                condition=models.Q(("item__isnull", True), ("outcome", "caption")),
+                fields=["team", "stem"],
+                name="projects_caption_waiting",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='datasetversion',
-            constraint=models.UniqueConstraint(fields=('dataset', 'manifest_sha256'), name='projects_datasetversion_manifest'),
+            model_name="datasetversion",
+            constraint=models.UniqueConstraint(
+                fields=("dataset", "manifest_sha256"), name="projects_datasetversion_manifest"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='uploadedfile',
-            constraint=models.UniqueConstraint(fields=('upload', 'position'), name='projects_uploadedfile_position'),
+            model_name="uploadedfile",
+            constraint=models.UniqueConstraint(
+                fields=("upload", "position"), name="projects_uploadedfile_position"
+            ),
         ),
     ]

@@ -33,7 +33,7 @@ def freeze_dataset(*, actor: Actor, uid: str) -> DatasetVersion:
     """
     require(actor, Can.DATASET_EDIT)
     with transaction.atomic():
-        # Nobody adds, edits or freezes at the same moment.
+        # Nobody adds or freezes at the same moment; the pictures are read in one query.
         dataset = Dataset.objects.for_team(actor.team).select_for_update().filter(uid=uid).first()
         if dataset is None:
             raise NotFound

@@ -1,0 +1,91 @@
+"""Make, rename and archive projects."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.actor import Actor, require
+from accounts.roles import Can
+from accounts.services.audit import audit
+from core.errors import Conflict, DomainError, NotFound
+from projects.models import Project
+
+MAX_NAME = 80
+
+
+def create_project(*, actor: Actor, name: str, description: str = "") -> Project:
+    """Make a project; raise DomainError (`name_missing`) or Conflict (`name_taken`)."""
+    require(actor, Can.PROJECT_EDIT)
+    name = checked_name(name)
+    try:
+        with transaction.atomic():
+            project: Project = Project.objects.create(
+                team=actor.team, name=name, description=description.strip(), created_by=actor.user
+            )
+            audit(actor, "project.created", project)
+    except IntegrityError as error:
+        raise taken(error, "projects_project_name") from error
+    return project
+
+
+def change_project(
+    *, actor: Actor, uid: str, name: str | None = None, description: str | None = None
+) -> Project:
+    """Rename or describe a project; what is None stays."""
+    require(actor, Can.PROJECT_EDIT)
+    try:
+        with transaction.atomic():
+            project = locked_project(actor, uid)
+            before = project.name
+            project.name = checked_name(name) if name is not None else project.name
+            project.description = description.strip() if description is not None else project.description
+            project.save(update_fields=["name", "description"])
+            audit(actor, "project.changed", project, name_before=before)
+    except IntegrityError as error:
+        raise taken(error, "projects_project_name") from error
+    return project
+
+
+def archive_project(*, actor: Actor, uid: str, archived: bool = True) -> Project:
+    """Take a project out of the list, or back into it; what it holds stays as it is."""
+    require(actor, Can.PROJECT_EDIT)
+    with transaction.atomic():
+        project = locked_project(actor, uid)
+        if archived != (project.archived_at is not None):
+            project.archived_at = timezone.now() if archived else None
+            project.save(update_fields=["archived_at"])
+            audit(actor, "project.archived" if archived else "project.restored", project)
+    return project
+
+
+def locked_project(actor: Actor, uid: str) -> Project:
+    """Return a project of the actor's team under its row lock; raise NotFound."""
+    project: Project | None = (
+        Project.objects.for_team(actor.team).select_for_update(no_key=True).filter(uid=uid).first()
+    )
+    if project is None:
+        raise NotFound
+    return project
+
+
+def checked_name(name: str) -> str:
+    """Return a name without outer blanks; raise DomainError when nothing, or too much, is left."""
+    name = " ".join(name.split())
+    if not name or "\0" in name:
+        raise DomainError("name_missing", _("Give it a name."), pointer="/name")
+    if len(name) > MAX_NAME:
+        raise DomainError(
+            "name_too_long",
+            _("A name has at most %(limit)s characters.") % {"limit": MAX_NAME},
+            pointer="/name",
+        )
+    return name
+
+
+def taken(error: IntegrityError, constraint: str) -> Exception:
+    """Turn the database's refusal of a second name into a Conflict; any other error stays itself."""
+    if constraint not in str(error):
+        return error
+    return Conflict("name_taken", _("There is one of this name already. Choose another."), pointer="/name")
