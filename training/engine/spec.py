@@ -1,3 +1,4 @@
+# ruff: noqa: RUF009 - `setting` and `section` are dataclasses.field in disguise
 """The run specification: everything a training run is told, in frozen dataclasses.
 
 ``RunSpec.from_dict`` and ``from_yaml`` are strict; ``FIELDS`` describes every setting for a form;
@@ -223,8 +224,8 @@ class CheckpointSpec:
         help=_("1 if no other cadence is given."),
     )  # fmt: skip
     every_minutes: float | None = setting(
-        10.0, kind="float", label=_("Save every so many minutes"), minimum=0.1, maximum=1440.0,
-        help=_("At most so much work is lost when a machine fails."),
+        10.0, kind="float", label=_("Save every so many minutes"), minimum=0.1, maximum=1440.0, nullable=True,
+        help=_("At most so much work is lost when a machine fails; empty turns it off."),
     )  # fmt: skip
     keep: int = setting(
         3, kind="int", label=_("Checkpoints kept"), minimum=1, maximum=1000,

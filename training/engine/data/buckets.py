@@ -10,7 +10,7 @@ Size = tuple[int, int]
 
 
 def bucket_sizes(resolution: int, divisor: int) -> list[Size]:
-    """List the sizes of about ``resolution`` squared pixels, from 1:2 to 2:1, in steps of an eighth.
+    """List the sizes of about ``resolution`` squared pixels, from 1:3 to 3:1, in steps of an eighth.
 
     Both sides are multiples of ``divisor`` and the area never exceeds that of the square.
     """
@@ -20,7 +20,7 @@ def bucket_sizes(resolution: int, divisor: int) -> list[Size]:
     width = step
     while width <= 2 * resolution:
         height = resolution * resolution // width // step * step
-        if height and max(width, height) <= 2 * min(width, height):
+        if height and max(width, height) <= 3 * min(width, height):
             sizes.add((width, height))
             sizes.add((height, width))
         width += step

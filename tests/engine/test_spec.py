@@ -1,0 +1,144 @@
+"""The run specification: strict, complete, and the same in every form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.engine.cadence import is_due, times_left
+from training.engine.schedule import learning_rate_factor
+from training.engine.spec import FIELDS, RunSpec, SpecError, StepPlan, json_schema, validate
+
+MINIMAL: dict[str, Any] = {"name": "x", "base_model": {"path": "base"}, "dataset": {"folder": "set"}}
+
+
+def with_(**sections: Any) -> dict[str, Any]:
+    return {**MINIMAL, **sections}
+
+
+def test_everything_but_name_base_and_pictures_has_a_default() -> None:
+    spec = RunSpec.from_dict(MINIMAL)
+    assert (spec.method.rank, spec.method.true_alpha, spec.training.learning_rate) == (16, 16.0, 1e-4)
+    assert {p for p, info in FIELDS.items() if info.required} == {"/name", "/base_model/path"}
+
+
+@pytest.mark.parametrize(
+    ("data", "pointer", "code", "words"),
+    [
+        (with_(trainng={}), "/trainng", "unknown_key", "did you mean 'training'?"),
+        (with_(training={"batchsize": 2}), "/training/batchsize", "unknown_key", "did you mean 'batch_size'?"),
+        (with_(training={"batch_size": 0}), "/training/batch_size", "out_of_range", "between 1 and 1024"),
+        (with_(training={"batch_size": 1.5}), "/training/batch_size", "wrong_type", "whole number"),
+        (with_(training={"batch_size": True}), "/training/batch_size", "wrong_type", "true or false"),
+        (with_(training={"learning_rate": "fast"}), "/training/learning_rate", "wrong_type", "'fast'"),
+        (with_(training={"learning_rate": float("nan")}), "/training/learning_rate", "wrong_type", "finite"),
+        (with_(training={"schedule": "cosin"}), "/training/schedule", "not_a_choice", "did you mean 'cosine'?"),
+        (with_(training=[]), "/training", "wrong_type", "a section of settings"),
+        (with_(training={"resolution": 100}), "/training/resolution", "conflict", "multiple of 8"),
+        (with_(training={"steps": 5, "epochs": 5}), "/training/epochs", "conflict", "not both"),
+        (with_(training={"steps": 5, "warmup_steps": 5}), "/training/warmup_steps", "conflict", "shorter"),
+        (with_(dataset={}), "/dataset", "conflict", "either a manifest or a folder"),
+        (with_(dataset={"folder": "a", "manifest": "b"}), "/dataset", "conflict", "either"),
+        (with_(sampling={"prompts": "cat"}), "/sampling/prompts", "wrong_type", "list of texts"),
+        (with_(captions={"template": "photo"}), "/captions/template", "conflict", "{caption}"),
+        (with_(name=""), "/name", "missing", "empty"),
+        ({k: v for k, v in MINIMAL.items() if k != "base_model"}, "/base_model/path", "missing", "required"),
+    ],
+)
+def test_wrong_setting_is_named_with_its_place_and_cure(data: Any, pointer: str, code: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        RunSpec.from_dict(data)
+    assert (caught.value.pointer, caught.value.code) == (pointer, code)
+    assert words in caught.value.message
+    assert caught.value.exit_code == 64
+    assert caught.value.category == "user"
+
+
+def test_validate_lists_every_error_at_once() -> None:
+    errors = validate({"nme": "x", "training": {"steps": 0, "seed": -1}})
+    assert [(e.pointer, e.code) for e in errors] == [
+        ("/nme", "unknown_key"), ("/name", "missing"), ("/base_model/path", "missing"),
+        ("/training/steps", "out_of_range"), ("/training/seed", "out_of_range"),
+    ]  # fmt: skip
+    assert validate(MINIMAL) == []
+
+
+def test_yaml_and_dict_forms_are_the_same_spec() -> None:
+    spec = RunSpec.from_dict(with_(trigger="墨", training={"learning_rate": "1e-4", "epochs": 3},
+                                   sampling={"prompts": ["a", "b"]}))  # fmt: skip
+    assert RunSpec.from_yaml(spec.to_yaml()) == spec
+    assert RunSpec.from_dict(spec.to_dict()) == spec
+    assert RunSpec.from_yaml(spec.to_yaml()).sha256() == spec.sha256()
+
+
+def test_broken_yaml_names_its_line() -> None:
+    with pytest.raises(SpecError, match="line 2"):
+        RunSpec.from_yaml("name: x\n  bad: [")
+
+
+def test_paths_of_a_file_start_at_the_file(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("name: x\nbase_model: {path: base}\ndataset: {folder: ../set}\n")
+    spec = RunSpec.load(tmp_path / "run.yaml")
+    assert spec.base_model.path == str(tmp_path / "base")
+    assert Path(spec.dataset.folder or "").resolve() == (tmp_path.parent / "set").resolve()
+
+
+def test_hash_of_the_recipe_ignores_names_and_cadences_only() -> None:
+    base = RunSpec.from_dict(MINIMAL)
+    same = RunSpec.from_dict(with_(name="y", threads=2, sampling={"seed": 7}, checkpoint={"keep": 9}))
+    other = RunSpec.from_dict(with_(training={"seed": 1}))
+    assert base.recipe_sha256() == same.recipe_sha256() != other.recipe_sha256()
+    assert base.sha256() != same.sha256()
+
+
+@pytest.mark.parametrize(
+    ("training", "buckets", "expected"),
+    [
+        ({"epochs": 3, "batch_size": 4}, [10], (9, 3, 3)),
+        ({"epochs": 3, "batch_size": 4}, [7, 1], (9, 3, 3)),
+        ({"epochs": 3, "batch_size": 4, "gradient_accumulation": 2}, [7, 1], (6, 3, 2)),
+        ({"steps": 10, "batch_size": 8}, [24], (10, 4, 3)),
+        ({"batch_size": 8}, [3], (10, 10, 1)),
+        ({}, [], (10, 10, 1)),
+    ],
+)
+def test_plan_counts_steps_and_epochs(training: Any, buckets: list[int], expected: tuple[int, ...]) -> None:
+    plan = RunSpec.from_dict(with_(training=training)).plan(buckets)
+    assert (plan.total_steps, plan.epochs, plan.steps_per_epoch) == expected
+
+
+def test_schema_describes_every_field_with_its_limits() -> None:
+    schema = json_schema()
+    steps = schema["properties"]["training"]["properties"]["batch_size"]
+    assert (steps["minimum"], steps["maximum"], steps["default"], steps["type"]) == (1, 1024, 1, "integer")
+    assert schema["required"] == ["name", "base_model", "dataset"]
+    for pointer, info in FIELDS.items():
+        assert info.label, pointer
+        assert info.help, pointer
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [("constant", [1 / 3, 2 / 3, 1, 1, 1, 1]), ("linear", [1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25]),
+     ("cosine", [1 / 3, 2 / 3, 1, 0.853553, 0.5, 0.146447])],
+)  # fmt: skip
+def test_learning_rate_follows_its_closed_form(schedule: str, values: list[float]) -> None:
+    got = [learning_rate_factor(s, total_steps=6, warmup_steps=2, schedule=schedule) for s in range(6)]
+    assert got == pytest.approx(values, abs=1e-6)
+
+
+@given(
+    total=st.integers(1, 200), per_epoch=st.integers(1, 20), step=st.integers(0, 200),
+    every_steps=st.none() | st.integers(1, 50), every_epochs=st.none() | st.integers(1, 5),
+)  # fmt: skip
+def test_drawings_left_are_those_that_will_be_due(
+    total: int, per_epoch: int, step: int, every_steps: int | None, every_epochs: int | None
+) -> None:
+    plan = StepPlan(total, -(-total // per_epoch), per_epoch)
+    due = sum(is_due(s, plan, every_steps, every_epochs) for s in range(step + 1, total + 1))
+    assert times_left(step, plan, every_steps, every_epochs) == due
+    assert is_due(total, plan, every_steps, every_epochs)
