@@ -4,3 +4,10 @@ from django.apps import AppConfig
 class TrainingConfig(AppConfig):
     name = "training"
     verbose_name = "Training"
+
+    def ready(self) -> None:
+        from core.realtime.topics import register
+        from training.access import TRAINING_TOPIC
+        from training.queue import sweep  # noqa: F401  its duties are registered by the import
+
+        register("training", TRAINING_TOPIC)

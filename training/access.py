@@ -1,0 +1,42 @@
+"""Who may follow a training live, and what is sent to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from accounts.actor import member_actor
+from accounts.models import Membership, User
+from accounts.roles import Can
+from core.realtime.topics import Items, TopicKind
+from training.models import JobEvent, TrainingJob
+from training.queue.topics import heads_of, team_of
+from training.services.lifecycle import event_item
+
+
+def may_follow(user: Any, uid: str) -> bool:
+    """Tell whether `user` may see the training: an active member of its team whose role shows trainings."""
+    if not User.objects.filter(pk=user.pk, is_active=True).exists():
+        return False
+    for membership in Membership.objects.select_related("team", "user").filter(user_id=user.pk):
+        actor = member_actor(membership.team, membership.user, membership.role)
+        if actor.can(Can.TRAINING_VIEW) and TrainingJob.objects.for_team(actor.team).filter(uid=uid).exists():
+            return True
+    return False
+
+
+def events_of(uid: str, after: int, limit: int) -> Items:
+    """Return the stored events of a training above `after`; the door (`may_follow`) was passed before."""
+    team = team_of(uid)
+    if team is None:
+        return []
+    rows = JobEvent.objects.for_team(team).filter(job__uid=uid, seq__gt=after).order_by("seq")
+    return [event_item(event) for event in rows[:limit]]
+
+
+def heads(uids: Iterable[str]) -> dict[str, int]:
+    """Return the last seq of each training."""
+    return heads_of(uids)
+
+
+TRAINING_TOPIC = TopicKind(may_read=may_follow, events_after=events_of, heads=heads)

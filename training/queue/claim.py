@@ -1,0 +1,94 @@
+"""Take the best waiting job: exactly one worker gets it, in exact order, within each team's limit."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from training.models import Attempt, TrainingJob, Worker
+from training.queue.lease import Lease
+from training.services.lifecycle import move
+from training.states import LIVE, JobState
+
+# "LF" and "claim" as bytes, cut to 63 bits. One lock for the one pool of workers.
+CLAIM_LOCK = 0x4C46_636C_6169_6D
+# A team's next job counts as so much younger for each job that it runs already.
+SECONDS_PER_RUNNING_JOB = 900
+
+_TABLE = TrainingJob._meta.db_table
+_BEST = f"""
+    WITH running AS (
+        SELECT team_id, count(*) AS jobs FROM {_TABLE} WHERE state = ANY(%(live)s) GROUP BY team_id
+    )
+    SELECT job.id FROM {_TABLE} job LEFT JOIN running USING (team_id)
+    WHERE job.state = 'queued'
+      AND (job.run_after IS NULL OR job.run_after <= clock_timestamp())
+      AND coalesce(running.jobs, 0) < %(limit)s
+    ORDER BY extract(epoch FROM job.queued_at) + %(per_job)s * coalesce(running.jobs, 0), job.id
+    LIMIT 1
+"""  # noqa: S608
+
+
+def claim_next(worker: Worker) -> Lease | None:
+    """Give the best eligible job to `worker` and return its lease, or None if nothing may start now.
+
+    The lock makes the claims one after another, so that order and limits are exact. It has its own statement: in
+    READ COMMITTED the next one then sees everything committed before the lock was got.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
+        job = _lock_best()
+        if job is None:
+            return None
+        now = timezone.now()
+        job.fence += 1
+        job.worker = worker
+        job.run_after = None
+        job.phase, job.phase_done, job.phase_total = "", 0, 0
+        job.steps_per_second = job.eta_seconds = None
+        job.started_at = job.started_at or now
+        move(
+            job,
+            JobState.STARTING,
+            save=[
+                "fence",
+                "worker",
+                "run_after",
+                "phase",
+                "phase_done",
+                "phase_total",
+                "steps_per_second",
+                "eta_seconds",
+                "started_at",
+            ],
+        )
+        Attempt.objects.create(team=job.team, job=job, fence=job.fence, worker=worker, started_at=now)
+        return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence)
+
+
+def _lock_best() -> TrainingJob | None:
+    """Lock the best job's row. Somebody may cancel it between the choice and the lock: then choose again."""
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _BEST,
+                {
+                    "live": sorted(LIVE),
+                    "limit": settings.TEAM_MAX_RUNNING,
+                    "per_job": SECONDS_PER_RUNNING_JOB,
+                },
+            )
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        locked: TrainingJob | None = (
+            TrainingJob.unscoped.select_related("team")
+            .select_for_update(no_key=True, of=("self",))
+            .filter(pk=row[0], state=JobState.QUEUED)
+            .first()
+        )
+        if locked is not None:
+            return locked

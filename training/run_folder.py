@@ -1,0 +1,181 @@
+"""The folder of one attempt: pictures by content, captions, the completed recipe, and what it resumes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from accounts.models import Team
+from core import storage
+from projects.models import Blob, DatasetVersion, DatasetVersionItem
+from training.models import FoundationModel, Sample, TrainingJob
+from training.queue.lease import Lease
+from training.services.checkpoints import STATE_FILES, newest_states
+
+_UNSAFE = re.compile(r"[\x00-\x1f/\\]")
+
+
+class DamagedBlob(Exception):
+    """Say that storage gave other bytes than were put in."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Hold the paths the engine is started with."""
+
+    path: Path
+    spec: Path
+    resume_from: Path | None
+
+
+def run_path(lease: Lease) -> Path:
+    """Return the folder of an attempt; the fence keeps a stale attempt out of a newer one's files."""
+    return Path(settings.RUNS_DIR) / lease.job_uid / str(lease.fence)
+
+
+def prepare(lease: Lease, job: TrainingJob, progress: Callable[[int, int], None]) -> RunFolder:
+    """Make the folder of an attempt and return its paths; `progress` is told (done, total) pictures.
+
+    Raise DamagedBlob, or OSError when storage or disk fail.
+    """
+    folder = run_path(lease)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    manifest = folder / "manifest.json"
+    entries = _fetch_pictures(lease.team, job.dataset_version, folder / "data", progress)
+    manifest.write_text(json.dumps({"items": entries}, ensure_ascii=False), encoding="utf-8")
+    spec = folder / "run.json"
+    spec.write_text(json.dumps(complete_spec(job, manifest), ensure_ascii=False, indent=1), encoding="utf-8")
+    resume_from = _fetch_states(lease, folder / "checkpoints")
+    if resume_from is not None:
+        _fetch_baseline(lease, job, folder / "samples")
+    return RunFolder(folder, spec, resume_from)
+
+
+def complete_spec(job: TrainingJob, manifest: Path) -> dict[str, Any]:
+    """Return the frozen recipe with the places of this machine filled in."""
+    spec = dict(job.spec)
+    spec["base_model"] = {**spec["base_model"], "path": str(base_model_path(job.foundation_model))}
+    spec["dataset"] = {**spec["dataset"], "manifest": str(manifest), "folder": None}
+    spec["cache_dir"] = str(Path(settings.ENGINE_CACHE_DIR) / job.team.uid / "encoded")
+    return spec
+
+
+def base_model_path(model: FoundationModel) -> Path:
+    """Return where a base model lies on this machine; its path is relative to the folder of base models."""
+    return Path(settings.BASE_MODELS_DIR) / model.path
+
+
+def remove(lease: Lease) -> None:
+    """Remove an attempt's folder, and the job's when it was the last."""
+    folder = run_path(lease)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.parent.rmdir()
+    except OSError:
+        return  # another attempt of the job is there
+
+
+# -- Pictures -------------------------------------------------------------------------------------------------
+
+
+def _fetch_pictures(
+    team: Team, version: DatasetVersion, folder: Path, progress: Callable[[int, int], None]
+) -> list[dict[str, Any]]:
+    items = list(
+        DatasetVersionItem.objects.for_team(team)
+        .filter(version=version)
+        .select_related("blob")
+        .order_by("position")
+    )
+    entries = []
+    for item in items:
+        cached = _cached(team, item.blob)
+        # The file keeps the name its owner knows it by: the engine's messages name it.
+        target = folder / f"{item.position:05d}" / _safe_name(item)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(cached, target)
+        entries.append(
+            {
+                "path": str(target.relative_to(folder.parent)),
+                "sha256": item.blob.sha256,
+                "caption": item.caption,
+            }
+        )
+        progress(len(entries), len(items))
+    return entries
+
+
+def _safe_name(item: DatasetVersionItem) -> str:
+    name = _UNSAFE.sub("_", item.filename)
+    while len(name.encode()) > 200:
+        name = name[1:]
+    return name if name.strip(". ") else item.blob.sha256
+
+
+def _cached(team: Team, blob: Blob) -> Path:
+    """Return the blob's file in the cache that runs of one team share, fetching it if needed."""
+    path = Path(settings.ENGINE_CACHE_DIR) / team.uid / "pictures" / blob.sha256[:2] / blob.sha256
+    if path.exists() and path.stat().st_size == blob.size:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if storage.copy_to(storage.blob_key(team.uid, blob.sha256), aside) != blob.sha256:
+            raise DamagedBlob(f"picture {blob.uid} is not what was stored")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+# -- What an earlier attempt left ------------------------------------------------------------------------------
+
+
+def _fetch_states(lease: Lease, folder: Path) -> Path | None:
+    """Fetch the kept checkpoints; return the newest that is whole as far as files go (the engine checks hashes)."""
+    newest: Path | None = None
+    for checkpoint in newest_states(lease.team, lease.job_id):
+        target = folder / f"step-{checkpoint.step:08d}"
+        target.mkdir(parents=True)
+        try:
+            _fetch_files(checkpoint.state_key, STATE_FILES, target)
+        except FileNotFoundError:
+            shutil.rmtree(target)
+            continue
+        newest = newest or target
+    return newest
+
+
+def _fetch_files(prefix: str, names: Iterable[str], target: Path) -> None:
+    for name in names:
+        storage.copy_to(f"{prefix}/{name}", target / name)
+
+
+def _fetch_baseline(lease: Lease, job: TrainingJob, folder: Path) -> None:
+    """Put the pictures drawn with the adapter off back, so that a resumed run does not draw them again."""
+    count = int(job.spec["sampling"]["count"])
+    rows = Sample.objects.for_team(lease.team).filter(job=job, step=0, with_lora=False).select_related("blob")
+    folder.mkdir(parents=True, exist_ok=True)
+    for sample in rows:
+        prompt, copy = divmod(sample.prompt_index, count)
+        name = f"step-00000000-p{prompt}" + (f"-{copy}" if copy else "") + ".png"
+        try:
+            storage.copy_to(storage.blob_key(lease.team.uid, sample.blob.sha256), folder / name)
+        except FileNotFoundError:
+            (folder / name).unlink(missing_ok=True)

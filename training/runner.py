@@ -1,0 +1,479 @@
+"""Supervise one attempt: prepare its folder, start the engine, carry wishes to it, store what it tells, end it.
+
+Threads: the caller's decides and writes; one reads events, one reads the log, one waits for the child's end, one
+keeps the lease (`Keeper`). Only the keeper may say that the lease is lost, and it kills the engine itself then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+
+from training.engine import events as told
+from training.engine.forkserver import Ticket
+from training.models import TrainingJob
+from training.queue import lease as leases
+from training.queue.lease import Lease
+from training.run_folder import DamagedBlob, prepare, remove, run_path
+from training.services import finalize, lifecycle, telemetry
+from training.services.lifecycle import CrashReport, LeaseLost
+from training.states import Desired, JobState
+from training.warm import WarmEngine
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BATCH_SECONDS = 0.25
+BATCH_BYTES = 64 * 1024
+LOG_LINES = 40
+WISH_EVERY = 1.0
+CANCEL_GRACE, GRACE, TERM_GRACE = 20.0, 120.0, 10.0
+STALL_SECONDS, STALL_STEPS = 600.0, 20
+# How long storing goes on trying while database or storage are away; the lease usually ends it sooner.
+PATIENCE = 1800.0
+
+DRAIN = "drain"
+# What the engine's exit codes mean (docs/engine-protocol.md); the others count as crashes.
+EXIT_DONE, EXIT_INTERRUPTED = 0, 75
+_CATEGORY = {64: "user", 65: "user", 71: "capacity"}
+
+
+class Engine:
+    """Hold the child, its pipes and the threads that read them."""
+
+    def __init__(self, ticket: Ticket, events: int, control: int, output: int) -> None:
+        self.pid = ticket.pid
+        self.exit_code: int | None = None
+        self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self._control = control
+        self._lock = threading.Lock()
+        self._readers = [
+            _thread("events", self._read, events, self.lines.put),
+            _thread("log", self._read, output, self._keep_line),
+            _thread("waiter", self._wait, ticket),
+        ]
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the child is gone and everything it said was read."""
+        return not any(reader.is_alive() for reader in self._readers)
+
+    def send(self, kind: str, **fields: object) -> None:
+        """Send a control message; an engine that is gone takes none, and no harm is done."""
+        line = json.dumps({"type": kind, **fields}).encode() + b"\n"
+        with self._lock, contextlib.suppress(OSError):
+            if self._control >= 0:
+                os.write(self._control, line)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child's process group, unless it has ended."""
+        with self._lock:
+            if self.exit_code is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, number)
+
+    def close(self) -> None:
+        """Close the control pipe, on which a child that still lives ends itself."""
+        with self._lock:
+            if self._control >= 0:
+                os.close(self._control)
+                self._control = -1
+
+    def _wait(self, ticket: Ticket) -> None:
+        code = ticket.wait()
+        with self._lock:
+            self.exit_code = -signal.SIGKILL if code is None else code
+
+    def _keep_line(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if text:
+            self.log.append(text[:1000])
+
+    @staticmethod
+    def _read(fd: int, put: Callable[[bytes], object]) -> None:
+        with os.fdopen(fd, "rb") as source:
+            for line in source:
+                put(line)
+
+
+class Keeper:
+    """Renew the lease, pass it on to the engine, and learn what is wanted of the job."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.desired = ""
+        self.lost = threading.Event()
+        self.engine: Engine | None = None
+        self._stop = threading.Event()
+        self._renewed = float("-inf")
+        self._thread = _thread("keeper", self._run)
+
+    def stop(self) -> None:
+        """End the thread; the lease stays as it is."""
+        self._stop.set()
+        self._thread.join()
+
+    def attach(self, engine: Engine) -> None:
+        """Give the engine its first lease message, which arms its dead-man's switch."""
+        self.engine = engine
+        self._renewed = float("-inf")
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set() and not self.lost.is_set():
+                try:
+                    self._once()
+                except DatabaseError as error:
+                    # The engine's own switch ends the run if this lasts: no lease message, no work.
+                    log.warning("%s: the lease could not be renewed: %s", self.lease.job_uid, error)
+                    connection.close()
+                self._stop.wait(min(WISH_EVERY, settings.LEASE_RENEW_SECONDS / 4))
+        finally:
+            connection.close()
+
+    def _once(self) -> None:
+        before = time.monotonic()
+        if before - self._renewed < settings.LEASE_RENEW_SECONDS:
+            desired = leases.wish(self.lease)
+        else:
+            engine = self.engine
+            desired = leases.renew(self.lease)
+            if desired is not None:
+                self._renewed = before
+                # Counted from before the statement: the engine must give up before the lease does.
+                left = settings.ENGINE_LEASE_SECONDS - (time.monotonic() - before)
+                if engine is not None and left > 0:
+                    engine.send("lease", ttl=left)
+                if engine is not self.engine:
+                    self._renewed = float("-inf")
+        if desired is None:
+            self.lost.set()
+            if self.engine is not None:
+                self.engine.signal(signal.SIGKILL)
+            return
+        self.desired = desired
+
+
+class Runner:
+    """Run one claimed job to the end of this attempt. `draining` tells that the worker wants to go."""
+
+    def __init__(self, lease: Lease, warm: WarmEngine, draining: threading.Event) -> None:
+        self.lease = lease
+        self.draining = draining
+        self._warm = warm
+        self._keeper = Keeper(lease)
+        self._engine: Engine | None = None
+        self._step = 0
+        self._total_steps = 0
+        self._speed = 0.0
+        self._heard = time.monotonic()
+        self._asked = ""
+        self._asked_at = 0.0
+        self._terminated = False
+        self._stalled = False
+        self._error: told.Error | None = None
+        self._export: told.Export | None = None
+        self._done: told.Done | None = None
+
+    def run(self) -> None:
+        """Run the attempt. Returns when the row tells its end, or when the lease is lost; raises nothing."""
+        try:
+            self._run()
+        except LeaseLost:
+            log.warning("%s #%s: the lease is lost", self.lease.job_uid, self.lease.fence)
+        except Exception as error:
+            log.exception("%s #%s: the supervisor failed", self.lease.job_uid, self.lease.fence)
+            self._kill()
+            with contextlib.suppress(LeaseLost, DatabaseError):
+                self._crash("supervisor_failed", f"{type(error).__name__}: {error}")
+        finally:
+            self._kill()
+            self._keeper.stop()
+            remove(self.lease)
+
+    def _run(self) -> None:
+        job = self._patiently(self._load)
+        self._total_steps = job.total_steps
+        if self._is_over():
+            self._conclude()
+            return
+        try:
+            folder = prepare(self.lease, job, _Throttled(self._tell_fetching))
+        except DamagedBlob as error:
+            self._crash("storage_damaged", str(error))
+            return
+        except OSError as error:
+            self._crash("storage_unavailable", f"The pictures could not be fetched: {error}")
+            return
+        if self._is_over():
+            self._conclude()
+            return
+        try:
+            self._start(folder.spec, folder.path, folder.resume_from)
+        except (OSError, RuntimeError) as error:
+            self._crash("engine_not_ready", f"The engine could not be started: {error}")
+            return
+        self._supervise()
+        if self._keeper.lost.is_set():
+            raise LeaseLost
+        self._conclude()
+
+    def _load(self) -> TrainingJob:
+        job: TrainingJob = (
+            TrainingJob.objects.for_team(self.lease.team)
+            .select_related("dataset_version", "foundation_model", "team")
+            .get(pk=self.lease.job_id)
+        )
+        return job
+
+    def _tell_fetching(self, done: int, total: int) -> None:
+        gauges = {"phase": "fetch_data", "phase_done": done, "phase_total": total}
+        data = {"phase": "fetch_data", "done": done, "total": total}
+        self._patiently(lambda: telemetry.note(self.lease, "phase", data, **gauges))
+
+    # -- The engine -------------------------------------------------------------------------------------------
+
+    def _start(self, spec: Path, run_dir: Path, resume_from: Path | None) -> None:
+        events_read, events_write = os.pipe()
+        control_read, control_write = os.pipe()
+        log_read, log_write = os.pipe()
+        theirs = (events_write, control_read, log_write)
+        try:
+            ticket = self._warm.fork(
+                spec=spec,
+                run_dir=run_dir,
+                resume_from=resume_from,
+                events_fd=events_write,
+                control_fd=control_read,
+                log_fd=log_write,
+            )
+        except BaseException:
+            for fd in (events_read, control_write, log_read):
+                os.close(fd)
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self._engine = Engine(ticket, events_read, control_write, log_read)
+        self._keeper.attach(self._engine)
+        self._heard = time.monotonic()
+
+    def _supervise(self) -> None:
+        engine = self._engine
+        assert engine is not None
+        while not self._keeper.lost.is_set():
+            batch = self._next_batch(engine)
+            if batch:
+                self._heard = time.monotonic()
+                self._take(batch)
+            elif engine.ended and engine.lines.empty():
+                return
+            self._deliver(engine)
+            self._watch(engine)
+
+    def _next_batch(self, engine: Engine) -> list[telemetry.Told]:
+        """Collect events for a quarter of a second, or less if there are many."""
+        batch: list[telemetry.Told] = []
+        size, deadline = 0, time.monotonic() + BATCH_SECONDS
+        while size < BATCH_BYTES:
+            try:
+                line = engine.lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            size += len(line)
+            try:
+                batch.append(told.from_line(line.decode("utf-8")))
+            except (ValueError, KeyError) as error:
+                log.warning("%s: an event was not understood: %s", self.lease.job_uid, error)
+            if engine.ended and engine.lines.empty():
+                break
+        return batch
+
+    def _take(self, batch: list[telemetry.Told]) -> None:
+        for event, _at in batch:
+            if isinstance(event, told.Plan):
+                self._total_steps, self._step = event.total_steps, event.resumed_from_step
+            elif isinstance(event, told.Metrics):
+                self._step, self._speed = event.step, event.steps_per_second
+            elif isinstance(event, told.Error):
+                self._error = event
+            elif isinstance(event, told.Export):
+                self._export = event
+            elif isinstance(event, told.Done):
+                self._done = event
+                self._step = event.step
+        run_dir = run_path(self.lease)
+        self._keeper.desired = self._patiently(lambda: telemetry.record(self.lease, run_dir, batch))
+
+    # -- Wishes -----------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> str:
+        """Return the strongest wish: of the people first, then the worker's own."""
+        if self._keeper.desired:
+            return self._keeper.desired
+        return DRAIN if self.draining.is_set() else ""
+
+    def _is_over(self) -> bool:
+        """Tell whether the attempt ends before an engine is started; "stop and keep" needs one for the file."""
+        return self._wanted() in (Desired.CANCEL, Desired.PAUSE, DRAIN)
+
+    def _deliver(self, engine: Engine) -> None:
+        """Send a new wish to the engine, and grow impatient with one that is not carried out."""
+        wanted = self._wanted()
+        # An engine that stops before its first step has nothing to keep.
+        if wanted == Desired.STOP and not self._step:
+            return
+        now = time.monotonic()
+        if wanted and wanted != self._asked:
+            engine.send(wanted)
+            self._asked, self._asked_at, self._terminated = wanted, now, False
+            if wanted != DRAIN:
+                self._patiently(self._start_stopping)
+        if not self._asked:
+            return
+        grace = CANCEL_GRACE if self._asked == Desired.CANCEL else GRACE
+        if now > self._asked_at + grace + TERM_GRACE:
+            engine.signal(signal.SIGKILL)
+        elif now > self._asked_at + grace and not self._terminated:
+            self._terminated = True
+            engine.signal(signal.SIGTERM)
+
+    def _start_stopping(self) -> None:
+        with transaction.atomic():
+            job = lifecycle.hold(self.lease)
+            if job.state in (JobState.STARTING, JobState.RUNNING):
+                lifecycle.move(job, JobState.STOPPING)
+
+    def _watch(self, engine: Engine) -> None:
+        """Kill an engine that says nothing for far longer than its steps take."""
+        limit = max(STALL_SECONDS, STALL_STEPS / self._speed if self._speed else 0.0)
+        if not self._stalled and time.monotonic() - self._heard > limit:
+            self._stalled = True
+            engine.signal(signal.SIGKILL)
+
+    # -- The end ----------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        """Write the attempt's end, once the engine is gone (or was never started)."""
+        code = self._engine.exit_code if self._engine else None
+        wanted = self._keeper.desired
+        if wanted == Desired.CANCEL:
+            self._end(lifecycle.cancel_job_now)
+        elif code == EXIT_DONE and self._export is not None:
+            self._finalize(self._export)
+        elif self._error is not None and self._error.category != "platform":
+            self._fail(self._error)
+        elif wanted == Desired.PAUSE and (code is None or code == EXIT_INTERRUPTED or self._asked):
+            self._end(lifecycle.pause_job_now)
+        elif code is None or (self.draining.is_set() and code == EXIT_INTERRUPTED):
+            self._end(lambda job: lifecycle.requeue_job(job, "worker_restarts"))
+        else:
+            self._report_crash(code)
+
+    def _finalize(self, export: told.Export) -> None:
+        step = self._done.step if self._done else self._step
+        stopped = step < self._total_steps
+        self._patiently(lambda: finalize.start_finalizing(self.lease))
+        try:
+            self._patiently(
+                lambda: finalize.complete(
+                    self.lease, run_path(self.lease), export, step=step, stopped=stopped
+                )
+            )
+        except finalize.DamagedExport as error:
+            self._crash("export_damaged", f"The file changed on its way into storage: {error}")
+
+    def _fail(self, error: told.Error) -> None:
+        report = CrashReport(
+            code=error.code,
+            message=error.message,
+            category=error.category,
+            hint=error.hint or "",
+            patch=error.patch,
+            log=self._log_lines(),
+        )
+        self._end(lambda job: lifecycle.fail_job(job, report))
+
+    def _report_crash(self, code: int) -> None:
+        if self._stalled:
+            self._crash("engine_stalled", "The training made no progress and was ended.")
+        elif self._error is not None:
+            error = self._error
+            self._crash(error.code, error.message, hint=error.hint or "")
+        elif code < 0:
+            self._crash("engine_killed", f"The training process was ended by signal {-code}.")
+        elif code == EXIT_INTERRUPTED:
+            self._crash("engine_interrupted", "The training process was interrupted from outside.")
+        else:
+            self._crash("engine_crashed", f"The training process ended with status {code}.")
+
+    def _crash(self, code: str, message: str, *, hint: str = "") -> None:
+        report = CrashReport(code=code, message=message, hint=hint, log=self._log_lines())
+        self._end(lambda job: lifecycle.crash_job(job, report))
+
+    def _end(self, write: Callable[[TrainingJob], None]) -> None:
+        def once() -> None:
+            with transaction.atomic():
+                write(lifecycle.hold(self.lease))
+
+        self._patiently(once)
+
+    def _log_lines(self) -> list[str]:
+        return list(self._engine.log) if self._engine else []
+
+    def _kill(self) -> None:
+        if self._engine is None:
+            return
+        self._engine.signal(signal.SIGKILL)
+        self._engine.close()
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        """Call `write` again while database or storage are away, unless the lease is lost meanwhile."""
+        began, pause = time.monotonic(), 0.5
+        while True:
+            if self._keeper.lost.is_set():
+                raise LeaseLost
+            try:
+                return write()
+            except FileNotFoundError:
+                raise
+            except (OperationalError, InterfaceError, OSError) as error:
+                if time.monotonic() - began > PATIENCE:
+                    raise
+                log.warning("%s: waiting to store: %s", self.lease.job_uid, error)
+            connection.close()
+            time.sleep(pause)
+            pause = min(10.0, pause * 2)
+
+
+class _Throttled:
+    """Pass progress on at most twice a second, and the end always."""
+
+    def __init__(self, tell: Callable[[int, int], None]) -> None:
+        self._tell = tell
+        self._told = float("-inf")
+
+    def __call__(self, done: int, total: int) -> None:
+        if done == total or time.monotonic() - self._told >= 0.5:
+            self._told = time.monotonic()
+            self._tell(done, total)
+
+
+def _thread(name: str, run: Callable[..., object], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=run, args=arguments, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,105 @@
+"""A ready engine: a process that has imported torch and its family once and forks a child for each run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from django.conf import settings
+
+from training.engine.forkserver import Ticket, start_child
+
+log = logging.getLogger(__name__)
+
+# Pauses between starts that failed, in seconds; the last one repeats.
+_PAUSES = (1.0, 5.0, 15.0, 60.0)
+
+
+class WarmEngine:
+    """Keep one forkserver running. Use it from the main thread only.
+
+    Linux ends the server when the *thread* that started it ends, so that thread must live as long as the worker.
+    """
+
+    def __init__(self, environment: dict[str, str] | None = None, *, niceness: int = 0) -> None:
+        """`environment` is added to the server's (for instance CUDA_VISIBLE_DEVICES)."""
+        # A Unix socket's path may have about 100 characters: the run folder may lie deeper than that.
+        self._folder = Path(tempfile.mkdtemp(prefix="lora-foundry-"))
+        self._socket = self._folder / "engine.sock"
+        self._environment = environment or {}
+        self._niceness = niceness
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._failures = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Return the server's process id while it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def ensure(self) -> bool:
+        """Start the server if it is not running, and tell whether it takes requests now."""
+        if self._process is not None and self._process.poll() is not None:
+            self._failures += 1
+            pause = _PAUSES[min(self._failures, len(_PAUSES)) - 1]
+            log.warning("the ready engine ended with status %s", self._process.returncode)
+            self._process = None
+            self._started = time.monotonic() + pause
+        if self._process is None:
+            if time.monotonic() >= self._started:
+                self._start()
+            return False
+        if not self._socket.exists():
+            return False
+        if self._failures and time.monotonic() - self._started > 60:
+            self._failures = 0
+        return True
+
+    def fork(
+        self,
+        *,
+        spec: Path,
+        run_dir: Path,
+        resume_from: Path | None,
+        events_fd: int,
+        control_fd: int,
+        log_fd: int,
+    ) -> Ticket:
+        """Start a run in a fresh child. The caller closes its copies of the descriptors; OSError if it is dead."""
+        return start_child(
+            self._socket,
+            spec=spec,
+            run_dir=run_dir,
+            resume_from=resume_from,
+            events_fd=events_fd,
+            control_fd=control_fd,
+            log_fd=log_fd,
+        )
+
+    def stop(self) -> None:
+        """End the server and its folder; its children end with it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        source = os.pathsep.join([str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "training.engine.forkserver"]
+        command += ["--socket", str(self._socket), "--parent", str(os.getpid())]
+        self._process = subprocess.Popen(
+            command,
+            cwd=settings.BASE_DIR,
+            env={**os.environ, "PYTHONPATH": source, **self._environment},
+            stdin=subprocess.DEVNULL,
+        )
+        self._started = time.monotonic()
+        if self._niceness:
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)

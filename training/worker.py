@@ -1,0 +1,181 @@
+"""One slot of a machine (a GPU, or the processor): its row, its sign of life, its loop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+
+import dramatiq
+from django.db import DatabaseError, connection
+from django.utils import timezone
+from dramatiq.errors import ConnectionError as BrokerConnectionError
+
+from training.models import Worker
+from training.models.worker import WorkerState
+from training.queue.claim import claim_next
+from training.runner import Runner
+from training.tasks import TICKET_QUEUE
+from training.warm import WarmEngine
+
+log = logging.getLogger(__name__)
+
+# An idle worker looks for itself this often; tickets only make it faster.
+POLL_SECONDS = 5.0
+TICKET_MILLISECONDS = 200
+HEARTBEAT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Name what a slot computes on; 0 MB means the processor."""
+
+    name: str
+    memory_mb: int = 0
+
+
+def probe(index: int) -> Device:
+    """Return the GPU with `index` as the driver's own tool tells it, or the processor where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool:
+        query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits", "-i", str(index)]
+        found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        name, _, memory = found.stdout.strip().partition(",")
+        if found.returncode == 0 and memory.strip().isdigit():
+            return Device(name.strip(), int(memory))
+    return Device(f"{platform.machine()} CPU, {os.cpu_count()} cores")
+
+
+class Tickets:
+    """Take wake-ups off the queue, one at a time and only while idle, so that none is held by a busy worker."""
+
+    def __init__(self) -> None:
+        self._consumer: dramatiq.broker.Consumer | None = None
+        self._try_after = 0.0
+
+    def wait(self, seconds: float, draining: threading.Event) -> bool:
+        """Wait for a ticket up to `seconds`; tell whether one came."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not draining.is_set():
+            try:
+                if self._take():
+                    return True
+            except (BrokerConnectionError, OSError) as error:
+                log.warning("no tickets, the broker does not answer: %s", error)
+                self._forget()
+        return False
+
+    def close(self) -> None:
+        """Give the consumer back."""
+        self._forget()
+
+    def _take(self) -> bool:
+        if self._consumer is None:
+            if time.monotonic() < self._try_after:
+                time.sleep(TICKET_MILLISECONDS / 1000)
+                return False
+            broker = dramatiq.get_broker()
+            self._consumer = broker.consume(TICKET_QUEUE, prefetch=1, timeout=TICKET_MILLISECONDS)
+        message = next(self._consumer)
+        if message is None:
+            return False
+        self._consumer.ack(message)
+        return True
+
+    def _forget(self) -> None:
+        if self._consumer is not None:
+            with contextlib.suppress(Exception):
+                self._consumer.close()
+        self._consumer = None
+        self._try_after = time.monotonic() + 2.0
+
+
+class WorkerSlot:
+    """Run jobs one after another until told to drain. Call `run` from the main thread."""
+
+    def __init__(self, *, gpu: int = 0, name: str = "") -> None:
+        self.draining = threading.Event()
+        self._device = probe(gpu)
+        self._name = name or f"{socket.gethostname()}:{gpu}"
+        environment = {"CUDA_VISIBLE_DEVICES": str(gpu)} if self._device.memory_mb else {}
+        # On a processor the web server shares the cores with training, and goes first.
+        self._warm = WarmEngine(environment, niceness=0 if self._device.memory_mb else 5)
+        self._tickets = Tickets()
+        self._row: Worker | None = None
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Serve until `draining` is set; a running job then saves a checkpoint and goes back to the queue."""
+        self._warm.ensure()
+        heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heartbeat.start()
+        try:
+            while not self.draining.is_set():
+                self._once()
+        finally:
+            self._stopped.set()
+            heartbeat.join()
+            self._tickets.close()
+            self._warm.stop()
+            with contextlib.suppress(DatabaseError):
+                self._set_state(WorkerState.LOST)
+
+    def _once(self) -> None:
+        if not self._warm.ensure():
+            self.draining.wait(0.1)
+            return
+        try:
+            row = self._registered()
+            lease = claim_next(row)
+        except DatabaseError as error:
+            log.warning("no jobs, the database does not answer: %s", error)
+            connection.close()
+            self.draining.wait(1.0)
+            return
+        if lease is None:
+            self._tickets.wait(POLL_SECONDS, self.draining)
+            return
+        log.info("%s #%s starts", lease.job_uid, lease.fence)
+        with contextlib.suppress(DatabaseError):
+            self._set_state(WorkerState.BUSY)
+        Runner(lease, self._warm, self.draining).run()
+        log.info("%s #%s ended", lease.job_uid, lease.fence)
+        with contextlib.suppress(DatabaseError):
+            self._set_state(WorkerState.IDLE)
+
+    def _registered(self) -> Worker:
+        if self._row is None:
+            self._row = Worker.objects.create(
+                name=self._name[:120],
+                device=self._device.name[:120],
+                memory_mb=self._device.memory_mb,
+                state=WorkerState.IDLE,
+                seen_at=timezone.now(),
+            )
+        return self._row
+
+    def _set_state(self, state: WorkerState) -> None:
+        if self._row is not None:
+            self._row.state = state
+            Worker.objects.filter(pk=self._row.pk).update(state=state, seen_at=timezone.now())
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
+            row = self._row
+            if row is None:
+                continue
+            try:
+                # A worker that was thought lost says that it is not.
+                Worker.objects.filter(pk=row.pk).update(seen_at=timezone.now(), state=row.state)
+            except DatabaseError as error:
+                log.warning("no sign of life, the database does not answer: %s", error)
+            finally:
+                connection.close()
+        connection.close()
