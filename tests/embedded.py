@@ -29,6 +29,7 @@ if str(ROOT / "platform") not in sys.path:
 
 from core import services_local  # noqa: E402
 from core.processes import stop  # noqa: E402
+from core.service_programs import ServiceError  # noqa: E402
 
 CLEAN = "clean_"  # prefix of the untouched copy of a test database
 
@@ -48,7 +49,7 @@ class TestServices:
         for service in (self.postgres, self.valkey):
             try:
                 process = services_local.start(service)
-            except services_local.ServiceError:
+            except ServiceError:
                 # Without fsync a crash of the machine may leave a folder that cannot be opened: begin anew.
                 services_local.discard(service)
                 process = services_local.start(service)

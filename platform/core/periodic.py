@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import psycopg
 from django.db import close_old_connections, connection
+from psycopg import conninfo
 
 logger = logging.getLogger("core.periodic")
 
@@ -92,21 +93,19 @@ class Leadership:
     @staticmethod
     def _connect() -> psycopg.Connection[tuple[object, ...]]:
         parameters = connection.get_connection_params()
-        wanted = {
-            k: v
-            for k, v in parameters.items()
-            if k in ("host", "port", "dbname", "user", "password", "sslmode")
-        }
+        names = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert")
         # Found dead within 15 s even if the other side vanished without a word.
-        alive = {
-            "keepalives_idle": 5,
-            "keepalives_interval": 5,
-            "keepalives_count": 2,
-            "tcp_user_timeout": 10_000,
-        }
-        return psycopg.connect(
-            **wanted, **alive, autocommit=True, connect_timeout=5, application_name="lora-foundry-tick"
+        address = conninfo.make_conninfo(
+            "",
+            connect_timeout=5,
+            keepalives_idle=5,
+            keepalives_interval=5,
+            keepalives_count=2,
+            tcp_user_timeout=10_000,
+            application_name="lora-foundry-tick",
+            **{name: parameters[name] for name in names if name in parameters},
         )
+        return psycopg.connect(address, autocommit=True)
 
     @staticmethod
     def _holds_lock(session: psycopg.Connection[tuple[object, ...]]) -> bool:

@@ -151,7 +151,9 @@ class Postgres(LocalService):
                 text=True,
                 check=False,
                 stdin=subprocess.DEVNULL,
-                **self._as_account(),
+                user=self.account.uid if self.account else None,
+                group=self.account.gid if self.account else None,
+                extra_groups=[] if self.account else None,
             )
         if done.returncode:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -206,11 +208,6 @@ class Postgres(LocalService):
                 return True
         except psycopg.OperationalError:
             return False
-
-    def _as_account(self) -> dict[str, object]:
-        if not self.account:
-            return {}
-        return {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
 
     def _data_folder(self) -> Path:
         data = self.home / "data"

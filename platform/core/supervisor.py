@@ -145,7 +145,7 @@ class Supervisor:
         self._line(state, f"{cause}; starts again in {pause:.1f} s")
 
     def _schedule(self, state: _State, now: float) -> float:
-        pause = min(LONGEST_PAUSE, 0.2 * 3**state.deaths)
+        pause: float = min(LONGEST_PAUSE, 0.2 * 3**state.deaths)
         state.deaths += 1
         state.start_again = now + pause
         return pause

@@ -108,7 +108,7 @@ def check_storage() -> Finding:
 
 
 def check_front_end() -> Finding:
-    manifest = Path(settings.DJANGO_VITE["default"]["manifest_path"])
+    manifest = Path(str(settings.DJANGO_VITE["default"]["manifest_path"]))
     if manifest.exists():
         return Finding("front end", "ok", "built")
     return Finding("front end", "failed", "not built", "Run bin/setup.")
@@ -144,8 +144,12 @@ def check_base_model() -> Finding:
 
 def check_mail() -> Finding:
     if settings.EMAIL_BACKEND.endswith("FolderBackend"):
-        state = "warning" if settings.PRODUCTION else "ok"
-        return Finding("mail", state, f"kept in {settings.MAIL_DIR}", "Set EMAIL_URL to send for real.")
+        return Finding(
+            "mail",
+            "warning" if settings.PRODUCTION else "ok",
+            f"kept in {settings.MAIL_DIR}",
+            "Set EMAIL_URL to send for real.",
+        )
     return Finding("mail", "ok", f"sent through {settings.EMAIL_HOST}:{settings.EMAIL_PORT}")
 
 

@@ -24,9 +24,9 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError
 
 from core.processes import Launch
+from core.service_programs import ServiceError
 from core.services_local import (
     LocalService,
-    ServiceError,
     free_port,
     local_services,
     port_is_free,
