@@ -16,5 +16,7 @@ def team(request: HttpRequest) -> dict[str, Any]:
     actor = getattr(request, "actor", None)
     user = getattr(request, "user", None)
     context: dict[str, Any] = {"actor": actor, "team": actor.team if actor else None, "Can": Can}
+    if actor:
+        context |= {"may_manage": actor.can(Can.TEAM_MANAGE), "may_keys": actor.can(Can.API_KEYS)}
     context["my_teams"] = (lambda: teams_of(user)) if isinstance(user, User) else []
     return context

@@ -5,15 +5,80 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import override
+
+from accounts.actor import Actor
+from accounts.roles import KEY_SCOPES, Can
 
 
 class SignupDetailsForm(forms.Form):
     """What sign-up asks for besides e-mail and password; allauth mixes it into its own form."""
 
-    name = forms.CharField(label=_("Your name"), max_length=100)
-    team = forms.CharField(label=_("Team name"), max_length=80, required=False)
+    name = forms.CharField(
+        label=_("Your name"), max_length=100, widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+    team = forms.CharField(
+        label=_("Team name"),
+        max_length=80,
+        required=False,
+        help_text=_("Your studio, shop or class. You can change it later."),
+        widget=forms.TextInput(attrs={"autocomplete": "organization"}),
+    )
 
     def signup(self, request: HttpRequest, user: Any) -> None:
         """Do nothing more: the adapter stores name and team with the person."""
+
+
+def language_choices() -> list[tuple[str, str]]:
+    """Return the languages, each in its own words."""
+    choices = []
+    for code, name in settings.LANGUAGES:
+        with override(code):
+            choices.append((code, str(name)))
+    return choices
+
+
+class ProfileForm(forms.Form):
+    """What people may change about themselves."""
+
+    name = forms.CharField(
+        label=_("Your name"), max_length=100, widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+    language = forms.ChoiceField(
+        label=_("Language"),
+        choices=language_choices,
+        help_text=_("Of the pages and of the mail we send you."),
+    )
+
+
+class TeamForm(forms.Form):
+    """What admins may change about a team."""
+
+    name = forms.CharField(label=_("Team name"), max_length=80)
+
+
+class ApiKeyForm(forms.Form):
+    """A new key: where it is used, and what it may do, at most what its maker may."""
+
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=80,
+        help_text=_("Where it is used, for instance: build server."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    scopes = forms.MultipleChoiceField(
+        label=_("What the key may do"),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": _("Choose at least one right.")},
+    )
+
+    def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        allowed = [scope for scope in KEY_SCOPES if actor.can(scope)]
+        field = self.fields["scopes"]
+        assert isinstance(field, forms.MultipleChoiceField)
+        field.choices = [(scope.value, Can(scope).label) for scope in allowed]
+        field.initial = [scope.value for scope in allowed]

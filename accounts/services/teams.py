@@ -1,4 +1,4 @@
-"""Make teams."""
+"""Make and rename teams."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from accounts.actor import Actor, member_actor
+from accounts.actor import Actor, member_actor, require
 from accounts.models import Membership, Team, User
-from accounts.roles import Role
+from accounts.roles import Can, Role
 from accounts.services.audit import audit
+from core.errors import DomainError
 
 
 def create_team(*, owner: User, name: str, slug: str = "", is_demo: bool = False) -> Actor:
@@ -30,3 +31,18 @@ def create_team(*, owner: User, name: str, slug: str = "", is_demo: bool = False
             if "slug" not in str(error):
                 raise
     raise RuntimeError("no free address for a team was found")
+
+
+def rename_team(*, actor: Actor, name: str) -> None:
+    """Give the actor's team another name; its address stays, so that links go on working."""
+    require(actor, Can.TEAM_MANAGE)
+    name = name.strip()[:80]
+    if not name:
+        raise DomainError("name_missing", _("Give the team a name."), pointer="/name")
+    before = actor.team.name
+    if name == before:
+        return
+    with transaction.atomic():
+        Team.objects.filter(pk=actor.team.pk).update(name=name)
+        actor.team.name = name
+        audit(actor, "team.renamed", actor.team, before=before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from core import views
+from core import mail_views, views
 from core.health import healthz, readyz
 from core.http.decorators import machine_view
 
@@ -14,4 +14,8 @@ urlpatterns = [
     path("readyz", machine_view(readyz), name="readyz"),
     path("theme/", views.theme, name="theme"),
     path("dev/styleguide/", views.styleguide, name="styleguide"),
+    path("dev/mail/", mail_views.mail_list, name="mail_list"),
+    path("dev/mail/<str:name>/", mail_views.mail_message, name="mail_message"),
+    path("dev/mail/<str:name>/body/", mail_views.mail_body, name="mail_body"),
+    path("dev/mail/<str:name>/pictures/<str:cid>/", mail_views.mail_picture, name="mail_picture"),
 ]

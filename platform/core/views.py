@@ -47,14 +47,17 @@ def styleguide(request: HttpRequest) -> HttpResponse:
     """Show every component in every state; not in production."""
     if settings.PRODUCTION:
         raise Http404
-    return render(request, "core/styleguide.html", {"pictures": [_picture(hue) for hue in range(20, 380, 60)]})
+    return render(
+        request, "core/styleguide.html", {"pictures": [_picture(hue) for hue in range(20, 380, 60)]}
+    )
 
 
 def _picture(hue: int) -> str:
     """Return a small landscape as a data address, so that the style guide has something to show."""
     svg = (
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 80 80'>"
-        f"<rect width='80' height='80' fill='hsl({hue} 55% 78%)'/><circle cx='56' cy='24' r='10' fill='hsl({hue + 40} 90% 90%)'/>"
+        f"<rect width='80' height='80' fill='hsl({hue} 55% 78%)'/>"
+        f"<circle cx='56' cy='24' r='10' fill='hsl({hue + 40} 90% 90%)'/>"
         f"<path d='M0 60 22 34 40 54 58 38 80 62V80H0Z' fill='hsl({hue + 10} 40% 46%)'/>"
         f"<path d='M0 70 30 54 80 74V80H0Z' fill='hsl({hue + 20} 45% 28%)'/></svg>"
     )

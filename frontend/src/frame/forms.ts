@@ -81,7 +81,14 @@ function onChange(event: Event): void {
   if (form?.hasAttribute('data-submit-on-change')) form.requestSubmit()
 }
 
+/** An answer to a POST that shows its own page: a reload should load that page, not send the form again. */
+function keepAddress(): void {
+  const address = document.querySelector<HTMLElement>('[data-address]')?.dataset.address
+  if (address) history.replaceState(null, '', address)
+}
+
 export function startForms(): void {
+  keepAddress()
   document.addEventListener('submit', onSubmit)
   document.addEventListener('input', onInput)
   document.addEventListener('change', onChange)

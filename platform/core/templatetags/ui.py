@@ -68,7 +68,7 @@ def _drawings() -> dict[str, str]:
 @register.simple_tag
 def icon(name: str, css: str = "", label: str = "") -> SafeString:
     """Draw a Lucide icon; with `label` a screen reader says it, without one it is decoration."""
-    spoken = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')  # noqa: S308
+    spoken = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
     return format_html(
         '<svg class="icon {}" viewBox="0 0 24 24" {}>{}</svg>',
         css,
@@ -112,9 +112,12 @@ def section_of(view_name: str) -> str:
         return "models"
     if name.startswith("foundation"):
         return "foundations"
-    return {"projects": "projects", "training": "trainings", "accounts": "settings", "billing": "billing"}.get(
-        namespace, ""
-    )
+    return {
+        "projects": "projects",
+        "training": "trainings",
+        "accounts": "settings",
+        "billing": "billing",
+    }.get(namespace, "")
 
 
 _CONTROLS: list[tuple[type[forms.Widget], str]] = [
@@ -132,8 +135,11 @@ def control(field: BoundField) -> SafeString:
     """Render a form field's control in the house style; help and errors are tied to it by id."""
     widget = field.field.widget
     css = next(name for kind, name in _CONTROLS if isinstance(widget, kind))
-    extra = widget.attrs.get("class", "")
-    return field.as_widget(attrs={"class": f"{css} {extra}".strip()})
+    attrs = {"class": f"{css} {widget.attrs.get('class', '')}".strip()}
+    # A placeholder that says the label again is noise.
+    if str(field.label).casefold() in str(widget.attrs.get("placeholder", "")).casefold():
+        attrs["placeholder"] = ""
+    return field.as_widget(attrs=attrs)
 
 
 @register.filter

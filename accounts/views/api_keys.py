@@ -1,0 +1,57 @@
+"""A team's API keys. A key's text is shown in the answer that makes it, and never again."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts.forms import ApiKeyForm
+from accounts.roles import Can
+from accounts.selectors import team_api_keys
+from accounts.services.api_keys import NewKey, create_api_key, revoke_api_key
+from accounts.web import TeamRequest, team_view
+
+
+def _page(
+    request: TeamRequest, form: ApiKeyForm, new: NewKey | None = None, status: int = 200
+) -> HttpResponse:
+    context = {"keys": team_api_keys(request.actor), "form": form, "new": new}
+    return render(request, "accounts/api_key_list.html", context, status=status)
+
+
+@team_view(can=Can.API_KEYS)
+@require_GET
+def api_key_list(request: TeamRequest) -> HttpResponse:
+    """List the keys; their texts are not known to us any more."""
+    return _page(request, ApiKeyForm(request.actor))
+
+
+# A redirect would have to store the key somewhere to show it: the answer to the POST is the only copy.
+@team_view(can=Can.API_KEYS)
+@require_POST
+@never_cache
+def api_key_create(request: TeamRequest) -> HttpResponse:
+    """Make a key and show it once."""
+    form = ApiKeyForm(request.actor, request.POST)
+    if not form.is_valid():
+        return _page(request, form, status=422)
+    new = create_api_key(
+        actor=request.actor,
+        name=form.cleaned_data["name"],
+        scopes=[Can(scope) for scope in form.cleaned_data["scopes"]],
+    )
+    return _page(request, ApiKeyForm(request.actor), new, status=201)
+
+
+@team_view(can=Can.API_KEYS)
+@require_POST
+def api_key_revoke(request: TeamRequest, uid: str) -> HttpResponse:
+    """Revoke a key at once."""
+    revoke_api_key(actor=request.actor, uid=uid)
+    messages.success(request, _("The key is revoked. Programs that use it are refused from now on."))
+    return HttpResponseRedirect(reverse("accounts:api_key_list", args=[request.actor.team.slug]), status=303)

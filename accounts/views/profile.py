@@ -1,0 +1,36 @@
+"""The person's own page."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from accounts.forms import ProfileForm
+from accounts.models import User
+from accounts.web import account_view
+from core.views import remember
+
+
+@account_view
+@require_http_methods(["GET", "POST"])
+def profile(request: HttpRequest) -> HttpResponse:
+    """Show and change name and language."""
+    assert isinstance(request.user, User)
+    person = request.user
+    form = ProfileForm(request.POST or None, initial={"name": person.name, "language": person.language})
+    if request.method == "GET" or not form.is_valid():
+        status = 200 if request.method == "GET" else 422
+        return render(request, "accounts/profile.html", {"form": form}, status=status)
+    person.name, person.language = form.cleaned_data["name"], form.cleaned_data["language"]
+    person.save(update_fields=["name", "language"])
+    with translation.override(person.language):
+        messages.success(request, _("Saved."))
+    response = HttpResponseRedirect(reverse("accounts:profile"), status=303)
+    remember(response, settings.LANGUAGE_COOKIE_NAME, person.language)
+    return response
