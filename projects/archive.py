@@ -173,17 +173,43 @@ def _json_lines(text: str) -> list[object]:
 
 def _decode_text(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encodings = ["utf-16"]
-    else:
-        encodings = ["utf-8-sig", "gb18030"]
-    for encoding in encodings:
         try:
-            text = content.decode(encoding)
+            text = content.decode("utf-16")
         except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise Refusal("bad_caption")
+            raise Refusal("bad_caption") from None
+    else:
+        text = decode_bytes(content.removeprefix(b"\xef\xbb\xbf"))
+    if "\0" in text or "\ufffd" in text:
+        raise Refusal("bad_caption")
+    return text
+
+
+def decode_bytes(content: bytes) -> str:
+    """Decode as UTF-8, else as GB18030 (what Windows in Chinese writes); U+FFFD where neither fits."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("gb18030", "replace")
+    if not _is_unlikely(text):
+        return text
+    try:
+        return content.decode("gb18030")
+    except UnicodeDecodeError:
+        return text
+
+
+def _is_unlikely(text: str) -> bool:
+    """Tell whether a text decoded from UTF-8 is rather GBK whose bytes happen to be valid: few letters, many scripts.
+
+    Short GBK words such as "一只" are valid two-byte UTF-8 and come out as a Cyrillic letter with a Hebrew point.
+    """
+    foreign = [char for char in text if char > "\x7f"]
+    if not foreign or max(foreign) > "\u07ff":
+        return False
+    scripts = {
+        unicodedata.name(char, "?").split()[0] for char in foreign if unicodedata.category(char)[0] in "LM"
+    }
+    return len(scripts - {"LATIN", "COMBINING"}) > 1
 
 
 def _check_directory(source: IO[bytes]) -> None:
@@ -257,12 +283,8 @@ def _decoded_name(info: zipfile.ZipInfo) -> str:
         raw = name.encode("cp437")
     except UnicodeEncodeError:
         return name
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return name
+    decoded = decode_bytes(raw)
+    return name if "\ufffd" in decoded else decoded
 
 
 def _megabytes(size: int) -> str:

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from core.http.decorators import public_view
 
 urlpatterns = [
+    path("v1/", include("accounts.api.urls")),
     path("v1/", include("projects.api.urls")),
     path("v1/", include("training.api.urls")),
     path(

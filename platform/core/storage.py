@@ -87,3 +87,15 @@ def exists(key: str) -> bool:
 def delete(key: str) -> None:
     """Remove what is stored under `key`; nothing happens if it is gone."""
     default_storage.delete(key)
+
+
+def signed_url(key: str, *, content_type: str, disposition: str, seconds: int = 300) -> str | None:
+    """Return an address that gives what is under `key` to anyone for `seconds`; None on a local folder."""
+    if not getattr(default_storage, "bucket_name", None):
+        return None
+    address: str = default_storage.url(  # type: ignore[call-arg]
+        key,
+        parameters={"ResponseContentType": content_type, "ResponseContentDisposition": disposition},
+        expire=seconds,
+    )
+    return address

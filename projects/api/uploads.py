@@ -1,0 +1,109 @@
+"""`/uploads`: tus 1.0 for large files and bad networks, one multipart POST for everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from accounts.actor import Actor
+from accounts.roles import Can
+from core.api.idempotency import idempotent
+from projects import selectors, tus
+from projects.api.projects import Resource
+from projects.api.serializers import UploadInput, UploadSerializer
+from projects.models import Upload
+from projects.services.uploads import receive_file
+
+
+def _header(name: str, description: str, *, required: bool = False) -> OpenApiParameter:
+    return OpenApiParameter(
+        name, OpenApiTypes.STR, OpenApiParameter.HEADER, required=required, description=description
+    )
+
+
+_TUS = _header("Tus-Resumable", "1.0.0")
+
+
+class UploadViewSet(Resource):
+    can = {
+        "create": Can.DATASET_EDIT,
+        "retrieve": Can.DATASET_VIEW,
+        "offset": Can.DATASET_EDIT,
+        "append": Can.DATASET_EDIT,
+        "destroy": Can.DATASET_EDIT,
+    }
+    serializer_class = UploadSerializer
+    parser_classes = [MultiPartParser]
+
+    def scoped(self, actor: Actor) -> QuerySet[Any]:
+        return selectors.uploads(actor)
+
+    @extend_schema(
+        request={"multipart/form-data": UploadInput},
+        responses={201: UploadSerializer},
+        parameters=[
+            _TUS,
+            _header("Upload-Length", "tus: size of the file in bytes"),
+            _header("Upload-Metadata", "tus: `filename <base64>,dataset <base64 of the dataset's id>`"),
+        ],
+    )
+    @idempotent()
+    def create(self, request: Request) -> Response:
+        """Send a file as multipart/form-data, or, with tus headers, announce one and PATCH its bytes.
+
+        The files are checked in the background: poll `GET /uploads/{id}` until `state` is `done`.
+        """
+        if "Tus-Resumable" in request.headers:
+            answer = tus.create(request._request, self.actor, "", self._address)
+            headers = {name: value for name, value in answer.items() if name != "Content-Type"}
+            return Response(None, status=answer.status_code, headers=headers)
+        values = self.input(UploadInput)
+        file = values["file"]
+        upload = receive_file(
+            actor=self.actor,
+            dataset_uid=values["dataset"],
+            filename=file.name,
+            size=file.size,
+            source=file,
+        )
+        response = self.shown(upload.uid, 201)
+        response["Location"] = self._address(upload)
+        return response
+
+    @extend_schema(
+        operation_id="uploads_offset",
+        parameters=[_TUS],
+        responses={200: None},
+        description="tus: the headers Upload-Offset and Upload-Length say where to go on.",
+    )
+    def offset(self, request: Request, uid: str) -> HttpResponse:
+        return tus.status(request._request, self.actor, uid)
+
+    @extend_schema(
+        operation_id="uploads_append",
+        request={"application/offset+octet-stream": OpenApiTypes.BINARY},
+        responses={204: None},
+        parameters=[
+            _TUS,
+            _header("Upload-Offset", "the byte the body begins at", required=True),
+            _header("Upload-Checksum", "`sha256 <base64>` of the body; also sha1, md5"),
+        ],
+        description="tus: send bytes from Upload-Offset on.",
+    )
+    def append(self, request: Request, uid: str) -> HttpResponse:
+        return tus.receive(request._request, self.actor, uid)
+
+    @extend_schema(parameters=[_TUS], responses={204: None}, description="tus: give the upload up.")
+    def destroy(self, request: Request, uid: str) -> HttpResponse:
+        return tus.remove(request._request, self.actor, uid)
+
+    def _address(self, upload: Upload) -> str:
+        return str(reverse("upload-detail", kwargs={"uid": upload.uid}, request=self.request))

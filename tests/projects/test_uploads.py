@@ -1,0 +1,293 @@
+"""Uploads through the API: tus, one shot, and what becomes of each file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from core import storage
+from projects.models import Item, Upload, UploadedFile
+from projects.services import intake
+from projects.services.uploads import delete_expired
+from tests.factories import png_bytes
+from tests.projects.conftest import Worker, Workshop, api_client
+
+pytestmark = pytest.mark.django_db
+
+TUS = {"HTTP_TUS_RESUMABLE": "1.0.0"}
+OCTETS = "application/offset+octet-stream"
+
+
+@pytest.fixture
+def api(workshop: Workshop) -> APIClient:
+    return api_client(workshop.alice)
+
+
+def tus_metadata(**pairs: str) -> str:
+    return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in pairs.items())
+
+
+def announce(api: APIClient, dataset: str, size: int, filename: str = "cup.png") -> Any:
+    return api.post(
+        "/api/v1/uploads",
+        HTTP_UPLOAD_LENGTH=str(size),
+        HTTP_UPLOAD_METADATA=tus_metadata(filename=filename, dataset=dataset),
+        **TUS,
+    )
+
+
+def send(api: APIClient, address: str, offset: int, content: bytes, **headers: str) -> Any:
+    return api.generic(
+        "PATCH", address, content, content_type=OCTETS, HTTP_UPLOAD_OFFSET=str(offset), **TUS, **headers
+    )
+
+
+def upload_file(api: APIClient, workshop: Workshop, name: str, content: bytes) -> Any:
+    return api.post(
+        "/api/v1/uploads",
+        {"dataset": workshop.dataset.uid, "file": SimpleUploadedFile(name, content)},
+        format="multipart",
+    )
+
+
+def results(api: APIClient, answer: Any) -> list[tuple[str, str, str]]:
+    files = api.get(f"/api/v1/uploads/{answer.json()['id']}").json()["files"]
+    return [(file["filename"], file["outcome"], file["code"]) for file in files]
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_upload_in_three_pieces_becomes_a_picture(
+    api: APIClient, workshop: Workshop, media_worker: Worker
+) -> None:
+    content = png_bytes((300, 300))
+    answer = announce(api, workshop.dataset.uid, len(content), "тест 杯子.png")
+    assert answer.status_code == 201
+    address = answer.headers["Location"]
+    assert address.startswith("http://testserver/api/v1/uploads/upl_")
+    third = len(content) // 3
+    for start, end in ((0, third), (third, 2 * third), (2 * third, len(content))):
+        answer = send(api, address, start, content[start:end])
+        assert answer.status_code == 204
+        assert answer.headers["Upload-Offset"] == str(end)
+    assert media_worker() == 1
+    shown = api.get(address).json()
+    assert (shown["state"], shown["offset"]) == ("done", len(content))
+    [file] = shown["files"]
+    assert (file["filename"], file["outcome"]) == ("тест 杯子.png", "added")
+    item = Item.objects.for_team(workshop.scenario.team).get(uid=file["item"])
+    key = storage.blob_key(workshop.scenario.team.uid, item.blob.sha256)
+    assert storage.read_bytes(key) == content
+    assert default_storage.listdir(f"teams/{workshop.scenario.team.uid}/uploads/{shown['id']}")[1] == []
+
+
+def test_upload_resumes_where_it_stands(api: APIClient, workshop: Workshop) -> None:
+    content = png_bytes((300, 300))
+    address = announce(api, workshop.dataset.uid, len(content)).headers["Location"]
+    send(api, address, 0, content[:100])
+    head = api.head(address, **TUS)
+    assert (head.status_code, head.headers["Upload-Offset"]) == (200, "100")
+    assert head.headers["Upload-Length"] == str(len(content))
+    assert head.headers["Cache-Control"] == "no-store"
+    assert send(api, address, 100, content[100:]).headers["Upload-Offset"] == str(len(content))
+
+
+def test_wrong_offset_is_a_conflict_and_changes_nothing(api: APIClient, workshop: Workshop) -> None:
+    address = announce(api, workshop.dataset.uid, 1000).headers["Location"]
+    send(api, address, 0, b"x" * 100)
+    answer = send(api, address, 50, b"y" * 100)
+    assert answer.status_code == 409
+    assert (answer.json()["code"], answer.json()["offset"]) == ("offset_mismatch", 100)
+    assert Upload.objects.for_team(workshop.scenario.team).get().parts == 1
+
+
+def test_more_bytes_than_announced_are_refused(api: APIClient, workshop: Workshop) -> None:
+    address = announce(api, workshop.dataset.uid, 10).headers["Location"]
+    answer = send(api, address, 0, b"x" * 11)
+    assert (answer.status_code, answer.json()["code"]) == (413, "more_than_announced")
+    assert Upload.objects.for_team(workshop.scenario.team).get().offset == 0
+
+
+def test_damaged_piece_is_refused_by_its_checksum(api: APIClient, workshop: Workshop) -> None:
+    address = announce(api, workshop.dataset.uid, 10).headers["Location"]
+    answer = send(api, address, 0, b"x" * 5, HTTP_UPLOAD_CHECKSUM="sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+    assert (answer.status_code, answer.json()["code"]) == (460, "checksum_mismatch")
+    good = "sha1 " + base64.b64encode(__import__("hashlib").sha1(b"xxxxx").digest()).decode()
+    assert send(api, address, 0, b"xxxxx", HTTP_UPLOAD_CHECKSUM=good).status_code == 204
+
+
+def test_upload_larger_than_the_limit_is_refused(api: APIClient, workshop: Workshop, settings: Any) -> None:
+    settings.UPLOAD_MAX_BYTES = 1000
+    answer = announce(api, workshop.dataset.uid, 1001)
+    assert (answer.status_code, answer.json()["code"]) == (413, "upload_too_large")
+
+
+def test_upload_without_a_version_is_refused(api: APIClient, workshop: Workshop) -> None:
+    address = announce(api, workshop.dataset.uid, 10).headers["Location"]
+    answer = api.generic("PATCH", address, b"x", content_type=OCTETS, HTTP_UPLOAD_OFFSET="0")
+    assert answer.status_code == 412
+    answer = api.generic("PATCH", address, b"x", content_type="text/plain", HTTP_UPLOAD_OFFSET="0", **TUS)
+    assert answer.status_code == 415
+
+
+def test_terminated_upload_is_gone_with_its_parts(api: APIClient, workshop: Workshop) -> None:
+    address = announce(api, workshop.dataset.uid, 10).headers["Location"]
+    send(api, address, 0, b"12345")
+    assert api.delete(address, **TUS).status_code == 204
+    assert api.head(address, **TUS).status_code == 404
+    assert not Upload.objects.for_team(workshop.scenario.team).exists()
+    uid = address.rpartition("/")[2]
+    assert not storage.exists(storage.upload_part_key(workshop.scenario.team.uid, uid, 0))
+
+
+def test_expired_upload_says_gone_and_is_swept(api: APIClient, workshop: Workshop) -> None:
+    address = announce(api, workshop.dataset.uid, 10).headers["Location"]
+    send(api, address, 0, b"12345")
+    uploads = Upload.objects.for_team(workshop.scenario.team)
+    uploads.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert send(api, address, 5, b"67890").status_code == 410
+    assert delete_expired() == 1
+    assert not uploads.exists()
+
+
+def test_simple_upload_in_one_request(api: APIClient, workshop: Workshop, media_worker: Worker) -> None:
+    answer = upload_file(api, workshop, "cup.png", png_bytes((300, 300)))
+    assert (answer.status_code, answer.json()["state"]) == (201, "processing")
+    media_worker()
+    assert results(api, answer) == [("cup.png", "added", "")]
+
+
+def test_same_picture_twice_is_there_once(api: APIClient, workshop: Workshop, media_worker: Worker) -> None:
+    for name in ("a.png", "b.png"):
+        answer = upload_file(api, workshop, name, png_bytes((300, 300)))
+    media_worker()
+    assert results(api, answer) == [("b.png", "duplicate", "duplicate")]
+    assert Item.objects.for_team(workshop.scenario.team).count() == 1
+
+
+@pytest.mark.parametrize("first", ["picture", "caption"])
+def test_caption_file_finds_its_picture_in_either_order(
+    api: APIClient, workshop: Workshop, media_worker: Worker, first: str
+) -> None:
+    files = [("Cup 1.PNG", png_bytes((300, 300))), ("cup 1.txt", "一只 red cup\n".encode("gb18030"))]
+    for name, content in files if first == "picture" else reversed(files):
+        upload_file(api, workshop, name, content)
+        media_worker()
+    item = Item.objects.for_team(workshop.scenario.team).get()
+    assert (item.filename, item.caption) == ("Cup 1.PNG", "一只 red cup")
+    caption = UploadedFile.objects.for_team(workshop.scenario.team).get(outcome="caption")
+    assert (caption.code, caption.item) == ("caption_applied", item)
+
+
+def test_zip_of_pictures_and_captions(api: APIClient, workshop: Workshop, media_worker: Worker) -> None:
+    content = zipped(
+        {
+            "cats/1.png": png_bytes((300, 300), "1"),
+            "cats/1.txt": b"a grey cat",
+            "dogs/1.png": png_bytes((300, 300), "2"),
+            "dogs/1.txt": b"a brown dog",
+            "cats/2.png": png_bytes((300, 300), "3"),
+            "metadata.jsonl": b'{"file_name": "cats/2.png", "text": "a white cat"}\n',
+            "__MACOSX/cats/._1.png": b"\0\5\26\7",
+            "../escape.png": png_bytes((300, 300), "4"),
+            "notes.png": b"#!/bin/sh\nrm -rf /",
+            "orphan.txt": b"nobody's",
+        }
+    )
+    answer = upload_file(api, workshop, "set.zip", content)
+    media_worker()
+    assert results(api, answer) == [
+        ("cats/1.png", "added", ""),
+        ("cats/1.txt", "caption", "caption_applied"),
+        ("dogs/1.png", "added", ""),
+        ("dogs/1.txt", "caption", "caption_applied"),
+        ("cats/2.png", "added", ""),
+        ("metadata.jsonl", "caption", "captions_applied"),
+        ("__MACOSX/cats/._1.png", "skipped", "hidden_file"),
+        ("../escape.png", "refused", "unsafe_name"),
+        ("notes.png", "refused", "not_a_picture"),
+        ("orphan.txt", "caption", "caption_waiting"),
+    ]
+    captions = Item.objects.for_team(workshop.scenario.team).values_list("filename", "caption")
+    assert sorted(captions) == [
+        ("cats/1.png", "a grey cat"),
+        ("cats/2.png", "a white cat"),
+        ("dogs/1.png", "a brown dog"),
+    ]
+
+
+def test_ingest_killed_in_the_middle_goes_on_and_adds_nothing_twice(
+    api: APIClient, workshop: Workshop, media_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{n}.png": png_bytes((300, 300), str(n)) for n in range(4)}
+    files |= {f"{n}.txt": f"cup {n}".encode() for n in range(4)}
+    answer = upload_file(api, workshop, "set.zip", zipped(files))
+    seen = []
+
+    def die_at_the_third(content: bytes) -> Any:
+        seen.append(content)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return check(content)
+
+    check = intake.check_picture
+    monkeypatch.setattr(intake, "check_picture", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        media_worker()
+    items = Item.objects.for_team(workshop.scenario.team)
+    assert items.count() == 2
+    items.filter(stem="0").update(caption="edited meanwhile")
+    media_worker()
+    assert [code for _name, _outcome, code in results(api, answer)] == [""] * 4 + ["caption_applied"] * 4
+    assert sorted(items.values_list("stem", "caption")) == [
+        ("0", "cup 0"),
+        ("1", "cup 1"),
+        ("2", "cup 2"),
+        ("3", "cup 3"),
+    ]
+    assert media_worker() == 0
+
+
+def test_work_that_always_fails_ends_with_a_result(
+    api: APIClient, workshop: Workshop, media_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.models import OutboxMessage
+
+    answer = upload_file(api, workshop, "a.png", png_bytes((300, 300)))
+
+    def broken(content: bytes) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(intake, "check_picture", broken)
+    with pytest.raises(RuntimeError):
+        media_worker()
+    OutboxMessage.objects.update(attempts=5)
+    media_worker()
+    assert results(api, answer) == [("a.png", "refused", "failed")]
+    assert media_worker() == 0
+
+
+def test_stranger_finds_no_upload(api: APIClient, workshop: Workshop) -> None:
+    address = announce(api, workshop.dataset.uid, 10).headers["Location"]
+    stranger = api_client(workshop.scenario.charlie)
+    assert announce(stranger, workshop.dataset.uid, 10).status_code == 404
+    assert stranger.get(address).status_code == 404
+    assert stranger.head(address, **TUS).status_code == 404
+    assert send(stranger, address, 0, b"12345").status_code == 404
+    assert stranger.delete(address, **TUS).status_code == 404
+    assert Upload.objects.for_team(workshop.scenario.team).get().offset == 0
