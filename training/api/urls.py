@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, URLResolver, path
+from rest_framework.routers import SimpleRouter
 
-urlpatterns: list[URLPattern] = []
+from training.api.catalogue import CatalogueViewSet
+from training.api.trainings import CheckpointViewSet, SampleViewSet, TrainingViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("trainings", TrainingViewSet, basename="training")
+router.register("samples", SampleViewSet, basename="sample")
+router.register("checkpoints", CheckpointViewSet, basename="checkpoint")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("base_models", CatalogueViewSet.as_view({"get": "base_models"}), name="base_model-list"),
+    path("templates", CatalogueViewSet.as_view({"get": "templates"}), name="template-list"),
+    path("trainings:estimate", TrainingViewSet.as_view({"post": "estimate"}), name="training-estimate"),
+    *router.urls,
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from django.db import transaction
@@ -15,6 +16,7 @@ from training.queue.lease import Lease
 STATE_FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 # So many points to resume from are kept; every exported file is.
 STATES_KEPT = 2
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
 def store_state(lease: Lease, folder: Path) -> str:
@@ -53,3 +55,9 @@ def _delete_after_commit(state_key: str) -> None:
             storage.delete(f"{state_key}/{name}")
 
     transaction.on_commit(delete, robust=True)
+
+
+def download_name(checkpoint: Checkpoint) -> str:
+    """Return the name a checkpoint's file is downloaded under."""
+    stem = _NOT_IN_NAMES.sub("_", checkpoint.job.name).strip("._") or "lora"
+    return f"{stem}.safetensors" if checkpoint.is_final else f"{stem}-step{checkpoint.step:08d}.safetensors"

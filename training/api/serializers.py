@@ -1,0 +1,282 @@
+"""Shapes of the training API: what goes in (strict) and what comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field, inline_serializer
+from rest_framework import serializers
+
+from accounts.api.base import StrictSerializer
+from projects.api.serializers import ObjectSerializer
+from training.advisor.templates import TemplateKey
+from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
+from training.states import JobState
+
+_PROGRESS = inline_serializer(
+    "TrainingProgress",
+    {
+        "step": serializers.IntegerField(),
+        "total_steps": serializers.IntegerField(),
+        "epoch": serializers.IntegerField(),
+        "percent": serializers.IntegerField(),
+        "loss": serializers.FloatField(allow_null=True),
+        "steps_per_second": serializers.FloatField(allow_null=True),
+        "eta_seconds": serializers.FloatField(allow_null=True),
+        "phase_done": serializers.IntegerField(),
+        "phase_total": serializers.IntegerField(),
+    },
+)
+_ERROR = inline_serializer(
+    "TrainingError",
+    {
+        "code": serializers.CharField(),
+        "category": serializers.ChoiceField(["user", "platform", "capacity"]),
+        "message": serializers.CharField(),
+        "hint": serializers.CharField(allow_null=True),
+        "patch": serializers.DictField(allow_null=True),
+    },
+    allow_null=True,
+)
+_OUTPUT = inline_serializer(
+    "TrainingOutput",
+    {"model": serializers.CharField(), "model_version": serializers.CharField()},
+    allow_null=True,
+)
+
+
+class TrainingSerializer(ObjectSerializer):
+    object_name = "training"
+
+    status = serializers.ChoiceField(JobState.choices, source="state", read_only=True)
+    project = serializers.CharField(source="project.uid", read_only=True)
+    dataset_version = serializers.CharField(source="dataset_version.uid", read_only=True)
+    base_model = serializers.CharField(source="foundation_model.key", read_only=True)
+    retry_of = serializers.CharField(source="retry_of.uid", read_only=True, default=None, allow_null=True)
+    created_by = serializers.CharField(source="created_by.uid", read_only=True, default=None, allow_null=True)
+    spec = serializers.SerializerMethodField()
+    progress = serializers.SerializerMethodField()
+    estimate = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    output = serializers.SerializerMethodField()
+    urls = serializers.SerializerMethodField()
+
+    class Meta:
+        model = TrainingJob
+        fields = (
+            "id",
+            "object",
+            "project",
+            "name",
+            "status",
+            "desired",
+            "phase",
+            "base_model",
+            "dataset_version",
+            "template",
+            "spec",
+            "spec_sha256",
+            "progress",
+            "estimate",
+            "evaluation",
+            "error",
+            "output",
+            "retry_of",
+            "last_seq",
+            "urls",
+            "created_by",
+            "created_at",
+            "queued_at",
+            "started_at",
+            "finished_at",
+        )
+
+    @extend_schema_field(serializers.DictField())
+    def get_spec(self, row: TrainingJob) -> dict[str, Any]:
+        """Give the recipe without the places that each worker fills in."""
+        return {key: value for key, value in row.spec.items() if key not in ("cache_dir", "dataset")}
+
+    @extend_schema_field(_PROGRESS)
+    def get_progress(self, row: TrainingJob) -> dict[str, Any]:
+        return {
+            "step": row.step,
+            "total_steps": row.total_steps,
+            "epoch": row.epoch,
+            "percent": row.percent,
+            "loss": row.loss,
+            "steps_per_second": row.steps_per_second,
+            "eta_seconds": row.eta_seconds,
+            "phase_done": row.phase_done,
+            "phase_total": row.phase_total,
+        }
+
+    @extend_schema_field(inline_serializer("TrainingEstimate", {"seconds": serializers.IntegerField()}))
+    def get_estimate(self, row: TrainingJob) -> dict[str, int]:
+        return {"seconds": row.estimated_seconds}
+
+    @extend_schema_field(_ERROR)
+    def get_error(self, row: TrainingJob) -> dict[str, Any] | None:
+        if not row.error_code:
+            return None
+        return {
+            "code": row.error_code,
+            "category": row.error_category,
+            "message": row.error_message,
+            "hint": row.error_hint or None,
+            "patch": row.error_patch,
+        }
+
+    @extend_schema_field(_OUTPUT)
+    def get_output(self, row: TrainingJob) -> dict[str, str] | None:
+        version = row.lora_version
+        return {"model": version.model.uid, "model_version": version.uid} if version is not None else None
+
+    @extend_schema_field(serializers.DictField(child=serializers.URLField()))
+    def get_urls(self, row: TrainingJob) -> dict[str, str]:
+        address = self.address("training-detail", row.uid)
+        parts = ("events", "samples", "checkpoints", "cancel", "stop", "pause", "resume", "retry")
+        return {"self": address, **{part: f"{address}/{part}" for part in parts}}
+
+
+class TrainingInput(StrictSerializer):
+    """A new training. `settings` holds only what differs from the recommended recipe, nested or by JSON pointer."""
+
+    dataset_version = serializers.CharField(max_length=40)
+    base_model = serializers.CharField(max_length=60)
+    template = serializers.ChoiceField(TemplateKey.choices)
+    name = serializers.CharField(max_length=80)
+    trigger = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
+    settings = serializers.DictField(required=False, default=dict)
+    prompts = serializers.ListField(
+        child=serializers.CharField(max_length=500), required=False, max_length=16
+    )
+
+
+class EstimateInput(StrictSerializer):
+    """What to estimate: the same as a new training, whose name and trigger do not matter."""
+
+    dataset_version = serializers.CharField(max_length=40)
+    base_model = serializers.CharField(max_length=60)
+    template = serializers.ChoiceField(TemplateKey.choices)
+    trigger = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
+    settings = serializers.DictField(required=False, default=dict)
+    name = serializers.CharField(max_length=80, required=False, default="Estimate")
+    prompts = serializers.ListField(
+        child=serializers.CharField(max_length=500), required=False, max_length=16
+    )
+
+
+class EstimateResult(serializers.Serializer[Any]):
+    object = serializers.CharField()
+    pictures = serializers.IntegerField(help_text="Trained on; held-out ones are not counted.")
+    held_out = serializers.IntegerField()
+    steps = serializers.IntegerField()
+    epochs = serializers.IntegerField()
+    steps_per_epoch = serializers.IntegerField()
+    seconds = serializers.IntegerField()
+    measured = serializers.BooleanField(help_text="Whether the time comes from your earlier trainings.")
+    memory_mb = serializers.IntegerField(help_text="0 when the base model's need is not known.")
+    fits = serializers.BooleanField()
+
+
+class RetryInput(StrictSerializer):
+    """Settings to change in the new run (the `patch` of the error, for instance)."""
+
+    settings = serializers.DictField(required=False, default=dict)
+
+
+class BaseModelSerializer(serializers.ModelSerializer[FoundationModel]):
+    id = serializers.CharField(source="key", read_only=True)
+    object = serializers.SerializerMethodField()
+
+    class Meta:
+        model = FoundationModel
+        fields = (
+            "id",
+            "object",
+            "name",
+            "family",
+            "sha256",
+            "licence",
+            "description",
+            "resolution",
+            "memory_mb",
+            "prompts",
+            "is_demo",
+        )
+
+    def get_object(self, row: FoundationModel) -> str:
+        return "base_model"
+
+
+class TemplateResult(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    object = serializers.CharField()
+    name = serializers.CharField()
+    summary = serializers.CharField()
+    captions = serializers.CharField(help_text="How to caption pictures for it.")
+    fewest_pictures = serializers.IntegerField()
+    ideal_pictures = serializers.ListField(child=serializers.IntegerField(), min_length=2, max_length=2)
+    most_pictures = serializers.IntegerField()
+
+
+class EventResult(serializers.Serializer[Any]):
+    seq = serializers.IntegerField()
+    type = serializers.CharField()
+    at = serializers.DateTimeField()
+    data = serializers.DictField()
+
+
+class EventPage(serializers.Serializer[Any]):
+    data = EventResult(many=True)
+    has_more = serializers.BooleanField()
+    next_after = serializers.IntegerField(help_text="Send it as `after` to go on.")
+
+
+class SampleSerializer(ObjectSerializer):
+    object_name = "sample"
+
+    picture = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Sample
+        fields = (
+            "id",
+            "object",
+            "step",
+            "epoch",
+            "prompt_index",
+            "prompt",
+            "seed",
+            "with_lora",
+            "picture",
+            "created_at",
+        )
+
+    def get_picture(self, row: Sample) -> str:
+        return self.address("sample-picture", row.uid)
+
+
+class CheckpointSerializer(ObjectSerializer):
+    object_name = "checkpoint"
+
+    sha256 = serializers.CharField(source="export.sha256", read_only=True)
+    size = serializers.IntegerField(source="export.size", read_only=True)
+    download = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Checkpoint
+        fields = (
+            "id",
+            "object",
+            "step",
+            "epoch",
+            "is_final",
+            "sha256",
+            "size",
+            "download",
+            "created_at",
+        )
+
+    def get_download(self, row: Checkpoint) -> str:
+        return self.address("checkpoint-download", row.uid)

@@ -1,0 +1,274 @@
+"""`/trainings` and what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.actor import Actor
+from accounts.roles import Can
+from core.api.idempotency import idempotent
+from core.errors import DomainError, NotFound
+from projects.api.projects import Resource
+from projects.models import DatasetVersion
+from projects.serving import serve_download, serve_picture
+from training import selectors
+from training.advisor.templates import template_for
+from training.api.serializers import (
+    CheckpointSerializer,
+    EstimateInput,
+    EstimateResult,
+    EventPage,
+    RetryInput,
+    SampleSerializer,
+    TrainingInput,
+    TrainingSerializer,
+)
+from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
+from training.services.checkpoints import download_name
+from training.services.control import cancel_job, pause_job, resume_job, stop_job
+from training.services.estimates import estimate_run
+from training.services.jobs import create_job, retry_job
+from training.services.recipes import (
+    best_device,
+    describe_base,
+    describe_pictures,
+    make_recipe,
+    require_valid,
+)
+from training.services.telemetry import EVENTS_PER_PAGE, events_after
+
+Change = Callable[..., TrainingJob]
+
+
+class TrainingViewSet(Resource):
+    can = {
+        "list": Can.TRAINING_VIEW,
+        "retrieve": Can.TRAINING_VIEW,
+        "create": Can.TRAINING_EDIT,
+        "estimate": Can.TRAINING_VIEW,
+        "cancel": Can.TRAINING_EDIT,
+        "stop": Can.TRAINING_EDIT,
+        "pause": Can.TRAINING_EDIT,
+        "resume": Can.TRAINING_EDIT,
+        "retry": Can.TRAINING_EDIT,
+        "events": Can.TRAINING_VIEW,
+        "samples": Can.TRAINING_VIEW,
+        "checkpoints": Can.TRAINING_VIEW,
+    }
+    serializer_class = TrainingSerializer
+    filters = ("project", "status")
+
+    def scoped(self, actor: Actor) -> QuerySet[Any]:
+        rows = TrainingJob.objects.for_team(actor.team).select_related(
+            "team",
+            "project",
+            "dataset_version",
+            "foundation_model",
+            "created_by",
+            "retry_of",
+            "lora_version__model",
+        )
+        if self.action == "list":
+            if project := self.request.query_params.get("project"):
+                rows = rows.filter(project__uid=project)
+            if status := self.request.query_params.get("status"):
+                rows = rows.filter(state=status)
+        return rows
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("project", OpenApiTypes.STR, description="Only those of this project."),
+            OpenApiParameter("status", OpenApiTypes.STR, description="Only those in this state."),
+        ]
+    )
+    def list(self, request: Request) -> Response:
+        return super().list(request)
+
+    @extend_schema(request=TrainingInput, responses={201: TrainingSerializer})
+    @idempotent(required=True)
+    def create(self, request: Request) -> Response:
+        """Queue a training of a frozen dataset version; what `settings` leaves out is recommended."""
+        data = self.input(TrainingInput)
+        job = create_job(
+            actor=self.actor,
+            dataset_version=self._version(data.pop("dataset_version")),
+            foundation_model=_base_model(data.pop("base_model")),
+            **data,
+        )
+        return self.shown(job.uid, 201)
+
+    @extend_schema(request=EstimateInput, responses=EstimateResult)
+    def estimate(self, request: Request) -> Response:
+        """Say how long a training would take and whether it fits, without starting it."""
+        data = self.input(EstimateInput)
+        version, base = self._version(data["dataset_version"]), _base_model(data["base_model"])
+        recipe = make_recipe(
+            base=describe_base(base),
+            template=template_for(data["template"]),
+            pictures=describe_pictures(version, data["trigger"]),
+            device=best_device(),
+            name=data["name"],
+            trigger=data["trigger"],
+            settings=data["settings"],
+            prompts=data.get("prompts"),
+        )
+        found = estimate_run(require_valid(recipe), base, team=self.actor.team, pictures=version.item_count)
+        return Response(
+            {
+                "object": "estimate",
+                "pictures": found.images,
+                "held_out": found.held_out,
+                "steps": found.steps,
+                "epochs": found.epochs,
+                "steps_per_epoch": found.steps_per_epoch,
+                "seconds": found.seconds,
+                "measured": found.measured,
+                "memory_mb": found.memory_mb,
+                "fits": found.fits,
+            }
+        )
+
+    @extend_schema(request=None, responses=TrainingSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def cancel(self, request: Request, uid: str) -> Response:
+        """End a training without a result, whatever it does now."""
+        return self._changed(cancel_job)
+
+    @extend_schema(request=None, responses=TrainingSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def stop(self, request: Request, uid: str) -> Response:
+        """End a training early and keep what it learned as a model version."""
+        return self._changed(stop_job)
+
+    @extend_schema(request=None, responses=TrainingSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def pause(self, request: Request, uid: str) -> Response:
+        """Let a training rest until it is resumed; nothing is lost."""
+        return self._changed(pause_job)
+
+    @extend_schema(request=None, responses=TrainingSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def resume(self, request: Request, uid: str) -> Response:
+        """Put a paused training back into the queue."""
+        return self._changed(resume_job)
+
+    @extend_schema(request=RetryInput, responses={201: TrainingSerializer})
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def retry(self, request: Request, uid: str) -> Response:
+        """Queue a new training with the recipe of a finished one and `settings` on top."""
+        data = self.input(RetryInput)
+        job = retry_job(actor=self.actor, job=self.get_object(), patch=data["settings"])
+        return self.shown(job.uid, 201)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                "after", OpenApiTypes.INT, description="Only events with a higher seq (default 0)."
+            )
+        ],
+        responses=EventPage,
+    )
+    @action(detail=True)
+    def events(self, request: Request, uid: str) -> Response:
+        """List what happened, in order; the same events come over the WebSocket, with the same seq."""
+        text = request.query_params.get("after", "0")
+        if not text.isascii() or not text.isdecimal() or len(text) > 9:
+            raise DomainError("after_invalid", "`after` is a number from 0 on.", pointer="after")
+        after = int(text)
+        items = events_after(self.get_object(), after, EVENTS_PER_PAGE + 1)
+        page = items[:EVENTS_PER_PAGE]
+        return Response(
+            {
+                "data": page,
+                "has_more": len(items) > len(page),
+                "next_after": page[-1]["seq"] if page else after,
+            }
+        )
+
+    @extend_schema(operation_id="trainings_samples_list", responses=SampleSerializer(many=True))
+    @action(detail=True)
+    def samples(self, request: Request, uid: str) -> Response:
+        """List the pictures drawn on the way, the newest first."""
+        rows = Sample.objects.for_team(self.actor.team).filter(job=self.get_object())
+        return self.page(rows, SampleSerializer)
+
+    @extend_schema(operation_id="trainings_checkpoints_list", responses=CheckpointSerializer(many=True))
+    @action(detail=True)
+    def checkpoints(self, request: Request, uid: str) -> Response:
+        """List the files made on the way and the final one, the newest first."""
+        rows = Checkpoint.objects.for_team(self.actor.team).filter(
+            job=self.get_object(), export__isnull=False
+        )
+        return self.page(rows.select_related("export"), CheckpointSerializer)
+
+    def _changed(self, change: Change) -> Response:
+        job = change(actor=self.actor, job=self.get_object())
+        return self.shown(job.uid)
+
+    def _version(self, uid: str) -> DatasetVersion:
+        version: DatasetVersion | None = (
+            DatasetVersion.objects.for_team(self.actor.team)
+            .select_related("team", "dataset__project")
+            .filter(uid=uid)
+            .first()
+        )
+        if version is None:
+            raise DomainError(
+                "dataset_version_unknown", "There is no such dataset version.", pointer="/dataset_version"
+            )
+        return version
+
+
+class SampleViewSet(Resource):
+    can = {"picture": Can.TRAINING_VIEW}
+    serializer_class = SampleSerializer
+
+    def scoped(self, actor: Actor) -> QuerySet[Any]:
+        return Sample.objects.for_team(actor.team).select_related("blob__team")
+
+    @extend_schema(responses={(200, "image/png"): OpenApiTypes.BINARY})
+    @action(detail=True)
+    def picture(self, request: Request, uid: str) -> HttpResponseBase:
+        """Give the sample as a picture."""
+        return serve_picture(request._request, self.get_object().blob)
+
+
+class CheckpointViewSet(Resource):
+    can = {"download": Can.WEIGHTS_DOWNLOAD}
+    serializer_class = CheckpointSerializer
+
+    def scoped(self, actor: Actor) -> QuerySet[Any]:
+        return Checkpoint.objects.for_team(actor.team).filter(export__isnull=False)
+
+    @extend_schema(
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, 302: None},
+    )
+    @action(detail=True)
+    def download(self, request: Request, uid: str) -> HttpResponseBase:
+        """Download the `.safetensors` of a checkpoint (kohya layout)."""
+        checkpoint = selectors.checkpoint_by_uid(self.actor.team, uid)
+        blob = checkpoint.export
+        if blob is None:
+            raise NotFound
+        return serve_download(request._request, blob, download_name(checkpoint))
+
+
+def _base_model(key: str) -> FoundationModel:
+    model = FoundationModel.objects.filter(key=key, is_active=True).first()
+    if model is None:
+        raise DomainError("base_model_unknown", "There is no such base model.", pointer="/base_model")
+    return model
