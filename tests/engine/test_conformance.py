@@ -50,7 +50,7 @@ def test_adapter_switched_off_is_the_base(family: ModelFamily, pictures: Path) -
     noised, t, text = _inputs(family, parts)
     with torch.no_grad():
         before = family.forward(parts, noised, t, text)
-        adapter = load_method("lora").attach(family, parts, make_spec(Path(family.name), pictures))
+        adapter = load_method("lora").attach(family, parts, make_spec(Path(family.name), pictures, method={"targets": "all"}))
         _perturb(adapter)
         assert not torch.allclose(before, family.forward(parts, noised, t, text))
         with adapter.disabled():
@@ -58,7 +58,7 @@ def test_adapter_switched_off_is_the_base(family: ModelFamily, pictures: Path) -
 
 
 def test_only_the_adapter_has_gradients_and_all_of_it_is_fp32(family: ModelFamily, build: Build) -> None:
-    trainer = build(family.name, method={"text_encoder": True})
+    trainer = build(family.name, method={"targets": "all", "text_encoder": True})
     trainer.computer.backward(0, 4)
     trained = {id(p) for p in trainer.optimizer.parameters}
     for model in trainer.parts.adaptable.values():
@@ -114,7 +114,10 @@ def test_scaling_of_latents_is_undone(family: ModelFamily) -> None:
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 3])
 def test_micro_batches_add_up_to_the_batch(family: ModelFamily, build: Build, micro_batch: int) -> None:
-    trainer = build(family.name, training={"batch_size": 4, "gradient_accumulation": 2, "noise_offset": 0.1})
+    trainer = build(
+        family.name, method={"targets": "all"},
+        training={"batch_size": 4, "gradient_accumulation": 2, "noise_offset": 0.1},
+    )  # fmt: skip
     _perturb(trainer)
     gradients = []
     for size in (8, micro_batch):
@@ -168,7 +171,7 @@ def test_training_lowers_the_loss_on_what_it_saw(family: ModelFamily, build: Bui
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 def test_exported_file_has_the_trained_effect(family: ModelFamily, build: Build, dtype: str) -> None:
-    trainer = build(family.name, method={"rank": 4, "alpha": 3.0, "text_encoder": True}, output={"dtype": dtype})
+    trainer = build(family.name, method={"alpha": 3.0, "targets": "all", "text_encoder": True}, output={"dtype": dtype})
     trainer.train()
     path, _, factors = trainer._write_export("x", trainer.state.step)
     text = trainer.text_rows(["a cat"])[0]

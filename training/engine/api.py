@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +10,6 @@ from pathlib import Path
 import torch
 
 from training.engine import ENGINE_VERSION, checkpoint, evaluate
-from training.engine.cadence import is_due
 from training.engine.checkpoint import Identity, TrainState
 from training.engine.control import Control
 from training.engine.data.dataset import Dataset

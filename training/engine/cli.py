@@ -1,0 +1,213 @@
+"""``lora-train``: run, check, estimate, inspect and export from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from training.engine.errors import EngineError, ExitCode, Interrupted
+from training.engine.events import Event, EventWriter, Metrics, Phase
+from training.engine.spec import RunSpec, validate
+
+
+class Console:
+    """Print what a person wants to see while the file gets everything."""
+
+    def __init__(self, writer: EventWriter) -> None:
+        self._writer = writer
+        self._phase = ""
+
+    def emit(self, event: Event) -> None:
+        """Write the event, and print a line where it is news."""
+        self._writer.emit(event)
+        if isinstance(event, Phase):
+            if event.phase != self._phase:
+                self._phase = event.phase
+                self._line(f"{event.phase.replace('_', ' ')} ...")
+        elif isinstance(event, Metrics):
+            loss = event.series.get("loss")
+            told = f"  loss {loss[-1][1]:.4f}" if loss else ""
+            self._line(f"step {event.step}/{event.total_steps}{told}  {event.steps_per_second:.2f} steps/s  "
+                       f"{event.eta_seconds:.0f} s left")  # fmt: skip
+        else:
+            shown = {k: getattr(event, k) for k in ("code", "message", "hint", "path", "reason", "held_out_loss",
+                                                    "style_distance", "content_score") if getattr(event, k, None)}  # fmt: skip
+            self._line(f"{event.type}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+
+    @staticmethod
+    def _line(text: str) -> None:
+        print(text, flush=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train from a configuration file."""
+    from training.engine.child import prepare_environment, quieten_libraries
+
+    spec = RunSpec.load(options.config)
+    prepare_environment()
+    from training.engine import hints
+    from training.engine.api import LoRATrainer
+    from training.engine.control import Control
+    from training.engine.export.kohya import file_stem
+
+    quieten_libraries()
+    run_dir = options.run_dir or Path("runs") / file_stem(spec.name)
+    checkpoints = run_dir / "checkpoints"
+    if checkpoints.exists() and not options.resume:
+        print(f"{run_dir} has checkpoints; add --resume to go on, or choose another --run-dir.", file=sys.stderr)
+        return ExitCode.CONFIGURATION
+    control = Control()
+    control.catch_signals()
+    sink = Console(EventWriter(run_dir / "events.jsonl"))
+    try:
+        path = LoRATrainer(
+            spec, run_dir=run_dir, sink=sink, control=control, resume_from=checkpoints if options.resume else None
+        ).run()
+    except Interrupted:
+        print(f"Interrupted. Go on with: lora-train run {options.config} --run-dir {run_dir} --resume")
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        if options.traceback:
+            raise
+        raise hints.explain(error) from error
+    print(path)
+    return ExitCode.DONE
+
+
+def check(options: argparse.Namespace) -> int:
+    """Report every mistake in a configuration file."""
+    import yaml
+
+    data = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    errors = validate(data)
+    for error in errors:
+        print(error)
+    if not errors:
+        print(f"{options.config}: fine. Recipe {RunSpec.from_dict(data).recipe_sha256()[:12]}")
+    return ExitCode.CONFIGURATION if errors else ExitCode.DONE
+
+
+def show_estimate(options: argparse.Namespace) -> int:
+    """Say how long a run will take and what it needs."""
+    from training.engine.data.manifest import read_items
+    from training.engine.estimate import DEVICES, estimate
+
+    spec = RunSpec.load(options.config)
+    images = options.images if options.images is not None else len(read_items(spec.dataset))
+    result = estimate(spec, images, device=DEVICES[options.device], seconds_per_step=options.seconds_per_step)
+    print(f"steps      {result.total_steps} ({result.epochs} epochs of {result.steps_per_epoch})")
+    print(f"time       about {result.seconds / 60:.1f} minutes{'' if result.measured else ' (rule of thumb)'}")
+    print(f"memory     about {result.memory_mb} MB{'' if result.fits else ' - does not fit'}")
+    return ExitCode.DONE
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Print what a LoRA file or a checkpoint holds."""
+    if options.file.is_dir():
+        from training.engine import checkpoint
+
+        loaded = checkpoint.load(options.file)
+        print(f"checkpoint of step {loaded.state.step}, {len(loaded.adapter)} tensors, whole")
+        print(json.dumps(loaded.identity["recipe"], indent=1, ensure_ascii=False))
+        return ExitCode.DONE
+    from training.engine.export.kohya import read_metadata
+    from training.engine.export.verify import read_factors
+
+    factors = read_factors(options.file)
+    ranks = sorted({f.down.shape[0] for f in factors.values()})
+    print(f"{len(factors)} modules, rank {', '.join(map(str, ranks))}, {next(iter(factors.values())).down.dtype}")
+    for key, value in sorted(read_metadata(options.file).items()):
+        print(f"{key:36} {value[:120]}")
+    return ExitCode.DONE
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the file of a checkpoint again, for example in another number format."""
+    import dataclasses
+
+    from training.engine.child import prepare_environment, quieten_libraries
+
+    prepare_environment()
+    from training.engine.api import LoRATrainer
+
+    quieten_libraries()
+    spec = RunSpec.load(options.run_dir / "run.json")
+    if options.dtype:
+        spec = dataclasses.replace(spec, output=dataclasses.replace(spec.output, dtype=options.dtype))
+    if options.name:
+        spec = dataclasses.replace(spec, name=options.name)
+    wanted = options.run_dir / "checkpoints"
+    if options.checkpoint:
+        wanted = wanted / options.checkpoint
+    trainer = LoRATrainer(spec, run_dir=options.run_dir, resume_from=wanted)
+    trainer.prepare_data()
+    trainer.build_model()
+    print(trainer.export_lora_weights())
+    return ExitCode.DONE
+
+
+def families(options: argparse.Namespace) -> int:
+    """List the model families and methods that are installed."""
+    from training.engine import registry
+
+    for name in registry.family_names():
+        print(f"family  {name:12} {registry.load_family(name).title}")
+    for name in registry.method_names():
+        print(f"method  {name}")
+    return ExitCode.DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lora-train", description="Train LoRAs from a configuration file.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        summary = (function.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(function=function)
+        return command
+
+    command = add("run", run)
+    command.add_argument("config", type=Path)
+    command.add_argument("--run-dir", type=Path, help="folder of the run (default: runs/<name>)")
+    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    command.add_argument("--traceback", action="store_true", help="show where an error came from")
+    add("validate", check).add_argument("config", type=Path)
+    from training.engine.estimate import DEVICES
+
+    command = add("estimate", show_estimate)
+    command.add_argument("config", type=Path)
+    command.add_argument("--images", type=int, help="number of pictures, instead of counting them")
+    command.add_argument("--device", choices=list(DEVICES), default="cpu")
+    command.add_argument("--seconds-per-step", type=float, help="as measured on an earlier run")
+    add("inspect", inspect).add_argument("file", type=Path, help="a .safetensors file or a checkpoint folder")
+    command = add("export", export)
+    command.add_argument("run_dir", type=Path)
+    command.add_argument("--checkpoint", help="step-00000120 (default: the newest)")
+    command.add_argument("--dtype", choices=("fp16", "bf16", "fp32"))
+    command.add_argument("--name", help="another name for the file")
+    add("families", families)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.function(options)
+        return code
+    except EngineError as error:
+        print(f"error ({error.code}): {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.DATA
+
+
+if __name__ == "__main__":
+    sys.exit(main())
