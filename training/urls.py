@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
+
+from training.views import create, files, home, jobs
 
 app_name = "training"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("running/", home.job_pill, name="job_pill"),
+    path("base-models/", home.foundation_list, name="foundation_list"),
+    path("trainings/", jobs.job_list, name="job_list"),
+    path("trainings/new/", create.job_create, name="job_create"),
+    path("trainings/<str:uid>/", jobs.job, name="job"),
+    path("trainings/<str:uid>/events/", jobs.job_events, name="job_events"),
+    path("trainings/<str:uid>/cancel/", jobs.job_cancel, name="job_cancel"),
+    path("trainings/<str:uid>/stop/", jobs.job_stop, name="job_stop"),
+    path("trainings/<str:uid>/pause/", jobs.job_pause, name="job_pause"),
+    path("trainings/<str:uid>/resume/", jobs.job_resume, name="job_resume"),
+    path("trainings/<str:uid>/retry/", jobs.job_retry, name="job_retry"),
+    path("samples/<str:uid>/", files.sample_picture, name="sample_picture"),
+    path("checkpoints/<str:uid>/download/", files.checkpoint_download, name="checkpoint_download"),
+]

@@ -2,6 +2,7 @@
 
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
+import { colour, onThemeChange } from './frame/theme'
 
 /** Points of one curve by step: a step that comes again (after a resume) replaces its value. */
 export class Curve {
@@ -97,8 +98,7 @@ const HEIGHT = 280
 export class MetricChart {
   private plot: uPlot | null = null
   private readonly watch: ResizeObserver
-  private readonly scheme = window.matchMedia('(prefers-color-scheme: dark)')
-  private readonly theme: MutationObserver
+  private readonly forgetTheme: () => void
   private last: { main: Curve; heldOut: Curve | null } | null = null
   private logScale = false
   weight = 0.9
@@ -113,9 +113,7 @@ export class MetricChart {
     })
     this.watch.observe(element)
     // Colours are read when the plot is made: another theme makes another plot.
-    this.theme = new MutationObserver(this.remake)
-    this.theme.observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] })
-    this.scheme.addEventListener('change', this.remake)
+    this.forgetTheme = onThemeChange(this.remake)
   }
 
   setLog(on: boolean): void {
@@ -133,10 +131,15 @@ export class MetricChart {
     else this.make(data)
   }
 
+  /** Forget the drawn metric; the next `draw` makes a new plot with scales of its own. */
+  clear(): void {
+    this.last = null
+    this.forget()
+  }
+
   destroy(): void {
     this.watch.disconnect()
-    this.theme.disconnect()
-    this.scheme.removeEventListener('change', this.remake)
+    this.forgetTheme()
     this.forget()
   }
 
@@ -164,25 +167,16 @@ export class MetricChart {
   }
 
   private make(data: uPlot.AlignedData): void {
-    const style = getComputedStyle(document.documentElement)
-    const probe = document.createElement('i')
-    document.body.append(probe)
-    // light-dark() is resolved by the browser only where a colour is used.
-    const colour = (name: string): string => {
-      probe.style.color = `var(${name})`
-      return getComputedStyle(probe).color
-    }
-    const [faint, strong, second, grid, text] = [
+    const [faint, strong, second, grid, label, tick] = [
       colour('--line-strong'),
       colour('--accent-text'),
       colour('--warn'),
       colour('--line'),
       colour('--muted'),
+      colour('--faint'),
     ]
-    const font = `12px ${style.fontFamily || 'sans-serif'}`
-    const tick = colour('--faint')
-    probe.remove()
-    const axis = { stroke: text, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } }
+    const font = `12px ${getComputedStyle(document.body).fontFamily}`
+    const axis = { stroke: label, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } }
     const show = (_: uPlot, value: number | null): string => figure(value)
     const options: uPlot.Options = {
       width: this.element.clientWidth,

@@ -224,7 +224,7 @@ export class LiveConnection {
         const { items, head } = await this.options.load(`${topic.pollUrl}?after=${after}`)
         // An answer holds the oldest events first; where it is short of the head the next poll goes on.
         const to = items.at(-1)?.seq
-        this.take({ topic: topic.name, items, ...(to === undefined ? { head } : { from: after + 1, to }) })
+        this.take({ topic: topic.name, items, ...(to !== undefined ? { from: after + 1, to } : head !== undefined ? { head } : {}) })
       } catch {
         this.options.onHealth('waiting')
       }

@@ -6,4 +6,9 @@ export interface PageModule {
 }
 
 /** One line for each module: its name in templates, and how to load it. */
-export const modules: Record<string, () => Promise<PageModule>> = {}
+export const modules: Record<string, () => Promise<PageModule>> = {
+  'compare-slider': () => import('./compare-slider'),
+  'job-bars': () => import('./job-bars'),
+  'training-form': () => import('./training-form'),
+  'training-page': () => import('./training-page'),
+}

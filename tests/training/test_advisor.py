@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from training.advisor.recommend import GIVEN, Base, Device, Pictures, recommend
+from training.advisor.recommend import GIVEN, Base, Device, Pictures, common_phrase, recommend
 from training.advisor.templates import TEMPLATES, template_for
 from training.engine.spec import FIELDS
 from training.services.recipes import flatten, make_recipe
@@ -157,3 +157,10 @@ def test_wrong_settings_are_all_named() -> None:
         ("/training/speed", "unknown_key", "There is no setting /training/speed."),
         ("/training/steps", "out_of_range", "Steps must be between 1 and 1000000."),
     ]
+
+
+def test_the_phrase_that_captions_share_is_found() -> None:
+    assert common_phrase(["a dog, ink style", "a fox, ink style", "two cherries, ink style"]) == "ink style"
+    assert common_phrase(["kael, walking", "kael, in a red coat, at night"]) == "kael"
+    assert common_phrase(["a dog", "a fox, red"]) == ""
+    assert common_phrase([]) == ""

@@ -129,4 +129,4 @@ def test_a_queued_job_wakes_a_worker(
 ) -> None:
     with django_capture_on_commit_callbacks() as callbacks:
         create_job(actor=scenario.alice, **parts)  # type: ignore[arg-type]
-    assert [callback.__name__ for callback in callbacks] == ["_send_ticket"]
+    assert "send_ticket" in [callback.__name__ for callback in callbacks]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -292,6 +293,18 @@ def default_prompts(base: Base, template: Template) -> list[str]:
     """Return the prompts to draw with: those the base model knows, else the template's."""
     offered = [with_trigger(prompt) for prompt in base.prompts[:SAMPLE_PROMPTS]]
     return offered or list(template.prompts)
+
+
+def common_phrase(captions: Sequence[str]) -> str:
+    """Return the words that most captions begin or end with, set off by a comma; "" if there are none."""
+    parts = [[part.strip() for part in caption.split(",")] for caption in captions if "," in caption]
+    if not parts or len(parts) * 2 < len(captions):
+        return ""
+    for place in (-1, 0):
+        phrase, times = Counter(each[place] for each in parts).most_common(1)[0]
+        if phrase and len(phrase) <= 40 and times * 10 >= len(captions) * 8:
+            return phrase
+    return ""
 
 
 def with_trigger(prompt: str) -> str:

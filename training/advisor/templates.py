@@ -23,6 +23,7 @@ class Template:
     """Describe one template: the picture counts it was made for and how to caption them."""
 
     key: TemplateKey
+    icon: str
     summary: str | Promise
     captions: str | Promise
     fewest: int
@@ -41,6 +42,7 @@ TEMPLATES: dict[str, Template] = {
     for template in (
         Template(
             TemplateKey.CHARACTER,
+            "user-round",
             _("One person, animal or figure that stays recognisable in new scenes."),
             _("Describe what varies: clothes, pose, background, light. Leave the face to the trigger word."),
             8,
@@ -54,6 +56,7 @@ TEMPLATES: dict[str, Template] = {
         ),
         Template(
             TemplateKey.STYLE,
+            "palette",
             _("The hand of an artist or the look of a series, for any subject."),
             _("Describe everything that is in the picture, and nothing about how it is drawn."),
             15,
@@ -67,6 +70,7 @@ TEMPLATES: dict[str, Template] = {
         ),
         Template(
             TemplateKey.PRODUCT,
+            "package",
             _("One object with its exact shape, material and logo."),
             _("Name the kind of object, the background and the angle; write out any text on it."),
             6,
@@ -80,6 +84,7 @@ TEMPLATES: dict[str, Template] = {
         ),
         Template(
             TemplateKey.CONCEPT,
+            "shapes",
             _("A pose, a garment, a composition: something that people or things can have."),
             _("Describe person and scene, and name the concept with the trigger word."),
             15,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
-from projects.models import DatasetVersion
+from accounts.models import Team
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
 from training.services.recipes import best_device
@@ -60,15 +60,15 @@ class Estimate:
         return min(100, round(100 * self.memory_mb / self.device_mb)) if self.device_mb else 0
 
 
-def estimate_run(spec: RunSpec, base: FoundationModel, version: DatasetVersion) -> Estimate:
-    """Return the forecast for `spec` on `version` (two queries)."""
-    held_out = _held_out(version.item_count, spec.training.held_out)
-    images = max(1, version.item_count - held_out)
+def estimate_run(spec: RunSpec, base: FoundationModel, *, team: Team, pictures: int) -> Estimate:
+    """Return the forecast for `spec` on a set of `pictures` (two queries)."""
+    held_out = _held_out(pictures, spec.training.held_out)
+    images = max(1, pictures - held_out)
     plan = spec.plan([images * spec.dataset.repeats])
     pictures_per_step = spec.training.batch_size * spec.training.gradient_accumulation
     device = best_device()
     work = plan.total_steps * pictures_per_step * spec.training.resolution**2
-    measured = _measured(base, version)
+    measured = _measured(base, team)
     speed, around = measured or _assumed(base, device.memory_mb)
     if spec.training.gradient_checkpointing:
         speed *= 0.75
@@ -107,10 +107,10 @@ def _assumed(base: FoundationModel, device_mb: int) -> tuple[float, float]:
     return (_SPEED_ON_GPU if device_mb else _SPEED_ON_PROCESSOR) * 512**2, _SECONDS_AROUND
 
 
-def _measured(base: FoundationModel, version: DatasetVersion) -> tuple[float, float] | None:
+def _measured(base: FoundationModel, team: Team) -> tuple[float, float] | None:
     """Return (training pixels a second, seconds around the steps) of the team's last runs on this base model."""
     rows = (
-        TrainingJob.objects.for_team(version.team)
+        TrainingJob.objects.for_team(team)
         .filter(
             foundation_model=base,
             state=JobState.SUCCEEDED,

@@ -19,8 +19,9 @@ from core.models import IdempotencyRecord
 from projects.models import DatasetVersion
 from training.advisor.templates import template_for
 from training.engine.spec import RunSpec
-from training.models import FoundationModel, JobEvent, TrainingJob
+from training.models import FoundationModel, TrainingJob
 from training.services.estimates import estimate_run
+from training.services.lifecycle import append_events
 from training.services.recipes import (
     best_device,
     change_recipe,
@@ -30,6 +31,7 @@ from training.services.recipes import (
     require_valid,
 )
 from training.states import JobState
+from training.tasks import send_ticket
 
 
 def create_job(
@@ -130,7 +132,7 @@ def _queue(
     project = dataset_version.dataset.project
     if project.archived_at is not None:
         raise Conflict("project_archived", _("This project is archived. Bring it back first."))
-    estimate = estimate_run(spec, foundation_model, dataset_version)
+    estimate = estimate_run(spec, foundation_model, team=actor.team, pictures=dataset_version.item_count)
     try:
         with transaction.atomic():
             # The team's row is held until the commit, so that two requests at once cannot both be the last allowed.
@@ -156,22 +158,14 @@ def _queue(
                 queued_at=now,
                 estimated_seconds=estimate.seconds,
                 total_steps=estimate.steps,
-                last_seq=1,
             )
-            JobEvent.objects.create(
-                team=actor.team,
-                job=job,
-                seq=1,
-                fence=0,
-                type="status",
-                at=now,
-                data={"state": JobState.QUEUED.value, "desired": ""},
-            )
+            append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
+            job.save(update_fields=["last_seq"])
             if form_token:
                 receipt.status, receipt.body = 303, {"uid": job.uid}
                 receipt.save(update_fields=["status", "body"])
             audit(actor, "training.created", job, retry_of=retry_of.uid if retry_of else None)
-            transaction.on_commit(_send_ticket, robust=True)
+            transaction.on_commit(send_ticket, robust=True)
             return job
     except IntegrityError as error:
         if "core_idempotency_once" not in str(error):
@@ -213,10 +207,3 @@ def _clean_name(name: str) -> str:
 def _same_team(actor: Actor, dataset_version: DatasetVersion) -> None:
     if dataset_version.team_id != actor.team.pk:
         raise NotFound
-
-
-def _send_ticket() -> None:
-    """Wake a worker. A lost ticket does no harm: the clock sends another while something waits."""
-    from training.tasks import send_ticket
-
-    send_ticket()

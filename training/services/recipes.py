@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.errors import DomainError
-from projects.models import DatasetVersion, DatasetVersionItem
-from training.advisor.recommend import GIVEN, Advice, Base, Device, Pictures, recommend
+from projects.models import Dataset, DatasetVersion, DatasetVersionItem, Item
+from training.advisor.recommend import GIVEN, Advice, Base, Device, Pictures, common_phrase, recommend
 from training.advisor.templates import Template
 from training.engine.fields import FieldInfo
 from training.engine.spec import FIELDS, RunSpec, SpecError, validate
@@ -64,22 +64,31 @@ def describe_base(model: FoundationModel) -> Base:
     )
 
 
-def describe_pictures(version: DatasetVersion, trigger: str) -> Pictures:
-    """Return what the advisor wants to know of a dataset version (two queries, whatever its size)."""
-    items = DatasetVersionItem.objects.for_team(version.team).filter(version=version)
+def describe_pictures(source: DatasetVersion | Dataset, trigger: str) -> Pictures:
+    """Return what the advisor wants to know of a version, or of a dataset as it would be frozen now (two queries)."""
+    items = _items(source)
     trigger = trigger.strip()
     counts = items.aggregate(
+        count=Count("id"),
         captioned=Count("id", filter=~Q(caption="")),
         with_trigger=Count("id", filter=Q(caption__icontains=trigger) if trigger else Q(pk__in=[])),
     )
-    first = list(items.order_by("position").values_list("caption", flat=True)[:_CAPTIONS_LOOKED_AT])
+    first = list(items.order_by("id").values_list("caption", flat=True)[:_CAPTIONS_LOOKED_AT])
     tags = sum(caption.count(",") >= 4 and "." not in caption for caption in first)
-    return Pictures(
-        count=version.item_count,
-        captioned=counts["captioned"],
-        with_trigger=counts["with_trigger"],
-        tag_captions=bool(first) and tags * 2 > len(first),
-    )
+    return Pictures(**counts, tag_captions=bool(first) and tags * 2 > len(first))
+
+
+def suggest_trigger(source: DatasetVersion | Dataset, name: str) -> str:
+    """Return the phrase that the captions share, else one made of the set's name (one query)."""
+    captions = list(_items(source).order_by("id").values_list("caption", flat=True)[:_CAPTIONS_LOOKED_AT])
+    letters = "".join(letter if letter.isalnum() else " " for letter in name.lower())
+    return common_phrase(captions) or " ".join(letters.split())[:40]
+
+
+def _items(source: DatasetVersion | Dataset) -> QuerySet[Any]:
+    if isinstance(source, Dataset):
+        return Item.objects.for_team(source.team).filter(dataset=source, excluded=False)
+    return DatasetVersionItem.objects.for_team(source.team).filter(version=source)
 
 
 def best_device() -> Device:

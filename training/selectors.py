@@ -1,0 +1,295 @@
+"""What the training pages read. Every function costs the same number of queries for 2 rows and for 200."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Case, Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+
+from accounts.models import Team
+from core.errors import NotFound
+from projects.models import (
+    Dataset,
+    DatasetVersion,
+    DatasetVersionItem,
+    Item,
+    LoraFile,
+    LoraSample,
+    LoraVersion,
+    Project,
+)
+from training.models import Checkpoint, FoundationModel, JobEvent, MetricChunk, Sample, TrainingJob
+from training.states import LIVE, JobState
+
+LOG_TYPES = ("log", "warning", "status")
+LOG_LINES = 400
+CURVE_POINTS = 1500
+CHOICES_OFFERED = 200
+
+# What the list of trainings can be narrowed to.
+FILTERS: dict[str, frozenset[str]] = {
+    "active": frozenset({*LIVE, JobState.QUEUED, JobState.PAUSED}),
+    "done": frozenset({JobState.SUCCEEDED, JobState.STOPPED}),
+    "failed": frozenset({JobState.FAILED, JobState.CANCELED}),
+}
+
+
+def jobs_of(team: Team) -> QuerySet[TrainingJob]:
+    """Return the team's jobs, the newest first, each with its newest sample's uid as `cover`."""
+    newest = Sample.objects.for_team(team).filter(job=OuterRef("pk"), with_lora=True)
+    jobs: QuerySet[TrainingJob] = (
+        TrainingJob.objects.for_team(team)
+        .select_related(
+            "project", "foundation_model", "dataset_version__dataset", "created_by", "lora_version"
+        )
+        .annotate(cover=Subquery(newest.order_by("-step", "prompt_index").values("uid")[:1]))
+        .order_by("-created_at", "-id")
+    )
+    return jobs
+
+
+def active_jobs(team: Team) -> list[TrainingJob]:
+    """Return the jobs that run or wait, the running ones first."""
+    order = Case(When(state=JobState.QUEUED, then=Value(1)), default=Value(0), output_field=IntegerField())
+    jobs = jobs_of(team).filter(state__in=FILTERS["active"]).annotate(waits=order)
+    return list(jobs.order_by("waits", "queued_at")[:50])
+
+
+def recent_jobs(team: Team, count: int = 5) -> list[TrainingJob]:
+    """Return the jobs that ended last."""
+    return list(jobs_of(team).exclude(finished_at=None).order_by("-finished_at")[:count])
+
+
+def project_jobs(project: Project, count: int = 50) -> list[TrainingJob]:
+    """Return the newest jobs of one project."""
+    return list(jobs_of(project.team).filter(project=project)[:count])
+
+
+def live_count(team: Team) -> int:
+    """Return how many jobs of the team a worker is busy with."""
+    return TrainingJob.objects.for_team(team).filter(state__in=LIVE).count()
+
+
+def job_counts(team: Team) -> dict[str, int]:
+    """Return how many jobs each filter has, and `all`."""
+    counts: dict[str, int] = TrainingJob.objects.for_team(team).aggregate(
+        all=Count("id"), **{name: Count("id", filter=Q(state__in=states)) for name, states in FILTERS.items()}
+    )
+    return counts
+
+
+def job_by_uid(team: Team, uid: str) -> TrainingJob:
+    """Return a job of the team with what its page shows of other tables; raise NotFound."""
+    job: TrainingJob | None = (
+        TrainingJob.objects.for_team(team)
+        .select_related(
+            "team",
+            "project",
+            "foundation_model",
+            "dataset_version__dataset",
+            "created_by",
+            "worker",
+            "retry_of",
+            "lora_version__model",
+        )
+        .filter(uid=uid)
+        .first()
+    )
+    if job is None:
+        raise NotFound
+    return job
+
+
+def recent_versions(team: Team, count: int = 8) -> list[LoraVersion]:
+    """Return the newest model versions, each with a sample's blob uid as `cover` and its prompt as `cover_prompt`."""
+    drawn = LoraSample.objects.for_team(team).filter(version=OuterRef("pk"), with_lora=True)
+    drawn = drawn.order_by("-step", "prompt_index")
+    versions = (
+        LoraVersion.objects.for_team(team)
+        .select_related("model__project")
+        .annotate(
+            cover=Subquery(drawn.values("blob__uid")[:1]), cover_prompt=Subquery(drawn.values("prompt")[:1])
+        )
+        .order_by("-created_at")
+    )
+    return list(versions[:count])
+
+
+def foundation_models() -> list[FoundationModel]:
+    """Return the base models that are offered, the demo one first."""
+    return list(FoundationModel.objects.filter(is_active=True).order_by("-is_demo", "name"))
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSteps:
+    """Hold how far a team has come: its newest dataset and version, and whether it ever trained."""
+
+    dataset: Dataset | None
+    has_pictures: bool
+    version: DatasetVersion | None
+
+
+def first_steps(team: Team) -> FirstSteps:
+    """Return how far a team without trainings has come (three queries)."""
+    dataset = Dataset.objects.for_team(team).order_by("-created_at").first()
+    pictures = bool(dataset) and Item.objects.for_team(team).filter(dataset__team=team).exists()
+    version = DatasetVersion.objects.for_team(team).order_by("-created_at").first()
+    return FirstSteps(dataset=dataset, has_pictures=pictures, version=version)
+
+
+# -- Picture sets to train on -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSet:
+    """Be one choice: a frozen version, or a dataset that is frozen at the start."""
+
+    uid: str
+    name: str
+    number: int | None
+    project: str
+    count: int
+
+
+def picture_sets(team: Team) -> list[PictureSet]:
+    """Return what can be trained on, the newest first (two queries)."""
+    versions = (
+        DatasetVersion.objects.for_team(team)
+        .filter(dataset__project__archived_at=None)
+        .select_related("dataset__project")
+        .order_by("-created_at")[:CHOICES_OFFERED]
+    )
+    sets = [
+        PictureSet(v.uid, v.dataset.name, v.number, v.dataset.project.name, v.item_count) for v in versions
+    ]
+    datasets = (
+        Dataset.objects.for_team(team)
+        .filter(project__archived_at=None)
+        .select_related("project")
+        .annotate(included=Count("items", filter=Q(items__excluded=False)))
+        .filter(included__gt=0)
+        .order_by("-created_at")[:CHOICES_OFFERED]
+    )
+    sets += [PictureSet(d.uid, d.name, None, d.project.name, d.included) for d in datasets]
+    return sets
+
+
+def picture_source(team: Team, uid: str) -> DatasetVersion | Dataset | None:
+    """Return the version or dataset with `uid`, or None."""
+    if uid.startswith("dsv_"):
+        versions = DatasetVersion.objects.for_team(team).select_related("dataset__project", "team")
+        found: DatasetVersion | Dataset | None = versions.filter(uid=uid).first()
+        return found
+    return Dataset.objects.for_team(team).select_related("project", "team").filter(uid=uid).first()
+
+
+def picture_strip(source: DatasetVersion | Dataset, count: int = 6) -> list[str]:
+    """Return the blob uids of the first pictures of a version or dataset."""
+    rows: QuerySet[Any]
+    if isinstance(source, Dataset):
+        rows = Item.objects.for_team(source.team).filter(dataset=source, excluded=False).order_by("id")
+    else:
+        rows = DatasetVersionItem.objects.for_team(source.team).filter(version=source).order_by("position")
+    return list(rows.values_list("blob__uid", flat=True)[:count])
+
+
+# -- One training -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class SampleRow:
+    """Be one row of the sample grid: the pictures of one step, one per prompt; None where none was drawn."""
+
+    step: int
+    with_lora: bool
+    cells: list[Sample | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleGrid:
+    """Hold the prompts (columns) and the steps (rows, without the LoRA first)."""
+
+    prompts: list[str]
+    rows: list[SampleRow]
+
+
+def sample_grid(job: TrainingJob) -> SampleGrid:
+    """Return the sample pictures of a job as a grid (one query)."""
+    samples = list(Sample.objects.for_team(job.team).filter(job=job).order_by("step", "prompt_index"))
+    prompts: dict[int, str] = {}
+    rows: dict[tuple[bool, int], dict[int, Sample]] = {}
+    for sample in samples:
+        prompts.setdefault(sample.prompt_index, sample.prompt)
+        step = sample.step if sample.with_lora else 0
+        rows.setdefault((sample.with_lora, step), {}).setdefault(sample.prompt_index, sample)
+    columns = sorted(prompts)
+    return SampleGrid(
+        prompts=[prompts[column] for column in columns],
+        rows=[
+            SampleRow(step, with_lora, [cells.get(column) for column in columns])
+            for (with_lora, step), cells in sorted(rows.items())
+        ],
+    )
+
+
+def curves(job: TrainingJob) -> dict[str, list[tuple[int, float]]]:
+    """Return each metric's points, at most `CURVE_POINTS` of them with the peaks kept (one query)."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    rows = MetricChunk.objects.for_team(job.team).filter(job=job).order_by("metric", "chunk")
+    for metric, steps, values in rows.values_list("metric", "steps", "values"):
+        found.setdefault(metric, []).extend(zip(steps, values, strict=True))
+    return {metric: thin(points, CURVE_POINTS) for metric, points in found.items()}
+
+
+def thin(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:
+    """Thin a curve to about `most` points, keeping the lowest and highest of each stretch."""
+    if len(points) <= most:
+        return points
+    stretch = -(-2 * len(points) // most)
+    kept: list[tuple[int, float]] = []
+    for start in range(0, len(points), stretch):
+        part = points[start : start + stretch]
+        kept.extend(sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}))
+    return kept
+
+
+def log_lines(job: TrainingJob) -> list[JobEvent]:
+    """Return the last lines of the log up to the job's `last_seq`, oldest first (one query)."""
+    rows = JobEvent.objects.for_team(job.team).filter(job=job, type__in=LOG_TYPES, seq__lte=job.last_seq)
+    return list(rows.order_by("-seq")[:LOG_LINES])[::-1]
+
+
+def checkpoints(job: TrainingJob) -> list[Checkpoint]:
+    """Return the checkpoints with a file to download, the newest first (one query)."""
+    rows = (
+        Checkpoint.objects.for_team(job.team).filter(job=job, export__isnull=False).select_related("export")
+    )
+    return list(rows.order_by("-is_final", "-step"))
+
+
+def final_file(job: TrainingJob) -> LoraFile | None:
+    """Return the finished file of the job's model version (one query)."""
+    if job.lora_version_id is None:
+        return None
+    files = LoraFile.objects.for_team(job.team).filter(version_id=job.lora_version_id, is_final=True)
+    return files.select_related("blob").first()
+
+
+def sample_by_uid(team: Team, uid: str) -> Sample:
+    """Return a sample of the team with its blob; raise NotFound."""
+    sample: Sample | None = (
+        Sample.objects.for_team(team).select_related("blob", "team").filter(uid=uid).first()
+    )
+    if sample is None:
+        raise NotFound
+    return sample
+
+
+def checkpoint_by_uid(team: Team, uid: str) -> Checkpoint:
+    """Return a checkpoint of the team that has a file; raise NotFound."""
+    rows = Checkpoint.objects.for_team(team).select_related("export", "team", "job")
+    checkpoint: Checkpoint | None = rows.filter(uid=uid, export__isnull=False).first()
+    if checkpoint is None:
+        raise NotFound
+    return checkpoint

@@ -1,0 +1,93 @@
+"""Tags of the training app, for its own pages and for those of the apps below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.template.context import Context
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.roles import Can
+from core.templatetags.ui import duration
+from projects.models import Project
+from training import selectors
+from training.advisor.templates import TemplateKey
+from training.states import JobState
+
+register = template.Library()
+
+
+@register.filter
+def memory(megabytes: Any) -> str:
+    """Say an amount of memory: `600 MB`, `8 GB`, `11.5 GB`."""
+    amount = float(megabytes or 0)
+    if amount < 1000:
+        return _("%(n)s MB") % {"n": round(amount)}
+    return _("%(n)s GB") % {"n": f"{amount / 1024:.1f}".removesuffix(".0")}
+
+
+@register.filter
+def every(rows: Sequence[Any] | None, most: int) -> Sequence[Any]:
+    """Return at most about `most` of `rows`, evenly spread, with the last one."""
+    rows = rows or []
+    stride = max(1, -(-len(rows) // most))
+    picked = list(rows[::stride])
+    if rows and picked[-1] != rows[-1]:
+        picked.append(rows[-1])
+    return picked
+
+
+@register.filter
+def job_state(state: str) -> str:
+    """Say a job's state in words."""
+    return str(JobState(state).label) if state in JobState.values else state
+
+
+@register.filter
+def template_name(key: str) -> str:
+    """Say a template's name."""
+    return str(TemplateKey(key).label) if key in TemplateKey.values else key
+
+
+@register.filter
+def outcome(value: str) -> str:
+    """Say how an attempt ended."""
+    words = {
+        "crashed": _("Crashed"),
+        "preempted": _("Made room"),
+        "drained": _("Worker stopped"),
+        "interrupted": _("Interrupted"),
+        "lost": _("Worker lost"),
+        "reaped": _("Worker lost"),
+    }
+    return words.get(value) or job_state(value)
+
+
+@register.simple_tag
+def span_since(moment: datetime | None) -> str:
+    """Say how long something has been going on."""
+    return duration((timezone.now() - moment).total_seconds()) if moment else ""
+
+
+@register.simple_tag
+def span_between(start: datetime | None, end: datetime | None) -> str:
+    """Say how long something took."""
+    return duration((end - start).total_seconds()) if start and end else ""
+
+
+@register.inclusion_tag("training/_project_trainings.html", takes_context=True)
+def project_trainings(context: Context, project: Project) -> dict[str, Any]:
+    """List the trainings of a project on its page, with a button to start one; nothing for who may not see them."""
+    actor = context.get("actor")
+    can_view = bool(actor) and actor.can(Can.TRAINING_VIEW) and actor.team.pk == project.team_id
+    return {
+        "team": actor.team if actor else None,
+        "project": project,
+        "jobs": selectors.project_jobs(project) if can_view else [],
+        "can_view": can_view,
+        "can_edit": bool(actor) and actor.can(Can.TRAINING_EDIT),
+    }
