@@ -14,7 +14,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_GET
 
 from core.http.decorators import public_view
@@ -71,7 +70,6 @@ def mail_message(request: HttpRequest, name: str) -> HttpResponse:
 
 # Mail clients run no scripts and load nothing from outside; nor does this frame.
 @local_mail_view
-@xframe_options_sameorigin
 @csp_replace(
     {
         "default-src": ["'none'"],
@@ -92,9 +90,11 @@ def mail_message(request: HttpRequest, name: str) -> HttpResponse:
 )
 def mail_body(request: HttpRequest, name: str) -> HttpResponse:
     """Give the HTML of one mail, its pictures included; links open in the whole window."""
-    address = reverse("core:mail_picture", args=[name, "CID"]).removesuffix("CID/")
+    address = reverse("core:mail_picture", args=[name, "CID"]).removesuffix("CID")
     html = _mail(name).html_with_pictures(address)
-    return HttpResponse(html.replace("<head>", '<head><base target="_top">', 1))
+    response = HttpResponse(html.replace("<head>", '<head><base target="_top">', 1))
+    response["X-Frame-Options"] = "SAMEORIGIN"
+    return response
 
 
 @local_mail_view

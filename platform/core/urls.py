@@ -17,5 +17,5 @@ urlpatterns = [
     path("dev/mail/", mail_views.mail_list, name="mail_list"),
     path("dev/mail/<str:name>/", mail_views.mail_message, name="mail_message"),
     path("dev/mail/<str:name>/body/", mail_views.mail_body, name="mail_body"),
-    path("dev/mail/<str:name>/pictures/<str:cid>/", mail_views.mail_picture, name="mail_picture"),
+    path("dev/mail/<str:name>/pictures/<str:cid>", mail_views.mail_picture, name="mail_picture"),
 ]

@@ -2,22 +2,9 @@
 
 import htmx from 'htmx.org'
 import { mountModules, unmountModules } from './mount'
+import { errorSentence } from './problems'
 import { text } from './text'
 import { toast } from './toasts'
-
-/** Return the sentence for people in an error page or a problem document, or null. */
-export function errorSentence(body: string, type: string): string | null {
-  if (type.includes('json')) {
-    try {
-      const found = JSON.parse(body) as { detail?: unknown }
-      return typeof found.detail === 'string' ? found.detail : null
-    } catch {
-      return null
-    }
-  }
-  const page = new DOMParser().parseFromString(body, 'text/html')
-  return page.querySelector('[data-error-message]')?.textContent?.trim() || null
-}
 
 export function startRequests(): void {
   document.addEventListener('htmx:responseError', (event) => {

@@ -57,7 +57,7 @@ STATES: dict[str, tuple[str, str]] = {
 @lru_cache(maxsize=1)
 def _drawings() -> dict[str, str]:
     """Read the icons that the front-end build left beside its bundle; none before the first build."""
-    path = Path(settings.DJANGO_VITE["default"]["manifest_path"]).parent.parent / "icons.json"
+    path = Path(str(settings.DJANGO_VITE["default"]["manifest_path"])).parent.parent / "icons.json"
     try:
         drawings: dict[str, str] = json.loads(path.read_text())
     except OSError:
@@ -135,7 +135,7 @@ def control(field: BoundField) -> SafeString:
     """Render a form field's control in the house style; help and errors are tied to it by id."""
     widget = field.field.widget
     css = next(name for kind, name in _CONTROLS if isinstance(widget, kind))
-    attrs = {"class": f"{css} {widget.attrs.get('class', '')}".strip()}
+    attrs: dict[str, str | bool] = {"class": f"{css} {widget.attrs.get('class', '')}".strip()}
     # A placeholder that says the label again is noise.
     if str(field.label).casefold() in str(widget.attrs.get("placeholder", "")).casefold():
         attrs["placeholder"] = ""
