@@ -218,6 +218,18 @@ def uploads(actor: Actor) -> QuerySet[Upload]:
     )
 
 
+def upload_problems(actor: Actor, dataset: Dataset) -> QuerySet[UploadedFile]:
+    """Return the files of a dataset's uploads that need a word (refused, left out, already there), newest first."""
+    require(actor, Can.DATASET_VIEW)
+    return (
+        UploadedFile.objects.for_team(actor.team)
+        .filter(upload__dataset=dataset)
+        .exclude(code__in=["", "caption_applied", "captions_applied"])
+        .select_related("upload")
+        .order_by("-id")
+    )
+
+
 def lora_models(actor: Actor, project: Project | None = None) -> QuerySet[LoraModel]:
     """Return models, the last changed first, with their newest version's number, words and sample pictures."""
     require(actor, Can.MODEL_VIEW)
@@ -263,13 +275,13 @@ def lora_versions(actor: Actor, model: LoraModel | None = None) -> QuerySet[Lora
 def lora_file(actor: Actor, uid: str) -> LoraFile:
     """Return a downloadable file; raise NotFound, or PermissionDenied for who may not take weights out."""
     require(actor, Can.WEIGHTS_DOWNLOAD)
-    return _one(LoraFile.objects.for_team(actor.team).select_related("blob", "version__model"), uid)
+    return _one(LoraFile.objects.for_team(actor.team).select_related("blob__team", "version__model"), uid)
 
 
 def picture_blob(actor: Actor, uid: str) -> Blob:
     """Return the stored bytes of a picture, never of weights; raise NotFound."""
     require(actor, Can.PROJECT_VIEW)
-    return _one(Blob.objects.for_team(actor.team).filter(content_type__startswith="image/"), uid)
+    return _one(Blob.objects.for_team(actor.team).select_related("team").filter(content_type__startswith="image/"), uid)
 
 
 def _one(rows: QuerySet[Any], uid: str) -> Any:

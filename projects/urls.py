@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
+
+from projects.views import datasets, files, items, models, projects, uploads
 
 app_name = "projects"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("projects/", projects.project_list, name="project_list"),
+    path("projects/new/", projects.project_create, name="project_create"),
+    path("projects/<str:uid>/", projects.project, name="project"),
+    path("projects/<str:uid>/change/", projects.project_change, name="project_change"),
+    path("projects/<str:uid>/archive/", projects.project_archive, name="project_archive"),
+    path("projects/<str:uid>/datasets/new/", datasets.dataset_create, name="dataset_create"),
+    path("datasets/<str:uid>/", datasets.dataset, name="dataset"),
+    path("datasets/<str:uid>/change/", datasets.dataset_change, name="dataset_change"),
+    path("datasets/<str:uid>/delete/", datasets.dataset_delete, name="dataset_delete"),
+    path("datasets/<str:uid>/freeze/", datasets.dataset_freeze, name="dataset_freeze"),
+    path("datasets/<str:uid>/bulk/", datasets.dataset_bulk, name="dataset_bulk"),
+    path("datasets/<str:uid>/uploads/", uploads.upload_create, name="upload_create"),
+    path("datasets/<str:uid>/uploads/form/", uploads.upload_form, name="upload_form"),
+    path("datasets/<str:uid>/uploads/results/", uploads.upload_results, name="upload_results"),
+    path("datasets/<str:uid>/uploads/log/", uploads.upload_log, name="upload_log"),
+    path("uploads/<str:uid>/", uploads.upload, name="upload"),
+    path("pictures/<str:uid>/", files.picture, name="picture"),
+    path("thumbnails/<str:uid>/", files.thumbnail, name="thumbnail"),
+    path("items/<str:uid>/", items.item, name="item"),
+    path("items/<str:uid>/caption/", items.item_caption, name="item_caption"),
+    path("items/<str:uid>/exclude/", items.item_exclude, name="item_exclude"),
+    path("items/<str:uid>/delete/", items.item_delete, name="item_delete"),
+    path("models/", models.model_list, name="model_list"),
+    path("models/<str:uid>/", models.model, name="model"),
+    path("lora-files/<str:uid>/download/", files.lora_download, name="lora_download"),
+]
