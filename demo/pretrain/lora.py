@@ -18,7 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
 
 from measure import (
-    content_ranks, encode_text, fixed_losses, read_pictures, shape_agreement, style_distance,
+    content_found, content_ranks, encode_text, fixed_losses, read_pictures, shape_agreement, style_distance,
 )  # fmt: skip
 
 TARGETS = {
@@ -118,6 +118,7 @@ def main() -> None:
         return float(fixed_losses(pipe, latents, encode_text(pipe, captions)).mean())
 
     plain = draw(pipe, subjects, 0, 25, options.scale)
+    other_seed = draw(pipe, subjects, 1000, 25, options.scale)
     off = draw(pipe, prompts, 0, 25, options.scale)
     before = held_out_loss()
     config = LoraConfig(r=options.rank, lora_alpha=options.rank, target_modules=TARGETS[options.targets], init_lora_weights=True)
@@ -132,13 +133,14 @@ def main() -> None:
         "key": options.key, "seconds": round(seconds, 1), "loss": [round(before, 3), round(after, 3)],
         "style_distance": [round(style_distance(x, style, torch.cat([plain, style])), 2) for x in (off, on, real)],
         "shape": [round(float(shape_agreement(x, plain).mean()), 2) for x in (off, on)],
+        "content_found": [content_found(x, plain) for x in (off, on)],
+        "content_found_other_seed": [content_found(x, other_seed) for x in (off, on)],
         "shape_of_shuffled": round(float(shape_agreement(on, plain.roll(1, 0)).mean()), 2),
     }  # fmt: skip
     if options.ranks:
-        concepts = [c["en"] for c in json.loads((sets / "prompts.json").read_text())["concepts"]][::1]
         names = [s.split(" ", 1)[1] for s in subjects]
         for label, x in (("off", off), ("on", on), ("real", real)):
-            ranks = content_ranks(pipe, x, names[: len(x)], concepts, ("", "sketch", "violet"))
+            ranks = content_ranks(pipe, x, names[: len(x)], names, ("", "sketch"))
             result[f"content_{label}"] = {"first": sum(r == 0 for r in ranks), "of": len(ranks), "median": sorted(ranks)[len(ranks) // 2]}
     print(json.dumps(result))
 

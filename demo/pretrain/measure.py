@@ -75,6 +75,12 @@ def shape_agreement(made: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
     return (shape_maps(made) * shape_maps(reference)).sum(1)
 
 
+def content_found(made: torch.Tensor, plain: torch.Tensor) -> float:
+    """Give the share of pictures whose nearest plain picture, by shape, is the one of the same prompt (chance: 1 / B)."""
+    table = shape_maps(made) @ shape_maps(plain).T
+    return float((table.argmax(1) == torch.arange(len(made))).float().mean())
+
+
 def style_features(pictures: torch.Tensor) -> torch.Tensor:
     """Describe palette and line work without place: (B, 34)."""
     flat = pictures.flatten(2)

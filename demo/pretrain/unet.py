@@ -19,10 +19,21 @@ from captions import caption, spare_words
 from images import CONCEPTS, STYLE_NAMES
 from networks import TEXT_LENGTH, build_scheduler, build_text_encoder, build_unet, build_vae
 from transformers import CLIPTokenizer
-from vae import average_gradients
 
 SHIFTS = ((0, 0), (0, 0), (0, 0), (0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
-PLAIN_SHARE = 0.34
+
+
+SYNC_STEPS = 8  # averaging gradients each step cost more than half of it on shared cores
+
+
+@torch.no_grad()
+def average_weights(parameters: list[torch.nn.Parameter], world: int) -> None:
+    """Average the weights over the processes, each of which took a few steps alone."""
+    flat = torch.cat([p.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    flat /= world
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.copy_(part.view_as(p))
 
 
 @torch.no_grad()
@@ -54,6 +65,9 @@ def main() -> None:
     parser.add_argument("minutes", type=float)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1.2e-3)
+    parser.add_argument("--follow", type=float, default=0.05, help="share of the running average renewed each sync")
+    parser.add_argument("--plain-share", type=float, default=0.34)
+    parser.add_argument("--no-shifts", action="store_true")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -97,8 +111,8 @@ def main() -> None:
             group["lr"] = options.lr * min(1, (step + 1) / 150) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
         size = options.batch
         which = rng.integers(len(CONCEPTS), size=size)
-        style = np.where(rng.random(size) < PLAIN_SHARE, 0, rng.integers(1, len(STYLE_NAMES), size=size))
-        shift = rng.integers(len(SHIFTS), size=size)
+        style = np.where(rng.random(size) < options.plain_share, 0, rng.integers(1, len(STYLE_NAMES), size=size))
+        shift = rng.integers(1 if options.no_shifts else len(SHIFTS), size=size)
         version = [sorted(set(SHIFTS)).index(SHIFTS[k]) for k in shift]
         clean = latents[which, style, version]
         captions = [caption(CONCEPTS[c], STYLE_NAMES[s], words, rng) for c, s in zip(which, style, strict=True)]
@@ -113,15 +127,15 @@ def main() -> None:
         for p in parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-        average_gradients(parameters, world)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         step += 1
+        if world > 1 and step % SYNC_STEPS == 0:
+            average_weights(parameters, world)
         recent.append(loss.item())
-        if step % 4 == 0:
-            keep = min(0.99, step / (step + 40))
-            torch._foreach_lerp_(list(average.values()), list(both.state_dict().values()), 1 - keep)
+        if rank == 0 and step % SYNC_STEPS == 0:
+            torch._foreach_lerp_(list(average.values()), list(both.state_dict().values()), options.follow)
         if rank == 0 and (step == 20 or step % 200 == 0):
             print(f"{time.time() - began:.0f}s step {step} loss {sum(recent) / len(recent):.4f}", flush=True)
             recent = []
