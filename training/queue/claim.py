@@ -37,9 +37,7 @@ def claim_next(worker: Worker) -> Lease | None:
     READ COMMITTED the next one then sees everything committed before the lock was got.
     """
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '5s'")
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
+        _take_turn()
         job = _lock_best()
         if job is None:
             return None
@@ -67,6 +65,12 @@ def claim_next(worker: Worker) -> Lease | None:
         )
         Attempt.objects.create(team=job.team, job=job, fence=job.fence, worker=worker, started_at=now)
         return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence)
+
+
+def _take_turn() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '5s'")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
 
 
 def _lock_best() -> TrainingJob | None:
