@@ -182,6 +182,8 @@ class Platform:
             "--port",
             str(self.port),
             "--no-access-log",
+            "--lifespan",
+            "off",
             "--timeout-graceful-shutdown",
             "3",
             "--no-server-header",
