@@ -3,7 +3,7 @@ import { startDialogs } from '../src/frame/dialogs'
 import { setSlider, startForms } from '../src/frame/forms'
 import { startMenus } from '../src/frame/menus'
 import { mountModules, unmountModules } from '../src/frame/mount'
-import { matches, startPalette } from '../src/frame/palette'
+import { distance, startPalette } from '../src/frame/palette'
 import { errorSentence } from '../src/frame/problems'
 import { text } from '../src/frame/text'
 import { setTheme } from '../src/frame/theme'
@@ -189,10 +189,12 @@ describe('the theme', () => {
 })
 
 describe('Ctrl-K', () => {
-  it('matches letters in their order, in any script', () => {
-    expect(matches('prj', 'Projects')).toBe(true)
-    expect(matches('模型', '我的模型')).toBe(true)
-    expect(matches('jp', 'Projects')).toBe(false)
+  it('prefers names that begin with the words, in any script, over scattered letters', () => {
+    expect(distance('se', 'Settings')).toBe(0)
+    expect(distance('mo', 'Base models')).toBe(1)
+    expect(distance('模型', '我的模型')).toBe(2)
+    expect(distance('prj', 'Projects')).toBe(3)
+    expect(distance('jp', 'Projects')).toBeNull()
   })
 
   it('lists the places of the page and narrows them down', () => {

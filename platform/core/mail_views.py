@@ -69,8 +69,8 @@ def mail_message(request: HttpRequest, name: str) -> HttpResponse:
 
 
 # Mail clients run no scripts and load nothing from outside; nor does this frame.
-@local_mail_view
-@csp_replace(
+@local_mail_view  # type: ignore[arg-type]
+@csp_replace(  # type: ignore[arg-type]
     {
         "default-src": ["'none'"],
         "script-src": ["'none'"],

@@ -19,19 +19,27 @@ function places(): Place[] {
   return [...seen.values()]
 }
 
-/** Tell whether all letters of `wanted` come in `name` in their order; case does not matter. */
-export function matches(wanted: string, name: string): boolean {
-  let at = 0
-  const hay = name.toLocaleLowerCase()
-  for (const letter of wanted.toLocaleLowerCase().replace(/\s+/g, '')) {
-    at = hay.indexOf(letter, at) + 1
-    if (at === 0) return false
+/** Say how badly `name` fits `wanted`: 0 begins with it, 1 has a word that does, 2 holds it, 3 has its letters in order; null not at all. */
+export function distance(wanted: string, name: string): number | null {
+  const [needle, hay] = [wanted.trim().toLocaleLowerCase(), name.toLocaleLowerCase()]
+  const at = hay.indexOf(needle)
+  if (at === 0) return 0
+  if (hay.includes(` ${needle}`)) return 1
+  if (at > 0) return 2
+  let letterAt = 0
+  for (const letter of needle.replace(/\s+/g, '')) {
+    letterAt = hay.indexOf(letter, letterAt) + 1
+    if (letterAt === 0) return null
   }
-  return true
+  return 3
 }
 
 function show(list: HTMLElement, wanted: string): void {
-  const found = places().filter((place) => matches(wanted, place.name))
+  const found = places()
+    .map((place) => ({ place, far: distance(wanted, place.name) }))
+    .filter((candidate) => candidate.far !== null)
+    .sort((one, other) => (one.far ?? 0) - (other.far ?? 0))
+    .map((candidate) => candidate.place)
   list.replaceChildren(
     ...found.map((place, index) => {
       const link = document.createElement('a')
