@@ -7,6 +7,9 @@ export interface PageModule {
 
 /** One line for each module: its name in templates, and how to load it. */
 export const modules: Record<string, () => Promise<PageModule>> = {
+  caption: () => import('./caption'),
+  dataset: () => import('./dataset'),
+  uploads: () => import('./uploads'),
   'compare-slider': () => import('./compare-slider'),
   'job-bars': () => import('./job-bars'),
   'training-form': () => import('./training-form'),
