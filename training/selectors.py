@@ -278,9 +278,7 @@ def final_file(job: TrainingJob) -> LoraFile | None:
 
 def sample_by_uid(team: Team, uid: str) -> Sample:
     """Return a sample of the team with its blob; raise NotFound."""
-    sample: Sample | None = (
-        Sample.objects.for_team(team).select_related("blob", "team").filter(uid=uid).first()
-    )
+    sample: Sample | None = Sample.objects.for_team(team).select_related("blob__team").filter(uid=uid).first()
     if sample is None:
         raise NotFound
     return sample
@@ -288,7 +286,7 @@ def sample_by_uid(team: Team, uid: str) -> Sample:
 
 def checkpoint_by_uid(team: Team, uid: str) -> Checkpoint:
     """Return a checkpoint of the team that has a file; raise NotFound."""
-    rows = Checkpoint.objects.for_team(team).select_related("export", "team", "job")
+    rows = Checkpoint.objects.for_team(team).select_related("export__team", "job")
     checkpoint: Checkpoint | None = rows.filter(uid=uid, export__isnull=False).first()
     if checkpoint is None:
         raise NotFound

@@ -189,7 +189,7 @@ export class MetricChart {
         { ...axis, size: 56, values: (_, ticks) => ticks.map((n) => (n === null ? '' : figure(n))) },
       ],
       series: [
-        { label: this.labels.step },
+        { label: this.labels.step, value: show },
         { label: this.labels.raw, stroke: faint, width: 1, points: { show: false }, value: show, spanGaps: true },
         { label: this.labels.smoothed, stroke: strong, width: 2, points: { show: false }, value: show, spanGaps: true },
         ...(data.length > 3

@@ -73,7 +73,7 @@ export function mount(page: HTMLElement): () => void {
     { onHealth: (health) => showHealth(page, health) },
   )
   // The head is replaced now and then: the dot is drawn again from what was last known.
-  const keepHealth = (): void => showHealth(page, (page.dataset.health as Health | undefined) ?? 'waiting')
+  const keepHealth = (): void => showHealth(page, (page.dataset.live as Health | undefined) ?? 'waiting')
   page.addEventListener('htmx:afterSwap', keepHealth)
   return () => {
     live.close()
@@ -84,7 +84,7 @@ export function mount(page: HTMLElement): () => void {
 }
 
 function showHealth(page: HTMLElement, health: Health): void {
-  page.dataset.health = health
+  page.dataset.live = health
   const dot = page.querySelector<HTMLElement>('[data-health]')
   if (!dot) return
   dot.hidden = false

@@ -16,6 +16,7 @@ from core.templatetags.ui import duration
 from projects.models import Project
 from training import selectors
 from training.advisor.templates import TemplateKey
+from training.models import TrainingJob
 from training.states import JobState
 
 register = template.Library()
@@ -28,6 +29,26 @@ def memory(megabytes: Any) -> str:
     if amount < 1000:
         return _("%(n)s MB") % {"n": round(amount)}
     return _("%(n)s GB") % {"n": f"{amount / 1024:.1f}".removesuffix(".0")}
+
+
+
+@register.filter
+def phase(row: TrainingJob) -> str:
+    """Say what a live training does at the moment."""
+    if row.state == JobState.FINALIZING:
+        return _("Checking and storing the file")
+    names = {
+        "fetch_data": _("Fetching pictures"),
+        "load_base": _("Loading the base model"),
+        "cache_latents": _("Encoding pictures"),
+        "cache_text": _("Encoding captions"),
+        "warm_up": _("Warming up"),
+        "train": _("Training"),
+        "sample": _("Drawing samples"),
+        "evaluate": _("Measuring the result"),
+        "export": _("Writing the file"),
+    }
+    return names.get(row.phase, _("Starting") if row.state == JobState.STARTING else "")
 
 
 @register.filter

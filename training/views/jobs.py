@@ -158,7 +158,6 @@ def _head(row: TrainingJob) -> dict[str, Any]:
         "fix_label": fix_label(row.error_patch),
         "final_file": selectors.final_file(row),
         "figures": figures(row.evaluation),
-        "phase_label": phase_label(row),
     }
 
 
@@ -186,24 +185,6 @@ def _files(row: TrainingJob) -> dict[str, Any]:
 
 
 _PART_CONTEXT = {"head": _head, "samples": _samples, "files": _files}
-
-
-def phase_label(row: TrainingJob) -> str:
-    """Say what a live training does at the moment."""
-    if row.state == JobState.FINALIZING:
-        return _("Checking and storing the file")
-    names = {
-        "fetch_data": _("Fetching pictures"),
-        "load_base": _("Loading the base model"),
-        "cache_latents": _("Encoding pictures"),
-        "cache_text": _("Encoding captions"),
-        "warm_up": _("Warming up"),
-        "train": _("Training"),
-        "sample": _("Drawing samples"),
-        "evaluate": _("Measuring the result"),
-        "export": _("Writing the file"),
-    }
-    return names.get(row.phase, _("Starting") if row.state == JobState.STARTING else "")
 
 
 def fix_label(patch: dict[str, Any] | None) -> str:
