@@ -107,7 +107,9 @@ Build = Callable[..., LoRATrainer]
 def build(bases: dict[str, Path], pictures: Path, tmp_path: Path) -> Build:
     """Build a trainer that is ready for its first step; keyword arguments are sections of the spec."""
 
-    def factory(family: str = "sd", run: str = "run", resume_from: Path | None = None, **sections: Any) -> LoRATrainer:
+    def factory(
+        family: str = "sd", run: str = "run", resume_from: Path | None = None, **sections: Any
+    ) -> LoRATrainer:
         sections.setdefault("cache_dir", str(tmp_path / "cache"))
         trainer = LoRATrainer(
             make_spec(bases[family], sections.pop("pictures", pictures), **sections),

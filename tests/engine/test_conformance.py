@@ -40,7 +40,9 @@ def test_fresh_adapter_changes_nothing(family: ModelFamily, pictures: Path, targ
         before = family.forward(parts, noised, t, text)
         spec = make_spec(Path(family.name), pictures, method={"targets": targets, "text_encoder": True})
         adapter = load_method("lora").attach(family, parts, spec)
-        after = family.forward(parts, noised, t, family.collate_text(family.encode_text(parts, ["a red cat", ""])))
+        after = family.forward(
+            parts, noised, t, family.collate_text(family.encode_text(parts, ["a red cat", ""]))
+        )
     assert adapter.modules > 0
     assert torch.equal(before, after)
 
@@ -50,7 +52,9 @@ def test_adapter_switched_off_is_the_base(family: ModelFamily, pictures: Path) -
     noised, t, text = _inputs(family, parts)
     with torch.no_grad():
         before = family.forward(parts, noised, t, text)
-        adapter = load_method("lora").attach(family, parts, make_spec(Path(family.name), pictures, method={"targets": "all"}))
+        adapter = load_method("lora").attach(
+            family, parts, make_spec(Path(family.name), pictures, method={"targets": "all"})
+        )
         _perturb(adapter)
         assert not torch.allclose(before, family.forward(parts, noised, t, text))
         with adapter.disabled():
@@ -73,7 +77,9 @@ def test_only_the_adapter_has_gradients_and_all_of_it_is_fp32(family: ModelFamil
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_oracle_prediction_has_no_loss_and_gives_the_picture_back(family: ModelFamily, prediction: str) -> None:
+def test_oracle_prediction_has_no_loss_and_gives_the_picture_back(
+    family: ModelFamily, prediction: str
+) -> None:
     parts = family.tiny()
     process = type(parts.process)(parts.process.alphas_cumprod, prediction)  # type: ignore[arg-type]
     x0, noise = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
@@ -149,7 +155,9 @@ def test_conditioning_keeps_its_shape(family: ModelFamily) -> None:
 
 
 def test_resumed_run_ends_with_the_same_weights(family: ModelFamily, build: Build, tmp_path: Path) -> None:
-    whole = build(family.name, run="whole", training={"caption_dropout": 0.3, "flip": True, "warmup_steps": 2})
+    whole = build(
+        family.name, run="whole", training={"caption_dropout": 0.3, "flip": True, "warmup_steps": 2}
+    )
     whole.train()
     again = build(
         family.name, run="again", training={"caption_dropout": 0.3, "flip": True, "warmup_steps": 2},
@@ -171,7 +179,9 @@ def test_training_lowers_the_loss_on_what_it_saw(family: ModelFamily, build: Bui
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 def test_exported_file_has_the_trained_effect(family: ModelFamily, build: Build, dtype: str) -> None:
-    trainer = build(family.name, method={"alpha": 3.0, "targets": "all", "text_encoder": True}, output={"dtype": dtype})
+    trainer = build(
+        family.name, method={"alpha": 3.0, "targets": "all", "text_encoder": True}, output={"dtype": dtype}
+    )
     trainer.train()
     path, _, factors = trainer._write_export("x", trainer.state.step)
     text = trainer.text_rows(["a cat"])[0]
@@ -193,5 +203,7 @@ def test_saved_model_computes_the_same(family: ModelFamily, bases: dict[str, Pat
     tiny, loaded = family.tiny(), family.load(bases[family.name], device=CPU, dtype=torch.float32)
     noised, t, text = _inputs(family, tiny)
     with torch.no_grad():
-        assert torch.equal(family.forward(tiny, noised, t, text), family.forward(loaded, *_inputs(family, loaded)))
+        assert torch.equal(
+            family.forward(tiny, noised, t, text), family.forward(loaded, *_inputs(family, loaded))
+        )
     assert loaded.process.objective == tiny.process.objective

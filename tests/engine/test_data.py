@@ -67,7 +67,9 @@ def test_a_batch_is_of_one_bucket_and_a_step_of_no_more_than_asked(
 
 
 @given(BUCKETS, st.integers(1, 9), st.integers(0, 99), st.integers(0, 40))
-def test_order_depends_on_seed_and_step_alone(sizes: dict[str, int], batch: int, seed: int, step: int) -> None:
+def test_order_depends_on_seed_and_step_alone(
+    sizes: dict[str, int], batch: int, seed: int, step: int
+) -> None:
     one, two = sampler_of(sizes, batch, 1, seed), sampler_of(sizes, batch, 1, seed)
     for earlier in range(step):
         one.step(earlier)
@@ -75,12 +77,16 @@ def test_order_depends_on_seed_and_step_alone(sizes: dict[str, int], batch: int,
 
 
 @given(BUCKETS, st.integers(1, 9), st.integers(1, 4))
-def test_sampler_and_plan_agree_on_the_length_of_an_epoch(sizes: dict[str, int], batch: int, accumulation: int) -> None:
+def test_sampler_and_plan_agree_on_the_length_of_an_epoch(
+    sizes: dict[str, int], batch: int, accumulation: int
+) -> None:
     spec = RunSpec.from_dict({
         "name": "x", "base_model": {"path": "b"}, "dataset": {"folder": "d"},
         "training": {"batch_size": batch, "gradient_accumulation": accumulation},
     })  # fmt: skip
-    assert sampler_of(sizes, batch, accumulation, 0).steps_per_epoch == spec.plan(sizes.values()).steps_per_epoch
+    assert (
+        sampler_of(sizes, batch, accumulation, 0).steps_per_epoch == spec.plan(sizes.values()).steps_per_epoch
+    )
 
 
 def test_epochs_differ() -> None:
@@ -103,7 +109,12 @@ def test_buckets_have_whole_multiples_and_never_more_area(resolution: int, divis
 
 @pytest.mark.parametrize(
     ("size", "bucket"),
-    [((1000, 1000), (512, 512)), ((1920, 1080), (640, 384)), ((1080, 1920), (384, 640)), ((5000, 100), (768, 320))],
+    [
+        ((1000, 1000), (512, 512)),
+        ((1920, 1080), (640, 384)),
+        ((1080, 1920), (384, 640)),
+        ((5000, 100), (768, 320)),
+    ],
 )
 def test_picture_goes_to_the_bucket_of_its_shape(size: tuple[int, int], bucket: tuple[int, int]) -> None:
     assert choose_bucket(size, bucket_sizes(512, 64)) == bucket
@@ -229,7 +240,9 @@ def test_broken_shard_is_computed_again(tmp_path: Path) -> None:
 
 
 def test_keys_differ_for_every_part() -> None:
-    assert len({content_key("a", 8, 8, False), content_key("a", 8, 8, True), content_key("a8", 8, False)}) == 3
+    assert (
+        len({content_key("a", 8, 8, False), content_key("a", 8, 8, True), content_key("a8", 8, False)}) == 3
+    )
 
 
 def test_cached_latents_and_texts_stay_with_their_picture_over_shuffled_epochs(build: Build) -> None:

@@ -45,7 +45,9 @@ def test_numbers_follow_from_their_key_alone() -> None:
     one = torch.randn(3, generator=rng.generator(7, "noise", 3, 2))
     torch.manual_seed(2)
     assert torch.equal(one, torch.randn(3, generator=rng.generator(7, "noise", 3, 2)))
-    keys = {rng.key(s, p, a, b) for s in range(3) for p in ("noise", "flip") for a in range(3) for b in range(3)}
+    keys = {
+        rng.key(s, p, a, b) for s in range(3) for p in ("noise", "flip") for a in range(3) for b in range(3)
+    }
     assert len(keys) == 54
     assert all(0 <= rng.uniform(s, "u", s) < 1 for s in range(1000))
     assert sorted(rng.permutation(50, 1, "order", 2)) == list(range(50))

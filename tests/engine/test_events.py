@@ -57,7 +57,9 @@ def test_long_text_is_cut_and_infinite_numbers_become_null() -> None:
 
 def test_curves_that_are_too_long_are_told_in_parts(tmp_path: Path) -> None:
     points = [(step, 0.123456789) for step in range(5000)]
-    EventWriter(tmp_path / "events.jsonl").emit(Metrics(1, 10, 1, 2.0, 4.5, 100, {"loss": points, "lr": points}))
+    EventWriter(tmp_path / "events.jsonl").emit(
+        Metrics(1, 10, 1, 2.0, 4.5, 100, {"loss": points, "lr": points})
+    )
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert max(map(len, lines)) < LINE_LIMIT
     told: dict[str, list[int]] = {"loss": [], "lr": []}

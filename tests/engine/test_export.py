@@ -51,7 +51,9 @@ def test_names_are_those_the_programs_read(build: Build) -> None:
 
 
 @pytest.mark.parametrize("alpha", [1.0, 4.0, 12.5])
-def test_diffusers_reads_the_file_and_gets_the_same_pictures(build: Build, bases: dict[str, Path], alpha: float) -> None:
+def test_diffusers_reads_the_file_and_gets_the_same_pictures(
+    build: Build, bases: dict[str, Path], alpha: float
+) -> None:
     trainer = trained(
         build, method={"targets": "all", "alpha": alpha, "text_encoder": True}, output={"dtype": "fp32"},
         training={"learning_rate": 3e-2},
@@ -93,7 +95,9 @@ def test_metadata_tells_how_it_was_made_and_nothing_private(build: Build) -> Non
 
 
 def test_tag_counts_are_written_only_on_request(build: Build) -> None:
-    about = kohya.read_metadata(trained(build, output={"include_tag_frequencies": True}).export_lora_weights())
+    about = kohya.read_metadata(
+        trained(build, output={"include_tag_frequencies": True}).export_lora_weights()
+    )
     assert json.loads(about["ss_tag_frequency"])["tiny"]["plain"] == 10
 
 
@@ -157,7 +161,13 @@ def test_effect_on_a_fresh_model_is_compared(build: Build) -> None:
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [("My Style", "My-Style"), ("../../etc/passwd", "etc-passwd"), ("墨风", "墨风"), ("///", "lora"), ("a" * 300, "a" * 120)],
+    [
+        ("My Style", "My-Style"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("墨风", "墨风"),
+        ("///", "lora"),
+        ("a" * 300, "a" * 120),
+    ],
 )
 def test_file_names_are_safe(name: str, stem: str) -> None:
     assert kohya.file_stem(name) == stem

@@ -51,7 +51,9 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_no_result(
         assert torch.allclose(tensor, weights(small)[name], atol=2e-3), name
 
 
-def test_smaller_micro_batch_is_kept_on_resume(build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_smaller_micro_batch_is_kept_on_resume(
+    build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     trainer = build(run="a", training={"batch_size": 8, "steps": 3})
     refuse_batches_over(trainer, 4, monkeypatch)
     trainer.train()
@@ -68,7 +70,10 @@ def test_out_of_memory_at_one_picture_ends_with_advice(build: Build, monkeypatch
     assert caught.value.exit_code == 71
     assert caught.value.category == "capacity"
     assert caught.value.patch == {"/training/resolution": 64, "/training/gradient_checkpointing": True}
-    assert [w.code for w in recorded(trainer).of("warning")] == ["out_of_memory_retry", "out_of_memory_checkpointing"]
+    assert [w.code for w in recorded(trainer).of("warning")] == [
+        "out_of_memory_retry",
+        "out_of_memory_checkpointing",
+    ]
     assert_equal(before, weights(trainer))
 
 
@@ -164,7 +169,8 @@ def test_no_clipping_when_it_is_off(build: Build) -> None:
 def test_learning_rate_counts_optimizer_steps_not_batches(build: Build) -> None:
     for accumulation in (1, 2):
         trainer = build(
-            run=f"run{accumulation}", training={"gradient_accumulation": accumulation, "steps": 4, "schedule": "linear"}
+            run=f"run{accumulation}",
+            training={"gradient_accumulation": accumulation, "steps": 4, "schedule": "linear"},
         )
         trainer.train()
         assert list(recorded(trainer).curve("learning_rate").values()) == pytest.approx(
@@ -206,7 +212,9 @@ def test_checkpoint_holds_no_pickle_and_names_every_file(build: Build, tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "manifest", "gone"])
-def test_damaged_checkpoint_is_passed_over_for_the_one_before(build: Build, tmp_path: Path, damage: str) -> None:
+def test_damaged_checkpoint_is_passed_over_for_the_one_before(
+    build: Build, tmp_path: Path, damage: str
+) -> None:
     build(run="a").train()
     folder = tmp_path / "a" / "checkpoints"
     file = folder / "step-00000006" / ("manifest.json" if damage == "manifest" else "optimizer.safetensors")
@@ -252,7 +260,7 @@ def test_full_disk_is_seen_before_writing_and_keeps_the_last_checkpoint(
 ) -> None:
     trainer = build(run="a")
     trainer.train()
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - shape of shutil's own answer
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
     trainer.state.step = 7
     with pytest.raises(DiskError) as caught:

@@ -30,13 +30,23 @@ def test_everything_but_name_base_and_pictures_has_a_default() -> None:
     ("data", "pointer", "code", "words"),
     [
         (with_(trainng={}), "/trainng", "unknown_key", "did you mean 'training'?"),
-        (with_(training={"batchsize": 2}), "/training/batchsize", "unknown_key", "did you mean 'batch_size'?"),
+        (
+            with_(training={"batchsize": 2}),
+            "/training/batchsize",
+            "unknown_key",
+            "did you mean 'batch_size'?",
+        ),
         (with_(training={"batch_size": 0}), "/training/batch_size", "out_of_range", "between 1 and 1024"),
         (with_(training={"batch_size": 1.5}), "/training/batch_size", "wrong_type", "whole number"),
         (with_(training={"batch_size": True}), "/training/batch_size", "wrong_type", "true or false"),
         (with_(training={"learning_rate": "fast"}), "/training/learning_rate", "wrong_type", "'fast'"),
         (with_(training={"learning_rate": float("nan")}), "/training/learning_rate", "wrong_type", "finite"),
-        (with_(training={"schedule": "cosin"}), "/training/schedule", "not_a_choice", "did you mean 'cosine'?"),
+        (
+            with_(training={"schedule": "cosin"}),
+            "/training/schedule",
+            "not_a_choice",
+            "did you mean 'cosine'?",
+        ),
         (with_(training=[]), "/training", "wrong_type", "a section of settings"),
         (with_(training={"resolution": 100}), "/training/resolution", "conflict", "multiple of 8"),
         (with_(training={"steps": 5, "epochs": 5}), "/training/epochs", "conflict", "not both"),
@@ -49,7 +59,9 @@ def test_everything_but_name_base_and_pictures_has_a_default() -> None:
         ({k: v for k, v in MINIMAL.items() if k != "base_model"}, "/base_model/path", "missing", "required"),
     ],
 )
-def test_wrong_setting_is_named_with_its_place_and_cure(data: Any, pointer: str, code: str, words: str) -> None:
+def test_wrong_setting_is_named_with_its_place_and_cure(
+    data: Any, pointer: str, code: str, words: str
+) -> None:
     with pytest.raises(SpecError) as caught:
         RunSpec.from_dict(data)
     assert (caught.value.pointer, caught.value.code) == (pointer, code)

@@ -1,4 +1,4 @@
-"""The library's front door: ``LoRATrainer(config).prepare_data()``, ``build_model()``, ``train()``, ``export_lora_weights()``."""
+"""The library's front door: prepare the data, build the model, train, export."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ class LoRATrainer:
         small = self.dataset.small_pictures()
         if small:
             self.sink.emit(Warning(
-                "images_small", f"{len(small)} pictures are much smaller than the training resolution, e.g. {small[0]!r}.",
+                "images_small",
+                f"{len(small)} pictures are much smaller than the training resolution, e.g. {small[0]!r}.",
                 hint="Enlarged pictures teach blur. Use larger pictures or a lower resolution.",
             ))  # fmt: skip
         if not any(p.item.caption for p in self.dataset.train) and not self.spec.trigger:
@@ -271,7 +272,13 @@ class LoRATrainer:
         rows = self.text_rows([self._prompts[prompt] for prompt, _ in pictures])
         negative = self.text_rows([sampling.negative])[0]
         return self.artist.draw(
-            rows, negative, seeds=seeds, steps=sampling.steps, guidance=sampling.guidance, width=size, height=size
+            rows,
+            negative,
+            seeds=seeds,
+            steps=sampling.steps,
+            guidance=sampling.guidance,
+            width=size,
+            height=size,
         )
 
     def text_rows(self, texts: list[str]) -> list[TextRow]:
@@ -321,7 +328,9 @@ class LoRATrainer:
         path, digest, factors = self._write_export(kohya.file_stem(self.spec.name), self.state.step)
         text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
         error = verify.verify_effect(factors, self.family, self.parts, self.adapter, text, self.precision)
-        self.sink.emit(Log("info", f"The file was loaded again; its effect differs from the trained one by {error:.2e}."))
+        self.sink.emit(
+            Log("info", f"The file was loaded again; its effect differs from the trained one by {error:.2e}.")
+        )
         self.sink.emit(Export(
             path=str(path.relative_to(self.run_dir)), bytes=path.stat().st_size, sha256=digest,
             keys=3 * len(factors), format="kohya", name=path.name,

@@ -107,7 +107,9 @@ def save(
         _write_latest(folder, final.name)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise DiskError("disk_write_failed", f"the checkpoint could not be written: {error.strerror}") from error
+        raise DiskError(
+            "disk_write_failed", f"the checkpoint could not be written: {error.strerror}"
+        ) from error
     _prune(folder, keep)
     return final
 
@@ -123,7 +125,9 @@ def load(path: Path) -> Loaded:
         if content.pop("format") != FORMAT:
             raise ValueError(f"{path.name} has another format")
         identity = content.pop("identity")
-        return Loaded(path, load_file(path / FILES[0]), load_file(path / FILES[1]), TrainState(**content), identity)
+        return Loaded(
+            path, load_file(path / FILES[0]), load_file(path / FILES[1]), TrainState(**content), identity
+        )
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} is not a whole checkpoint") from error
 

@@ -1,4 +1,4 @@
-"""One run in one process: ``python -m training.engine.child --spec run.json --run-dir DIR ...`` or a fork of a ready one."""
+"""One run in one process: ``python -m training.engine.child --spec FILE --run-dir DIR``, or a fork of a ready one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _tell(writer: EventWriter, error: EngineError) -> None:
         writer.emit(Log("error", str(error)))
         writer.emit(Error(error.code, error.category, str(error), error.hint, error.patch))
     except OSError:
-        print(f"{error.code}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{error.code}: {error}\n")
 
 
 def quieten_libraries() -> None:

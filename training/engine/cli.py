@@ -12,6 +12,9 @@ from training.engine.errors import EngineError, ExitCode, Interrupted
 from training.engine.events import Event, EventWriter, Metrics, Phase
 from training.engine.spec import RunSpec, validate
 
+SHOWN = ("code", "message", "hint", "path", "reason", "held_out_loss", "style_distance", "content_score")
+"""Fields of events worth a line on the screen."""
+
 
 class Console:
     """Print what a person wants to see while the file gets everything."""
@@ -33,8 +36,7 @@ class Console:
             self._line(f"step {event.step}/{event.total_steps}{told}  {event.steps_per_second:.2f} steps/s  "
                        f"{event.eta_seconds:.0f} s left")  # fmt: skip
         else:
-            shown = {k: getattr(event, k) for k in ("code", "message", "hint", "path", "reason", "held_out_loss",
-                                                    "style_distance", "content_score") if getattr(event, k, None)}  # fmt: skip
+            shown = {name: getattr(event, name) for name in SHOWN if getattr(event, name, None)}
             self._line(f"{event.type}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
 
     @staticmethod
@@ -57,14 +59,20 @@ def run(options: argparse.Namespace) -> int:
     run_dir = options.run_dir or Path("runs") / file_stem(spec.name)
     checkpoints = run_dir / "checkpoints"
     if checkpoints.exists() and not options.resume:
-        print(f"{run_dir} has checkpoints; add --resume to go on, or choose another --run-dir.", file=sys.stderr)
+        print(
+            f"{run_dir} has checkpoints; add --resume to go on, or choose another --run-dir.", file=sys.stderr
+        )
         return ExitCode.CONFIGURATION
     control = Control()
     control.catch_signals()
     sink = Console(EventWriter(run_dir / "events.jsonl"))
     try:
         path = LoRATrainer(
-            spec, run_dir=run_dir, sink=sink, control=control, resume_from=checkpoints if options.resume else None
+            spec,
+            run_dir=run_dir,
+            sink=sink,
+            control=control,
+            resume_from=checkpoints if options.resume else None,
         ).run()
     except Interrupted:
         print(f"Interrupted. Go on with: lora-train run {options.config} --run-dir {run_dir} --resume")
@@ -99,7 +107,9 @@ def show_estimate(options: argparse.Namespace) -> int:
     images = options.images if options.images is not None else len(read_items(spec.dataset))
     result = estimate(spec, images, device=DEVICES[options.device], seconds_per_step=options.seconds_per_step)
     print(f"steps      {result.total_steps} ({result.epochs} epochs of {result.steps_per_epoch})")
-    print(f"time       about {result.seconds / 60:.1f} minutes{'' if result.measured else ' (rule of thumb)'}")
+    print(
+        f"time       about {result.seconds / 60:.1f} minutes{'' if result.measured else ' (rule of thumb)'}"
+    )
     print(f"memory     about {result.memory_mb} MB{'' if result.fits else ' - does not fit'}")
     return ExitCode.DONE
 
@@ -118,7 +128,9 @@ def inspect(options: argparse.Namespace) -> int:
 
     factors = read_factors(options.file)
     ranks = sorted({f.down.shape[0] for f in factors.values()})
-    print(f"{len(factors)} modules, rank {', '.join(map(str, ranks))}, {next(iter(factors.values())).down.dtype}")
+    print(
+        f"{len(factors)} modules, rank {', '.join(map(str, ranks))}, {next(iter(factors.values())).down.dtype}"
+    )
     for key, value in sorted(read_metadata(options.file).items()):
         print(f"{key:36} {value[:120]}")
     return ExitCode.DONE

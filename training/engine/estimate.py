@@ -113,9 +113,20 @@ def estimate(
     memory = _memory_mb(spec, profile, machine, area)
     fits = None if device is None else memory <= 0.92 * machine.memory_mb
     if fits is False:
-        reasons.append(_("The run needs more memory than the device has; the engine would compute fewer pictures at once."))
+        reasons.append(
+            _(
+                "The run needs more memory than the device has; the engine would compute fewer pictures at once."
+            )
+        )
     return Estimate(
-        plan.total_steps, plan.epochs, plan.steps_per_epoch, round(seconds, 1), memory, fits, measured, tuple(reasons)
+        plan.total_steps,
+        plan.epochs,
+        plan.steps_per_epoch,
+        round(seconds, 1),
+        memory,
+        fits,
+        measured,
+        tuple(reasons),
     )
 
 

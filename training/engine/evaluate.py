@@ -60,7 +60,9 @@ def _held_out(trainer: LoRATrainer) -> dict[str, float] | None:
 
 def style_vector(image: Picture) -> Vector:
     """Return 24 numbers on colour and edges of a picture brought to 64 pixels; none depends on its size."""
-    pixels = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR), dtype=np.float64) / 255.0
+    pixels = (
+        np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR), dtype=np.float64) / 255.0
+    )
     grey = pixels @ np.array([0.299, 0.587, 0.114])
     high, low = pixels.max(2), pixels.min(2)
     saturation = np.where(high > 0, (high - low) / np.maximum(high, 1e-6), 0.0)
@@ -85,7 +87,8 @@ def style_distance(drawn: Sequence[Picture], wanted: Sequence[Picture]) -> float
 def _style(trainer: LoRATrainer, files: dict[str, list[Path]]) -> dict[str, float]:
     wanted = [load_image(p.item.path) for p in trainer.dataset.train[:200]]
     return {
-        side: round(style_distance([load_image(path) for path in paths], wanted), 4) for side, paths in files.items()
+        side: round(style_distance([load_image(path) for path in paths], wanted), 4)
+        for side, paths in files.items()
     }
 
 

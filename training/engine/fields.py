@@ -36,8 +36,15 @@ class FieldInfo:
 
     def json_schema(self) -> dict[str, Any]:
         """Return the field as a JSON Schema fragment with ``title``, ``description`` and ``x-unit``."""
-        types = {"str": "string", "path": "string", "choice": "string", "int": "integer", "float": "number",
-                 "bool": "boolean", "list": "array"}
+        types = {
+            "str": "string",
+            "path": "string",
+            "choice": "string",
+            "int": "integer",
+            "float": "number",
+            "bool": "boolean",
+            "list": "array",
+        }
         kind: Any = types[self.kind]
         schema: dict[str, Any] = {
             "type": [kind, "null"] if self.nullable else kind,

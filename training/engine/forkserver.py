@@ -1,8 +1,8 @@
 """A ready process that has imported everything and forks one child per request, so that a run starts at once.
 
-``python -m training.engine.forkserver --socket PATH``. Importing torch, diffusers, transformers and peft takes 5 to 25
-seconds; a fork of this process takes hundredths. The protocol is in docs/engine-protocol.md. The server computes nothing
-itself: a fork of a process whose OpenMP threads already run would hang at its first parallel loop.
+``python -m training.engine.forkserver --socket PATH``. Importing torch, diffusers, transformers and peft takes 5 to
+25 seconds; a fork of this process takes hundredths. The protocol is in docs/engine-protocol.md. The server computes
+nothing itself: a fork of a process whose OpenMP threads already run would hang at its first parallel loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from training.engine.child import prepare_environment
 
@@ -79,7 +79,9 @@ class Server:
         self._selector.register(pidfd, selectors.EVENT_READ)
         _answer(connection, {"pid": pid})
 
-    def _become_child(self, request: dict[str, str | None], fds: list[int], connection: socket.socket) -> NoReturn:
+    def _become_child(
+        self, request: dict[str, str | None], fds: list[int], connection: socket.socket
+    ) -> NoReturn:
         code = 70
         try:
             parent = os.getppid()
@@ -150,11 +152,11 @@ class Ticket:
         first = self._read()
         if "pid" not in first:
             raise RuntimeError(f"the ready engine refused: {first.get('error', 'no answer')}")
-        self.pid = int(first["pid"])
+        self.pid: int = first["pid"]
 
-    def _read(self) -> dict[str, object]:
+    def _read(self) -> dict[str, Any]:
         line = self._lines.readline()
-        data: dict[str, object] = json.loads(line) if line else {}
+        data: dict[str, Any] = json.loads(line) if line else {}
         return data
 
     def fileno(self) -> int:
@@ -171,8 +173,8 @@ class Ticket:
         finally:
             self._connection.settimeout(None)
         self._connection.close()
-        code = answer.get("exit", -signal.SIGKILL)
-        return int(code)  # type: ignore[call-overload,no-any-return]
+        code = answer.get("exit")
+        return code if isinstance(code, int) else -signal.SIGKILL
 
 
 def start_child(
@@ -180,7 +182,11 @@ def start_child(
     resume_from: Path | None = None,
 ) -> Ticket:  # fmt: skip
     """Ask a server to fork a run. The caller closes its copies of the three descriptors afterwards."""
-    request = {"spec": str(spec), "run_dir": str(run_dir), "resume_from": str(resume_from) if resume_from else None}
+    request = {
+        "spec": str(spec),
+        "run_dir": str(run_dir),
+        "resume_from": str(resume_from) if resume_from else None,
+    }
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(str(socket_path))
     line = json.dumps(request).encode() + b"\n"
@@ -188,8 +194,13 @@ def start_child(
     return Ticket(connection)
 
 
-def launch(socket_path: Path, *, timeout: float = 120.0, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a server that dies with the calling process, and wait until it accepts requests."""
+def launch(
+    socket_path: Path, *, timeout: float = 120.0, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server that dies with the calling thread, and wait until it accepts requests.
+
+    Call it from the main thread: the kernel's signal comes when the *thread* that started the server ends.
+    """
     socket_path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "training.engine.forkserver", "--socket", str(socket_path), "--parent",
                str(os.getpid())]  # fmt: skip

@@ -202,7 +202,8 @@ class TrainingLoop:
         state.rollbacks, state.skipped_steps = rollbacks, skipped
         state.learning_rate_scale = 0.5
         self.sink.emit(Warning(
-            "rolled_back", f"Three steps in a row had no finite gradient; back to step {back} at half the learning rate.",
+            "rolled_back",
+            f"Three steps in a row had no finite gradient; back to step {back} at half the learning rate.",
             hint="If it happens again the run ends; a lower learning rate avoids it.",
             patch={"/training/learning_rate": self.spec.training.learning_rate / 2},
         ))  # fmt: skip

@@ -34,7 +34,10 @@ class Optimizer:
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(
-            step, total_steps=self._total, warmup_steps=self._training.warmup_steps, schedule=self._training.schedule
+            step,
+            total_steps=self._total,
+            warmup_steps=self._training.warmup_steps,
+            schedule=self._training.schedule,
         )
 
     def zero_grad(self) -> None:

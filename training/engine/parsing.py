@@ -30,7 +30,9 @@ class SpecError(ConfigurationError):
 def parse(cls: type[T], data: Any, pointer: str, errors: list[SpecError]) -> T | None:
     """Build ``cls`` from a mapping; append what is wrong to ``errors`` and return None if anything was."""
     if not isinstance(data, dict):
-        errors.append(SpecError(pointer, "wrong_type", f"expected a section of settings, found {_kind(data)}"))
+        errors.append(
+            SpecError(pointer, "wrong_type", f"expected a section of settings, found {_kind(data)}")
+        )
         return None
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     before = len(errors)
@@ -38,7 +40,9 @@ def parse(cls: type[T], data: Any, pointer: str, errors: list[SpecError]) -> T |
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             advice = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(known)}"
-            errors.append(SpecError(f"{pointer}/{key}", "unknown_key", f"unknown setting {str(key)!r}; {advice}"))
+            errors.append(
+                SpecError(f"{pointer}/{key}", "unknown_key", f"unknown setting {str(key)!r}; {advice}")
+            )
     values: dict[str, Any] = {}
     for name, field in known.items():
         here = f"{pointer}/{name}"
@@ -96,20 +100,17 @@ def _number(info: FieldInfo, value: Any, pointer: str) -> int | float:
         raise SpecError(pointer, "wrong_type", f"expected a number, found {_kind(value)}")
     if not math.isfinite(value):
         raise SpecError(pointer, "wrong_type", "expected a finite number")
-    if info.kind == "int":
-        if value != int(value):
-            raise SpecError(pointer, "wrong_type", f"expected a whole number, found {value}")
-        value = int(value)
-    else:
-        value = float(value)
+    if info.kind == "int" and value != int(value):
+        raise SpecError(pointer, "wrong_type", f"expected a whole number, found {value}")
+    number: int | float = int(value) if info.kind == "int" else float(value)
     low, high = info.minimum, info.maximum
-    if (low is not None and value < low) or (high is not None and value > high):
+    if (low is not None and number < low) or (high is not None and number > high):
         if low is not None and high is not None:
             limits = f"between {low:g} and {high:g}"
         else:
             limits = f"at least {low:g}" if low is not None else f"at most {high:g}"
-        raise SpecError(pointer, "out_of_range", f"{value:g} is out of range; it must be {limits}")
-    return value
+        raise SpecError(pointer, "out_of_range", f"{number:g} is out of range; it must be {limits}")
+    return number
 
 
 def _kind(value: Any) -> str:

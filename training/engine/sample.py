@@ -53,7 +53,9 @@ class Artist:
     ) -> Tensor:  # fmt: skip
         family, parts, device = self._family, self._parts, self._parts.device
         shape = family.latent_shape(parts, width, height)
-        x = torch.stack([torch.randn(shape, generator=rng.generator(seed, "sample")) for seed in seeds]).to(device)
+        x = torch.stack([torch.randn(shape, generator=rng.generator(seed, "sample")) for seed in seeds]).to(
+            device
+        )
         scheduler = family.sampler(parts, steps)
         x = x * scheduler.init_noise_sigma
         guided = guidance > 1.0
@@ -67,4 +69,5 @@ class Artist:
                 plain, prompted = out.chunk(2)
                 out = plain + guidance * (prompted - plain)
             x = scheduler.step(out, t, x).prev_sample
-        return x
+        latents: Tensor = x
+        return latents

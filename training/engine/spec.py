@@ -31,7 +31,10 @@ class BaseModelSpec:
     """Name the model that the LoRA is trained on."""
 
     path: str = setting(
-        kind="path", label=_("Base model"), help=_("Folder of the base model in diffusers layout."), advanced=False
+        kind="path",
+        label=_("Base model"),
+        help=_("Folder of the base model in diffusers layout."),
+        advanced=False,
     )
     family: str = setting(
         "sd", kind="str", label=_("Model family"), help=_("Architecture of the base model, for example sd.")
@@ -43,7 +46,10 @@ class DatasetSpec:
     """Name the pictures: a manifest, or a folder with a .txt caption beside each picture."""
 
     manifest: str | None = setting(
-        None, kind="path", label=_("Manifest"), help=_("JSON list of pictures; paths are relative to the file.")
+        None,
+        kind="path",
+        label=_("Manifest"),
+        help=_("JSON list of pictures; paths are relative to the file."),
     )
     folder: str | None = setting(
         None, kind="path", label=_("Folder"), help=_("Pictures with captions in .txt files of the same name.")
@@ -63,7 +69,10 @@ class CaptionSpec:
         help=_("{trigger} and {caption} are filled in; an empty one takes its comma with it."),
     )  # fmt: skip
     shuffle_tags: bool = setting(
-        False, kind="bool", label=_("Shuffle tags"), help=_("Reorder comma-separated tags differently each epoch.")
+        False,
+        kind="bool",
+        label=_("Shuffle tags"),
+        help=_("Reorder comma-separated tags differently each epoch."),
     )
     keep_tags: int = setting(
         1, kind="int", label=_("Tags kept in front"), minimum=0, maximum=100,
@@ -163,7 +172,10 @@ class TrainingSpec:
         help=_("Side of a square picture of the trained area; other shapes get buckets of the same area."),
     )  # fmt: skip
     flip: bool = setting(
-        False, kind="bool", label=_("Mirror"), help=_("Show half of the pictures mirrored; not for text or faces.")
+        False,
+        kind="bool",
+        label=_("Mirror"),
+        help=_("Show half of the pictures mirrored; not for text or faces."),
     )
     gradient_checkpointing: bool = setting(
         False, kind="bool", label=_("Gradient checkpointing"), help=_("Less memory, about a third slower.")
@@ -173,7 +185,12 @@ class TrainingSpec:
         help=_("Numbers of the frozen model; auto takes bf16 where the device has it. The LoRA is always fp32."),
     )  # fmt: skip
     seed: int = setting(
-        0, kind="int", label=_("Seed"), minimum=0, maximum=2**63 - 1, help=_("The same seed gives the same run.")
+        0,
+        kind="int",
+        label=_("Seed"),
+        minimum=0,
+        maximum=2**63 - 1,
+        help=_("The same seed gives the same run."),
     )
     held_out: float = setting(
         0.0, kind="float", label=_("Held-out share"), minimum=0.0, maximum=0.5,
@@ -205,9 +222,16 @@ class SamplingSpec:
         7.0, kind="float", label=_("Guidance"), minimum=1.0, maximum=50.0,
         help=_("How closely samples follow the prompt."),
     )  # fmt: skip
-    seed: int = setting(42, kind="int", label=_("Sample seed"), minimum=0, maximum=2**63 - 1, help=_("Fixed seed."))
+    seed: int = setting(
+        42, kind="int", label=_("Sample seed"), minimum=0, maximum=2**63 - 1, help=_("Fixed seed.")
+    )
     count: int = setting(
-        1, kind="int", label=_("Pictures per prompt"), minimum=1, maximum=16, help=_("Different seeds per prompt.")
+        1,
+        kind="int",
+        label=_("Pictures per prompt"),
+        minimum=1,
+        maximum=16,
+        help=_("Different seeds per prompt."),
     )
 
 
@@ -263,11 +287,17 @@ class StepPlan:
 class RunSpec:
     """Hold one whole recipe. Build it with ``from_dict`` or ``from_yaml``."""
 
-    name: str = setting(kind="str", label=_("Name"), help=_("Name of the LoRA and of its file."), advanced=False)
+    name: str = setting(
+        kind="str", label=_("Name"), help=_("Name of the LoRA and of its file."), advanced=False
+    )
     base_model: BaseModelSpec = section(BaseModelSpec)
     dataset: DatasetSpec = section(DatasetSpec)
     trigger: str = setting(
-        "", kind="str", label=_("Trigger word"), advanced=False, help=_("Word that calls the LoRA in a prompt.")
+        "",
+        kind="str",
+        label=_("Trigger word"),
+        advanced=False,
+        help=_("Word that calls the LoRA in a prompt."),
     )
     captions: CaptionSpec = section(CaptionSpec)
     method: MethodSpec = section(MethodSpec)
@@ -276,7 +306,10 @@ class RunSpec:
     checkpoint: CheckpointSpec = section(CheckpointSpec)
     output: OutputSpec = section(OutputSpec)
     cache_dir: str | None = setting(
-        None, kind="path", label=_("Cache folder"), help=_("Encoded pictures and captions, shared between runs.")
+        None,
+        kind="path",
+        label=_("Cache folder"),
+        help=_("Encoded pictures and captions, shared between runs."),
     )
     threads: int = setting(
         0, kind="int", label=_("CPU threads"), minimum=0, maximum=1024,

@@ -31,7 +31,9 @@ class Draw:
 class StepComputer:
     """Compute loss and gradients of a step, in micro-batches of any size with the same result."""
 
-    def __init__(self, spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, precision: str) -> None:
+    def __init__(
+        self, spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, precision: str
+    ) -> None:
         self._spec = spec
         self._family = family
         self._parts = parts
@@ -69,7 +71,7 @@ class StepComputer:
         for batch in batches:
             for start in range(0, len(batch), micro_batch):
                 loss = self.losses(batch[start : start + micro_batch]).sum() / count
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 total += loss.detach()
         return total
 
@@ -96,7 +98,9 @@ class StepComputer:
 
     def _noise(self, draw: Draw, shape: Sequence[int]) -> Tensor:
         training = self._spec.training
-        noise = torch.randn(tuple(shape), generator=rng.generator(training.seed, "noise", draw.step, draw.index))
+        noise = torch.randn(
+            tuple(shape), generator=rng.generator(training.seed, "noise", draw.step, draw.index)
+        )
         if training.noise_offset:
             offset = rng.generator(training.seed, "noise-offset", draw.step, draw.index)
             noise += training.noise_offset * torch.randn((shape[0], 1, 1), generator=offset)

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,13 +29,13 @@ class TensorCache:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self._where: dict[str, tuple[Path, list[str]]] = {}
-        self._open: dict[Path, safe_open] = {}
+        self._open: dict[Path, Any] = {}
         for path in sorted(folder.glob("*.safetensors")):
             self._index(path)
 
     def _index(self, path: Path) -> None:
         try:
-            handle = safe_open(path, framework="pt")
+            handle: Any = safe_open(path, framework="pt")
             names = list(handle.keys())
         except (SafetensorError, OSError):
             path.unlink(missing_ok=True)

@@ -126,7 +126,9 @@ class Dataset:
                 for key, latent in zip(run, latents, strict=True):
                     if not torch.isfinite(latent).all():
                         name = wanted[key][0].item.path.name
-                        raise DataError("latent_not_finite", f"picture {name!r} cannot be encoded by this model")
+                        raise DataError(
+                            "latent_not_finite", f"picture {name!r} cannot be encoded by this model"
+                        )
                     rows.append({"latent": latent})
             return rows
 
@@ -147,7 +149,9 @@ class Dataset:
         return cache.fill(by_key, encode, batch=32, progress=progress)
 
     @staticmethod
-    def _namespace(family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity, kind: str) -> Path:
+    def _namespace(
+        family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity, kind: str
+    ) -> Path:
         if parts.folder is None:
             digest = "unsaved"
         else:

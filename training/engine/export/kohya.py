@@ -37,7 +37,9 @@ def tensors(family: ModelFamily, adapter: Adapter, dtype: torch.dtype) -> dict[s
         alpha = delta.scale * delta.down.shape[0]
         found[f"{stem}.lora_down.weight"] = delta.down.to("cpu", dtype).contiguous()
         found[f"{stem}.lora_up.weight"] = delta.up.to("cpu", dtype).contiguous()
-        found[f"{stem}.alpha"] = torch.tensor(alpha, dtype=dtype if alpha == _rounded(alpha, dtype) else torch.float32)
+        found[f"{stem}.alpha"] = torch.tensor(
+            alpha, dtype=dtype if alpha == _rounded(alpha, dtype) else torch.float32
+        )
     return dict(sorted(found.items()))
 
 

@@ -58,7 +58,9 @@ def read_factors(path: Path) -> dict[str, LoraFactors]:
         if suffix not in SUFFIXES:
             raise VerificationError("export_key", f"{path.name}: no program reads {key!r}")
         if not torch.isfinite(tensor).all():
-            raise VerificationError("export_not_finite", f"{path.name}: {key!r} holds values that are not finite")
+            raise VerificationError(
+                "export_not_finite", f"{path.name}: {key!r} holds values that are not finite"
+            )
         groups.setdefault(stem, {})[suffix] = tensor
     found: dict[str, LoraFactors] = {}
     for stem, group in groups.items():
@@ -105,10 +107,14 @@ def verify_file(path: Path, family: ModelFamily, parts: Parts, adapter: Adapter)
         error, size = float((read.product() - trained).norm()), float(trained.norm())
         # Below fp16's smallest steps a factor vanishes; such a change is far under what a picture shows.
         if error > TOLERANCE[read.down.dtype] * size + 1e-7 * trained.numel() ** 0.5:
-            raise VerificationError("export_differs", f"{path.name}: {stem!r} is off by {error / max(size, 1e-12):.1%}")
+            raise VerificationError(
+                "export_differs", f"{path.name}: {stem!r} is off by {error / max(size, 1e-12):.1%}"
+            )
         seen += 1
     if seen != len(factors):
-        raise VerificationError("export_key", f"{path.name} holds {len(factors)} modules, {seen} were trained")
+        raise VerificationError(
+            "export_key", f"{path.name} holds {len(factors)} modules, {seen} were trained"
+        )
     return factors
 
 
@@ -142,7 +148,9 @@ def verify_effect(
     noise = (1e-5 if precision == "fp32" else 1e-2) * float(base.norm())
     tolerance = max(TOLERANCE[f.down.dtype] for f in factors.values())
     if error > 2 * tolerance * effect + noise:
-        raise VerificationError("export_differs", f"the file's effect is off by {error / max(effect, 1e-12):.1%}")
+        raise VerificationError(
+            "export_differs", f"the file's effect is off by {error / max(effect, 1e-12):.1%}"
+        )
     return error / max(effect, 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: CLIP text, UNet2DConditionModel, AutoencoderKL; eps or v from the scheduler's config."""
+"""Stable Diffusion 1.x and 2.x: CLIP, UNet2DConditionModel, AutoencoderKL; eps or v by the scheduler's config."""
 
 from __future__ import annotations
 
@@ -7,18 +7,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+import transformers
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.engine.diffusion import NoiseProcess, Objective
 from training.engine.errors import ConfigurationError
 from training.engine.families.base import ExportNames, Parts, TextRow
 
+# Their annotations do not hold under a strict check.
+AutoencoderKL: Any = diffusers.AutoencoderKL
+DDIMScheduler: Any = diffusers.DDIMScheduler
+UNet2DConditionModel: Any = diffusers.UNet2DConditionModel
+CLIPTextConfig: Any = transformers.CLIPTextConfig
+CLIPTextModel: Any = transformers.CLIPTextModel
+CLIPTokenizer: Any = transformers.CLIPTokenizer
+
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 MLP = ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
-CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv")
+CONVOLUTIONS = (
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "time_emb_proj",
+    "downsamplers.0.conv",
+    "upsamplers.0.conv",
+)
 CLIP_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 CLIP_MLP = ("mlp.fc1", "mlp.fc2")
 
@@ -110,7 +125,8 @@ class StableDiffusion:
         config: Any = parts.vae.config
         latents: Tensor = parts.vae.encode(pixels).latent_dist.mode()  # type: ignore[operator]
         shift = getattr(config, "shift_factor", None) or 0.0
-        return (latents - shift) * config.scaling_factor
+        latents -= shift
+        return latents.mul_(config.scaling_factor)
 
     def decode_image(self, parts: Parts, latents: Tensor) -> Tensor:
         """Undo the scaling and decode."""
@@ -131,7 +147,7 @@ class StableDiffusion:
         out: Tensor = parts.denoiser(noised.to(dtype), t, text["hidden"].to(dtype), return_dict=False)[0]
         return out
 
-    def sampler(self, parts: Parts, steps: int) -> DDIMScheduler:
+    def sampler(self, parts: Parts, steps: int) -> Any:
         """Build DDIM from the model's own schedule (spacing, zero SNR and prediction type as configured)."""
         # DDIM's default of clipping is wrong for latents; the pipeline switches it off likewise.
         scheduler = DDIMScheduler.from_config(parts.scheduler_config, clip_sample=False)
@@ -147,7 +163,9 @@ class StableDiffusion:
         config: Any = parts.denoiser.config
         second = config.cross_attention_dim == 1024
         v = parts.process.objective == "v"
-        architecture = "stable-diffusion-v1" if not second else f"stable-diffusion-v2-{'768-v' if v else '512'}"
+        architecture = (
+            "stable-diffusion-v1" if not second else f"stable-diffusion-v2-{'768-v' if v else '512'}"
+        )
         return {
             "ss_v2": str(second),
             "ss_base_model_version": ("sd_v2_v" if v else "sd_v2") if second else "sd_v1",
@@ -193,11 +211,13 @@ def noise_process(config: Mapping[str, Any]) -> NoiseProcess:
     """Read schedule and prediction type from a scheduler config; raise ConfigurationError for an unknown type."""
     kind = config.get("prediction_type", "epsilon")
     if kind not in OBJECTIVES:
-        raise ConfigurationError("unknown_prediction", f"prediction type {kind!r} of the base model is not supported")
+        raise ConfigurationError(
+            "unknown_prediction", f"prediction type {kind!r} of the base model is not supported"
+        )
     return NoiseProcess(DDIMScheduler.from_config(dict(config)).alphas_cumprod.float(), OBJECTIVES[kind])
 
 
-def tiny_tokenizer() -> CLIPTokenizer:
+def tiny_tokenizer() -> Any:
     """Build a byte-level CLIP tokenizer of 514 tokens from a dict."""
     from tokenizers.pre_tokenizers import ByteLevel
 

@@ -40,6 +40,9 @@ class Adapter(Protocol):
     modules: int
     """How many modules were adapted."""
 
+    def initialise(self, seed: int) -> None:
+        """Set the parameters to their fresh values, which change nothing; the same for the same seed."""
+
     def groups(self) -> list[ParameterGroup]:
         """Return the trainable parameters."""
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -30,7 +31,7 @@ class Lora:
         """Inject adapters; A starts Kaiming-uniform from the run's seed, B at zero."""
         preset = family.presets[spec.method.targets]
         wanted = ["denoiser", "text_encoder"] if spec.method.text_encoder else ["denoiser"]
-        layers: dict[tuple[str, str], LoraLayer] = {}
+        layers: dict[tuple[str, str], Any] = {}
         for part in wanted:
             model = parts.adaptable[part]
             names = matching_modules(model, preset.get(part, ()))
@@ -64,7 +65,7 @@ def matching_modules(model: nn.Module, endings: Sequence[str]) -> list[str]:
 class LoraAdapter:
     """Hold the injected layers by (part, module path)."""
 
-    def __init__(self, layers: dict[tuple[str, str], LoraLayer], spec: RunSpec) -> None:
+    def __init__(self, layers: dict[tuple[str, str], Any], spec: RunSpec) -> None:
         self._layers = layers
         self._alpha = spec.method.true_alpha
         self._rank = spec.method.rank
@@ -90,8 +91,9 @@ class LoraAdapter:
                 up.weight.zero_()
 
     @staticmethod
-    def _factors(layer: LoraLayer) -> tuple[nn.Linear | nn.Conv2d, nn.Linear | nn.Conv2d]:
-        return layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]  # type: ignore[return-value]
+    def _factors(layer: Any) -> tuple[Any, Any]:
+        """Return peft's down and up module: linear layers or convolutions."""
+        return layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
 
     def _named(self, part: str | None = None) -> Iterator[tuple[str, nn.Parameter]]:
         for (owner, name), layer in self._layers.items():
