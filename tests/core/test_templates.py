@@ -16,6 +16,8 @@ TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 NAMES = [str(path.relative_to(ROOT / "templates")) for path in TEMPLATES]
 # For those who build pages; never shown to users.
 FOR_BUILDERS = {"core/styleguide.html"}
+# What programs write or read is the same everywhere.
+SILENT = {"script", "style", "code", "pre", "c-copy", "svg"}
 SPOKEN_ATTRIBUTES = {
     "title",
     "text",
@@ -49,7 +51,7 @@ class _Words(HTMLParser):
         self._silent = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in {"script", "style", "code", "svg"}:
+        if tag in SILENT:
             self._silent += 1
         self.found += [value for name, value in attrs if name in SPOKEN_ATTRIBUTES and value]
 
@@ -57,7 +59,7 @@ class _Words(HTMLParser):
         self.found += [value for name, value in attrs if name in SPOKEN_ATTRIBUTES and value]
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in {"script", "style", "code", "svg"} and self._silent:
+        if tag in SILENT and self._silent:
             self._silent -= 1
 
     def handle_data(self, data: str) -> None:
