@@ -111,14 +111,19 @@ def dataset_health(actor: Actor, dataset: Dataset) -> DatasetHealth:
         .filter(dataset=dataset)
         .annotate(side=Least("blob__width", "blob__height"))
         .aggregate(
-            pictures=Count("id"),
-            included=Count("id", filter=included),
-            excluded=Count("id", filter=~included),
+            all_pictures=Count("id"),
+            trained_with=Count("id", filter=included),
             without_caption=Count("id", filter=included & Q(caption="")),
             small=Count("id", filter=included & Q(side__lt=TRAINING_SIDE)),
         )
     )
-    return DatasetHealth(**counts)
+    return DatasetHealth(
+        pictures=counts["all_pictures"],
+        included=counts["trained_with"],
+        excluded=counts["all_pictures"] - counts["trained_with"],
+        without_caption=counts["without_caption"],
+        small=counts["small"],
+    )
 
 
 FILTERS = ("all", "uncaptioned", "small", "excluded")

@@ -24,6 +24,9 @@ export function mount(form: HTMLElement): () => void {
     if (event.target instanceof HTMLInputElement && event.target.type !== 'checkbox') return
     if (form instanceof HTMLFormElement) form.reset()
   }, { signal })
+  // The first pictures came without a reload: now there is something to freeze.
+  const freeze = document.getElementById('freeze')
+  if (freeze) freeze.hidden = form.dataset.included === '0'
   draw(form)
   return () => stopping.abort()
 }

@@ -167,6 +167,8 @@ class UploadPanel {
   private take(files: File[], input?: HTMLInputElement): void {
     if (!files.length) return
     this.element.querySelector('[data-interrupted]')?.remove()
+    this.element.querySelector('.drop-large')?.classList.remove('drop-large')
+    this.element.querySelector('.drop-choose')?.classList.remove('btn-primary')
     for (const file of files) {
       const sending = new Sending(file)
       this.sendings.push(sending)
@@ -273,7 +275,6 @@ class UploadPanel {
 
   /** Show the new pictures, unless somebody has scrolled away or is selecting. */
   private refresh(): void {
-    this.element.querySelector('.drop-large')?.classList.remove('drop-large')
     window.clearTimeout(this.refreshing)
     this.refreshing = window.setTimeout(() => {
       if (window.scrollY > 400 || document.querySelector('.tile-select:checked')) return

@@ -83,6 +83,11 @@ class LoraFile(TenantModel):
     def __str__(self) -> str:
         return self.filename
 
+    @property
+    def name_in_prompt(self) -> str:
+        """Give the name A1111 and Forge know the file by: without its ending."""
+        return self.filename.removesuffix(".safetensors")
+
 
 class LoraSample(TenantModel):
     """A picture drawn with a version (or, for comparison, without: `with_lora` false)."""

@@ -73,6 +73,7 @@ def _page(request: TeamRequest, found: Dataset) -> HttpResponse:
         return render(request, "projects/dataset.html#tiles", context)
     context["health"] = selectors.dataset_health(actor, found)
     if request.GET.get("part") == "body":
+        context["fresh"] = True
         return render(request, "projects/dataset.html#body", context)
     context["versions"] = selectors.versions(actor, found).select_related("created_by")[:20]
     context["interrupted"] = [
@@ -136,7 +137,11 @@ def dataset_freeze(request: TeamRequest, uid: str) -> HttpResponse:
 def dataset_bulk(request: TeamRequest, uid: str) -> HttpResponse:
     """Change the selected pictures, or all that the narrowing shows."""
     found = selectors.dataset(request.actor, uid)
-    form = BulkForm(request.POST)
+    posted = request.POST.copy()
+    # One button applies what the list of changes of captions has chosen.
+    if posted.get("action") == "text":
+        posted["action"] = posted.get("choice", "")
+    form = BulkForm(posted)
     narrowing = {"show": request.POST.get("show", "all"), "search": request.POST.get("q", "")}
     if not form.is_valid():
         messages.error(request, _("Choose what to do first."))
