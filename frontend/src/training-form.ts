@@ -8,6 +8,34 @@ export function addPrompt(lines: string, prompt: string, most = 8): string {
   return [...kept, wanted].join('\n')
 }
 
+/** Where the focus was: a field by its id, or the range of the slider whose number field has that id. */
+export interface Held {
+  id: string
+  range: boolean
+  typed: string | null
+}
+
+/** Remember the focused field of `form`, with its value if somebody has changed it since the server drew it. */
+export function hold(form: HTMLElement): Held | null {
+  const field = document.activeElement
+  if (!field || !form.contains(field)) return null
+  if (!(field instanceof HTMLInputElement || field instanceof HTMLTextAreaElement))
+    return field.id ? { id: field.id, range: false, typed: null } : null
+  const range = field.type === 'range'
+  const id = range ? (field.closest('.slider')?.querySelector<HTMLElement>('input[type=number]')?.id ?? '') : field.id
+  const isText = !range && field.type !== 'checkbox' && field.type !== 'radio'
+  return id ? { id, range, typed: isText && field.value !== field.defaultValue ? field.value : null } : null
+}
+
+/** Put the focus back after the fields were drawn again. */
+export function giveBack(held: Held): void {
+  const named = document.getElementById(held.id)
+  const field = held.range ? named?.closest('.slider')?.querySelector<HTMLElement>('input[type=range]') : named
+  if (!field || field === document.activeElement) return
+  if (held.typed !== null) (field as HTMLInputElement).value = held.typed
+  field.focus({ preventScroll: true })
+}
+
 export function mount(form: HTMLElement): () => void {
   const stop = new AbortController()
   const options = { signal: stop.signal }
@@ -37,7 +65,17 @@ export function mount(form: HTMLElement): () => void {
     },
     { ...options, capture: true },
   )
-  document.body.addEventListener('htmx:oobAfterSwap', reveal, options)
+  // The settings are drawn again while somebody may be in them: focus and what is being typed stay.
+  let held: Held | null = null
+  document.body.addEventListener('htmx:oobBeforeSwap', () => (held = hold(form)), options)
+  document.body.addEventListener(
+    'htmx:oobAfterSwap',
+    () => {
+      reveal()
+      if (held) giveBack(held)
+    },
+    options,
+  )
   reveal()
   return () => stop.abort()
 }

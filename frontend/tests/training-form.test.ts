@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { addPrompt, mount } from '../src/training-form'
+import { addPrompt, giveBack, hold, mount } from '../src/training-form'
 
 describe('addPrompt', () => {
   it('adds a prompt once, with a place for the trigger word', () => {
@@ -29,5 +29,37 @@ describe('the form', () => {
     undo()
     form.querySelector('button')?.click()
     expect(changes).toBe(1)
+  })
+})
+
+describe('the focus', () => {
+  const draw = (value: number): void => {
+    const place = document.querySelector('#place') as HTMLElement
+    place.innerHTML = `<div class="slider"><input id="rate" type="number" value="${value}"><input type="range" value="${value}"></div>`
+  }
+  const field = (selector: string): HTMLInputElement => document.querySelector<HTMLInputElement>(selector) as HTMLInputElement
+
+  it('stays where it was, with what is being typed', () => {
+    document.body.innerHTML = '<form><div id="place"></div></form>'
+    const form = document.querySelector('form') as HTMLFormElement
+    draw(1)
+    field('#rate').focus()
+    field('#rate').value = '12'
+    const typed = hold(form)
+    draw(3)
+    giveBack(typed!)
+    expect([document.activeElement, field('#rate').value]).toEqual([field('#rate'), '12'])
+  })
+
+  it('takes the new value where nothing was typed', () => {
+    document.body.innerHTML = '<form><div id="place"></div></form>'
+    const form = document.querySelector('form') as HTMLFormElement
+    draw(1)
+    field('input[type=range]').focus()
+    const held = hold(form)
+    draw(3)
+    giveBack(held!)
+    expect(document.activeElement).toBe(field('input[type=range]'))
+    expect(field('#rate').value).toBe('3')
   })
 })

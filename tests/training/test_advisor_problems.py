@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.scenario import Scenario
 from tests.training.rows import make_base, make_version
-from training.advisor.problems import Memory, Problem, find_problems
+from training.advisor.problems import Needs, Problem, find_problems
 from training.advisor.recommend import Base, Device, Pictures
 from training.advisor.templates import template_for
 from training.models import TrainingJob, Worker
@@ -29,7 +29,7 @@ def _problems(
     pictures: Pictures | None = None,
     template: str = "style",
     trigger: str = "kael",
-    memory: tuple[int, int] = (0, 0),
+    memory: tuple[int, ...] = (0, 0),
     views: int = 100,
 ) -> list[Problem]:
     pictures = pictures or Pictures(count=40, captioned=40)
@@ -43,7 +43,7 @@ def _problems(
         settings=settings,
     )
     return find_problems(
-        require_valid(recipe), recipe.advice, template_for(template), pictures, Memory(*memory), views
+        require_valid(recipe), recipe.advice, template_for(template), pictures, Needs(*memory), views
     )
 
 
@@ -68,6 +68,12 @@ def test_too_little_memory_offers_the_mildest_change(settings: dict[str, Any], f
     assert problem.message == "This needs about 12 GB of memory and the largest worker has 8 GB."
     assert problem.fix is not None
     assert problem.fix.values == fix
+
+
+def test_days_on_a_processor_are_said_before_they_begin() -> None:
+    [problem] = _problems(memory=(0, 0, 13 * 3600))
+    assert problem.message == "No worker has a graphics card. On a processor this takes about 13 hours."
+    assert _problems(memory=(0, 24 * 1024, 13 * 3600)) == []
 
 
 def test_what_the_pictures_lack_is_said() -> None:

@@ -15,6 +15,7 @@ from training.engine.spec import RunSpec
 Level = Literal["warning", "error"]
 _VIEWS_TOO_MANY = 600
 _VIEWS_TOO_FEW = 8
+_LONG_SECONDS = 2 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,12 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """Hold what a run needs and what the largest worker has, in MB; 0 where it is not known."""
+class Needs:
+    """Hold what a run needs: memory against what the largest worker has (MB, 0 where not known), and its time."""
 
     needed_mb: int
     device_mb: int
+    seconds: int = 0
 
 
 def find_problems(
@@ -48,12 +50,13 @@ def find_problems(
     advice: dict[str, Advice],
     template: Template,
     pictures: Pictures,
-    memory: Memory,
+    needs: Needs,
     views: int,
 ) -> list[Problem]:
     """Return what is wrong with a valid recipe, the worst first. `views`: how often each picture is seen."""
     found = [
-        *_memory(spec, memory),
+        *_memory(spec, needs),
+        *_time(needs),
         *_pictures(template, pictures),
         *_captions(spec, template, pictures),
         *_length(advice, views),
@@ -62,8 +65,8 @@ def find_problems(
     return sorted(found, key=lambda problem: problem.level != "error")
 
 
-def _memory(spec: RunSpec, memory: Memory) -> list[Problem]:
-    if not (memory.needed_mb and memory.device_mb) or memory.needed_mb <= memory.device_mb:
+def _memory(spec: RunSpec, needs: Needs) -> list[Problem]:
+    if not (needs.needed_mb and needs.device_mb) or needs.needed_mb <= needs.device_mb:
         return []
     batch, accumulation = spec.training.batch_size, spec.training.gradient_accumulation
     if batch > 1:
@@ -85,10 +88,17 @@ def _memory(spec: RunSpec, memory: Memory) -> list[Problem]:
             "memory",
             "warning",
             _("This needs about %(needed)s GB of memory and the largest worker has %(has)s GB.")
-            % {"needed": _gb(memory.needed_mb), "has": _gb(memory.device_mb)},
+            % {"needed": _gb(needs.needed_mb), "has": _gb(needs.device_mb)},
             fix,
         )
     ]
+
+
+def _time(needs: Needs) -> list[Problem]:
+    if needs.device_mb or needs.seconds < _LONG_SECONDS:
+        return []
+    message = _("No worker has a graphics card. On a processor this takes about %(n)s hours.")
+    return [Problem("slow", "warning", message % {"n": round(needs.seconds / 3600)})]
 
 
 def _pictures(template: Template, pictures: Pictures) -> list[Problem]:

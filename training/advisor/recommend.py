@@ -93,7 +93,7 @@ def recommend(
         if pointer not in GIVEN
     }
     advice.update(_size(base, start, template))
-    advice.update(_memory(base, family, start, device))
+    advice.update(_memory(base, family, start, device, _number(chosen.get("/training/batch_size"))))
     batch = _whole(chosen, "/training/batch_size", advice)
     accumulation = _whole(chosen, "/training/gradient_accumulation", advice)
     advice.update(_length(base, start, pictures, batch * accumulation))
@@ -150,7 +150,8 @@ def _size(base: Base, start: Start, template: Template) -> dict[str, Advice]:
     }
 
 
-def _memory(base: Base, family: Family, start: Start, device: Device) -> dict[str, Advice]:
+def _memory(base: Base, family: Family, start: Start, device: Device, chosen_batch: int) -> dict[str, Advice]:
+    """Give batch size and what goes with it; `chosen_batch` is the person's own, 0 if they left it alone."""
     if base.is_demo:
         return {
             "/training/batch_size": Advice(
@@ -162,7 +163,7 @@ def _memory(base: Base, family: Family, start: Start, device: Device) -> dict[st
     if not device.memory_mb:
         return {
             "/training/batch_size": Advice(1, _("Without a graphics card one picture at a time is fastest.")),
-            "/training/gradient_accumulation": Advice(start.batch, _same_effect(start.batch)),
+            "/training/gradient_accumulation": _accumulation(start.batch, chosen_batch or 1),
             "/training/gradient_checkpointing": Advice(False),
         }
     fits = [batch for batch, needed in family.memory_for_batch if needed <= device.memory_mb]
@@ -173,9 +174,7 @@ def _memory(base: Base, family: Family, start: Start, device: Device) -> dict[st
         "/training/batch_size": Advice(
             batch, _("The most that fits in %(gb)s GB of graphics memory with room to spare.") % {"gb": gb}
         ),
-        "/training/gradient_accumulation": Advice(
-            max(1, start.batch // batch), _same_effect(start.batch) if start.batch > batch else ""
-        ),
+        "/training/gradient_accumulation": _accumulation(start.batch, chosen_batch or batch),
         "/training/gradient_checkpointing": Advice(
             tight,
             _("%(gb)s GB is tight for this base model: this trades time for memory.") % {"gb": gb}
@@ -185,8 +184,11 @@ def _memory(base: Base, family: Family, start: Start, device: Device) -> dict[st
     }
 
 
-def _same_effect(batch: int) -> str:
-    return _("Several small batches make one step, with the effect of a batch of %(n)s.") % {"n": batch}
+def _accumulation(wanted: int, batch: int) -> Advice:
+    if batch >= wanted:
+        return Advice(1)
+    reason = _("Several small batches make one step, with the effect of a batch of %(n)s.") % {"n": wanted}
+    return Advice(max(1, wanted // batch), reason)
 
 
 def _length(base: Base, start: Start, pictures: Pictures, batch: int) -> dict[str, Advice]:

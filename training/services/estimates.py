@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from accounts.models import Team
+from training.engine.estimate import DEVICES, MODELS, DeviceProfile, estimate
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
 from training.services.recipes import best_device
@@ -14,15 +15,12 @@ from training.states import JobState
 
 # How many finished runs the speed is taken from.
 RUNS_LOOKED_AT = 8
-# Training pictures of 512 x 512 a second and seconds around the steps, before any run was measured here.
-_SPEED_ON_PROCESSOR = 0.04
-_SPEED_ON_GPU = 4.0
+# The demo model on one processor core, before any run was measured: training pixels a second, seconds around them.
+_DEMO = (24.0 * 64 * 64, 30.0)
+# Loading and encoding, beside what the engine's own rule of thumb counts.
 _SECONDS_AROUND = 60.0
-# The demo model at 64 x 64 on one processor core.
-_DEMO_SPEED = 24 * 64 * 64 / 512**2
-_DEMO_SECONDS_AROUND = 30.0
 # What of a model's memory grows with the pictures in a batch; gradient checkpointing keeps a quarter of that.
-_SHARE_OF_PICTURES = 0.4
+_SHARE_OF_PICTURES = 0.25
 _CHECKPOINTED = 0.25
 
 
@@ -67,11 +65,16 @@ def estimate_run(spec: RunSpec, base: FoundationModel, *, team: Team, pictures: 
     plan = spec.plan([images * spec.dataset.repeats])
     pictures_per_step = spec.training.batch_size * spec.training.gradient_accumulation
     device = best_device()
-    work = plan.total_steps * pictures_per_step * spec.training.resolution**2
+    guess = estimate(spec, pictures, device=_profile(device.memory_mb))
     measured = _measured(base, team)
-    speed, around = measured or _assumed(base, device.memory_mb)
-    if spec.training.gradient_checkpointing:
-        speed *= 0.75
+    if measured or base.is_demo:
+        speed, around = measured or _DEMO
+        if spec.training.gradient_checkpointing:
+            speed *= 0.75
+        seconds = plan.total_steps * pictures_per_step * spec.training.resolution**2 / speed + around
+    else:
+        seconds = guess.seconds + _SECONDS_AROUND
+    knows_family = spec.base_model.family in MODELS and not base.is_demo
     return Estimate(
         images=images,
         held_out=held_out,
@@ -79,14 +82,20 @@ def estimate_run(spec: RunSpec, base: FoundationModel, *, team: Team, pictures: 
         epochs=plan.epochs,
         steps_per_epoch=plan.steps_per_epoch,
         views=max(1, round(plan.total_steps * pictures_per_step / images)),
-        seconds=math.ceil(work / speed + around),
+        seconds=math.ceil(seconds),
         measured=measured is not None,
-        memory_mb=needed_memory(spec, base),
+        memory_mb=guess.memory_mb if knows_family else _memory_mb(spec, base),
         device_mb=device.memory_mb,
     )
 
 
-def needed_memory(spec: RunSpec, base: FoundationModel) -> int:
+def _profile(memory_mb: int) -> DeviceProfile:
+    """Return the engine's profile of the largest device that is not larger than ours."""
+    smaller = [each for each in DEVICES.values() if each.name != "cpu" and each.memory_mb <= memory_mb * 1.1]
+    return max(smaller, key=lambda each: each.memory_mb) if smaller else DEVICES["cpu"]
+
+
+def _memory_mb(spec: RunSpec, base: FoundationModel) -> int:
     """Return the memory a run needs in MB; the base model names what one picture at its own resolution needs."""
     if not base.memory_mb:
         return 0
@@ -99,12 +108,6 @@ def needed_memory(spec: RunSpec, base: FoundationModel) -> int:
 def _held_out(count: int, share: float) -> int:
     """Return how many pictures the engine keeps aside: none of fewer than four, else at least one."""
     return max(1, round(count * share)) if share and count >= 4 else 0
-
-
-def _assumed(base: FoundationModel, device_mb: int) -> tuple[float, float]:
-    if base.is_demo:
-        return _DEMO_SPEED * 512**2, _DEMO_SECONDS_AROUND
-    return (_SPEED_ON_GPU if device_mb else _SPEED_ON_PROCESSOR) * 512**2, _SECONDS_AROUND
 
 
 def _measured(base: FoundationModel, team: Team) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from core.errors import DomainError, NotFound
 from projects.models import Dataset, DatasetVersion
 from projects.services.versions import freeze_dataset
 from training import selectors
-from training.advisor.problems import Fix, Memory, Problem, find_problems
+from training.advisor.problems import Fix, Needs, Problem, find_problems
 from training.advisor.recommend import Pictures, default_prompts
 from training.advisor.templates import TEMPLATES, Template, TemplateKey, template_for
 from training.forms import RECOMMENDED, Setting, TrainingForm, changed_since, grouped, read_settings, setting
@@ -246,7 +246,7 @@ def _draft(
             recipe.advice,
             template,
             pictures,
-            Memory(estimate.memory_mb, estimate.device_mb),
+            Needs(estimate.memory_mb, estimate.device_mb, estimate.seconds),
             estimate.views,
         )
     else:
