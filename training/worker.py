@@ -137,6 +137,8 @@ class WorkerSlot:
         except DatabaseError as error:
             log.warning("no jobs, the database does not answer: %s", error)
             connection.close()
+            # Its row may be gone with a database that was put back: the next round makes a new one.
+            self._row = None
             self.draining.wait(1.0)
             return
         if lease is None:

@@ -1,0 +1,162 @@
+"""Real engines for slow tests: a tiny base model, a worker process of its own, and weights to compare."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from django.conf import settings
+from django.db import connection
+
+from accounts.actor import Actor
+from core import storage
+from projects.models import Dataset, DatasetVersion, DatasetVersionItem, LoraFile, Project
+from tests.training.queueing import fresh
+from tests.training.rows import make_base, make_blob
+from training.models import FoundationModel, TrainingJob
+from training.services.jobs import create_job
+
+PICTURES = 6
+
+
+def make_tiny_base(folder: Path) -> None:
+    """Write a base model of a few thousand weights, in the layout of a real one."""
+    from training.engine import registry
+
+    family = registry.load_family("sd")
+    family.save(family.tiny(), folder)
+
+
+class Studio:
+    """Make jobs that a real engine finishes in seconds."""
+
+    def __init__(self, actor: Actor, base_folder: Path) -> None:
+        self.actor = actor
+        self.base: FoundationModel = make_base(key="tiny", path=str(base_folder), memory_mb=0)
+        project = Project.objects.create(team=actor.team, name="P", created_by=actor.user)
+        dataset = Dataset.objects.create(team=actor.team, project=project, name="D", created_by=actor.user)
+        self.version = DatasetVersion.objects.create(
+            team=actor.team, dataset=dataset, number=1, item_count=PICTURES, manifest_sha256="c" * 64
+        )
+        for number in range(PICTURES):
+            DatasetVersionItem.objects.create(
+                team=actor.team,
+                version=self.version,
+                blob=make_blob(actor, f"picture {number}"),
+                position=number,
+                filename=f"我的 picture/{number}.png",
+                caption=f"a thing number {number}",
+            )
+
+    def job(self, *, steps: int = 40, **changes: Any) -> TrainingJob:
+        """Queue a job on one thread, so that two runs can be compared bit for bit."""
+        job = create_job(
+            actor=self.actor,
+            dataset_version=self.version,
+            foundation_model=self.base,
+            template="style",
+            name="Tiny style",
+            trigger="ink style",
+            settings={
+                "training.steps": steps,
+                "training.batch_size": 2,
+                "checkpoint.every_steps": 10,
+                "sampling.every_steps": 20,
+                "sampling.steps": 2,
+            },
+            prompts=["a cat, {trigger}"],
+        )
+        spec = {**job.spec, "threads": 1, **changes}
+        TrainingJob.objects.for_team(self.actor.team).filter(pk=job.pk).update(spec=spec)
+        return fresh(job)
+
+
+def weights(job: TrainingJob) -> dict[str, bytes]:
+    """Return every tensor of the finished file as bytes."""
+    from safetensors.numpy import load
+
+    file = (
+        LoraFile.objects.for_team(job.team)
+        .select_related("blob")
+        .get(version__training_uid=job.uid, is_final=True)
+    )
+    content = storage.read_bytes(storage.blob_key(job.team.uid, file.blob.sha256))
+    return {name: tensor.tobytes() for name, tensor in load(content).items()}
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 240) -> None:
+    """Wait until `condition` holds; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+class WorkerProcess:
+    """A `manage.py gpu_worker` on the test's own database, Redis and files."""
+
+    def __init__(self, var: Path, **environment: str) -> None:
+        database = connection.settings_dict
+        url = f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
+        self.log = var / f"worker-{time.monotonic_ns()}.log"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "gpu_worker"],
+                cwd=settings.BASE_DIR,
+                env={
+                    **os.environ,
+                    "DJANGO_SETTINGS_MODULE": "config.settings",
+                    "DATABASE_URL": f"{url}/{database['NAME']}",
+                    "REDIS_URL": settings.REDIS_URL,
+                    "LF_VAR_DIR": str(var),
+                    "LF_LEASE_SECONDS": "8",
+                    "LF_LEASE_RENEW_SECONDS": "1",
+                    "LF_ENGINE_LEASE_SECONDS": "6",
+                    **environment,
+                },
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def engine(self) -> psutil.Process:
+        """Return the process of the run under way."""
+        (server,) = psutil.Process(self.process.pid).children()
+        (child,) = server.children()
+        return child
+
+    def kill(self) -> None:
+        """End it as a crash of the machine would."""
+        self.process.kill()
+        self.process.wait()
+
+    def drain(self, seconds: float = 30) -> int:
+        """Ask it to go, and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+class Shop:
+    """Hold one folder and one worker for many tests: a worker takes long to import, and survives most tests."""
+
+    def __init__(self, var: Path) -> None:
+        self.var = var
+        self._worker: WorkerProcess | None = None
+
+    def worker(self) -> WorkerProcess:
+        """Return a worker that runs, starting one if needed."""
+        if self._worker is None or self._worker.process.poll() is not None:
+            self._worker = WorkerProcess(self.var)
+        return self._worker
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None and self._worker.process.poll() is None:
+            self._worker.kill()

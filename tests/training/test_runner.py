@@ -1,0 +1,259 @@
+"""Whole runs with a real engine: the end of every kind, and the same weights after every kind of death."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from django.core.files.storage import FileSystemStorage, default_storage
+
+from accounts.models import AuditEvent
+from billing.models import UsageEntry
+from core.models import OutboxMessage
+from projects.models import LoraFile, LoraSample, LoraVersion
+from tests.scenario import Scenario, make_scenario
+from tests.training.engines import Shop, Studio, make_tiny_base, wait_for, weights
+from tests.training.queueing import attempts, events, fresh, statuses
+from training.models import Attempt, Checkpoint, MetricChunk, Sample, TrainingJob
+from training.queue.sweep import reap_expired_leases
+from training.services import control
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    make_tiny_base(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("var"))
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def shop(open_shop: Shop, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A worker, and a folder that it and the test share."""
+    settings.VAR_DIR = open_shop.var
+    files = FileSystemStorage(location=open_shop.var / "blobs", allow_overwrite=True)
+    monkeypatch.setattr(default_storage, "_wrapped", files)
+    return open_shop
+
+
+@pytest.fixture
+def people() -> Scenario:
+    return make_scenario()
+
+
+@pytest.fixture
+def studio(people: Scenario, base_folder: Path, shop: Shop) -> Studio:
+    return Studio(people.alice, base_folder)
+
+
+def is_state(job: TrainingJob, *states: str) -> bool:
+    return fresh(job).state in states
+
+
+def reached(job: TrainingJob, step: int) -> bool:
+    row = fresh(job)
+    assert row.state not in ("failed", "succeeded"), (row.state, row.error_message)
+    return row.step >= step
+
+
+def reap_and(job: TrainingJob, *states: str) -> bool:
+    reap_expired_leases()
+    return is_state(job, *states)
+
+
+def all_steps(job: TrainingJob, metric: str = "loss") -> list[int]:
+    rows = MetricChunk.objects.for_team(job.team).filter(job=job, metric=metric).order_by("chunk")
+    return [step for row in rows for step in row.steps]
+
+
+def assert_whole(job: TrainingJob, steps: int) -> None:
+    """The job ended well: every event, step, picture and second is there once."""
+    row = fresh(job)
+    assert (row.state, row.step, row.lease_until, row.desired) == ("succeeded", steps, None, "")
+    assert [seq for seq, _, _ in events(job)] == list(range(1, row.last_seq + 1))
+    assert all_steps(job) == list(range(1, steps + 1))
+    shown = [(d["step"], d["with_lora"]) for _, kind, d in events(job) if kind == "sample"]
+    assert shown == [(0, False), *((step, True) for step in range(20, steps + 1, 20))]
+    made = Attempt.objects.for_team(job.team).filter(job=job)
+    assert all(attempt.ended_at is not None for attempt in made)
+    billed = UsageEntry.objects.for_team(job.team).filter(job_uid=job.uid)
+    assert sorted(billed.values_list("attempt", flat=True)) == sorted(made.values_list("fence", flat=True))
+
+
+def test_a_job_runs_to_a_registered_version(studio: Studio, shop: Shop) -> None:
+    job = studio.job()
+    shop.worker()
+    wait_for(lambda: is_state(job, "succeeded", "failed"))
+    assert_whole(job, 40)
+    assert statuses(job) == ["queued", "starting", "running", "finalizing", "succeeded"]
+    version = LoraVersion.objects.for_team(job.team).get(training_uid=job.uid)
+    assert (version.steps, version.rank, version.trigger_words) == (40, 8, "ink style")
+    assert version.verified_keys > 0
+    files = LoraFile.objects.for_team(job.team).order_by("step", "is_final")
+    assert [(file.step, file.is_final) for file in files] == [
+        (10, False),
+        (20, False),
+        (30, False),
+        (40, False),
+        (40, True),
+    ]
+    drawn = LoraSample.objects.for_team(job.team).order_by("step")
+    assert [(each.step, each.with_lora) for each in drawn] == [(0, False), (40, True)]
+    assert fresh(job).evaluation["style_distance"] is not None  # type: ignore[index]
+    assert list(OutboxMessage.objects.values_list("actor", "subject_uid")) == [("mail_outcome", job.uid)]
+    assert not (shop.var / "runs" / job.uid).exists()
+    assert Checkpoint.objects.for_team(job.team).exclude(state_key="").count() == 0
+    assert attempts(job) == [(1, "succeeded")]
+
+
+def test_a_killed_engine_is_resumed_to_the_same_weights(studio: Studio, shop: Shop) -> None:
+    quiet, hit = studio.job(steps=60), studio.job(steps=60)
+    process = shop.worker()
+    wait_for(lambda: is_state(quiet, "succeeded"))
+    wait_for(lambda: reached(hit, 25))
+    process.engine().send_signal(signal.SIGKILL)
+    wait_for(lambda: is_state(hit, "succeeded", "failed"))
+    assert_whole(quiet, 60)
+    assert_whole(hit, 60)
+    assert [outcome for _, outcome in attempts(hit)] == ["crashed", "succeeded"]
+    assert Attempt.objects.for_team(hit.team).get(job=hit, fence=2).first_step >= 20
+    assert weights(hit) == weights(quiet)
+
+
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(studio: Studio, shop: Shop) -> None:
+    quiet, hit = studio.job(steps=60), studio.job(steps=60)
+    process = shop.worker()
+    wait_for(lambda: is_state(quiet, "succeeded"))
+    wait_for(lambda: reached(hit, 25))
+    engine = process.engine()
+    process.kill()
+    wait_for(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE, seconds=5)
+    wait_for(lambda: reap_and(hit, "queued"), seconds=10)
+    shop.worker()
+    wait_for(lambda: is_state(hit, "succeeded", "failed"))
+    assert_whole(hit, 60)
+    assert [outcome for _, outcome in attempts(hit)] == ["crashed", "succeeded"]
+    assert weights(hit) == weights(quiet)
+
+
+def test_a_frozen_worker_loses_its_job_and_its_engine(studio: Studio, shop: Shop) -> None:
+    job = studio.job(steps=400)
+    process = shop.worker()
+    wait_for(lambda: reached(job, 12))
+    engine = process.engine()
+    process.process.send_signal(signal.SIGSTOP)
+    # The engine's own switch: nothing else can tell it, its supervisor is frozen.
+    wait_for(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE, seconds=10)
+    wait_for(lambda: reap_and(job, "queued"), seconds=10)
+    control.cancel_job(actor=studio.actor, job=job)
+    before = events(job)
+    process.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: not (shop.var / "runs" / job.uid).exists(), seconds=15)
+    assert events(job) == before
+    assert fresh(job).state == "canceled"
+
+
+def test_a_draining_worker_saves_and_gives_the_job_back(studio: Studio, shop: Shop) -> None:
+    quiet, job = studio.job(steps=60), studio.job(steps=60)
+    process = shop.worker()
+    wait_for(lambda: is_state(quiet, "succeeded"))
+    wait_for(lambda: reached(job, 13))
+    assert process.drain() == 0
+    row = fresh(job)
+    assert (row.state, row.crashes) == ("queued", 0)
+    newest = Checkpoint.objects.for_team(job.team).filter(job=job).order_by("-step").first()
+    assert newest is not None
+    assert newest.step == row.step
+    shop.worker()
+    wait_for(lambda: is_state(job, "succeeded", "failed"))
+    assert_whole(job, 60)
+    assert [outcome for _, outcome in attempts(job)] == ["drained", "succeeded"]
+    assert weights(job) == weights(quiet)
+
+
+def test_a_running_job_is_paused_resumed_and_canceled(studio: Studio, shop: Shop) -> None:
+    job = studio.job(steps=400)
+    shop.worker()
+    wait_for(lambda: reached(job, 5))
+    control.pause_job(actor=studio.actor, job=job)
+    wait_for(lambda: is_state(job, "paused"), seconds=15)
+    rested = fresh(job).step
+    control.resume_job(actor=studio.actor, job=job)
+    wait_for(lambda: reached(job, rested + 3))
+    control.cancel_job(actor=studio.actor, job=job)
+    wait_for(lambda: is_state(job, "canceled"), seconds=15)
+    assert statuses(job) == [
+        *["queued", "starting", "running", "running", "stopping", "paused"],
+        *["queued", "starting", "running", "running", "stopping", "canceled"],
+    ]
+    assert [outcome for _, outcome in attempts(job)] == ["paused", "canceled"]
+    assert not LoraVersion.objects.for_team(job.team).exists()
+    assert not OutboxMessage.objects.exists()
+
+
+def test_a_stopped_job_keeps_what_it_learned(studio: Studio, shop: Shop) -> None:
+    job = studio.job(steps=400)
+    shop.worker()
+    wait_for(lambda: reached(job, 5))
+    control.stop_job(actor=studio.actor, job=job)
+    wait_for(lambda: is_state(job, "stopped", "failed"), seconds=20)
+    row = fresh(job)
+    assert row.state == "stopped"
+    assert 5 <= row.step < 400
+    assert LoraVersion.objects.for_team(job.team).get(training_uid=job.uid).steps == row.step
+    assert len(weights(job)) > 0
+
+
+def test_a_users_mistake_fails_at_once_with_cause_and_fix(studio: Studio, shop: Shop) -> None:
+    studio.base.path = "nowhere"
+    studio.base.save()
+    job = studio.job()
+    shop.worker()
+    wait_for(lambda: is_state(job, "failed"))
+    row = fresh(job)
+    assert (row.error_code, row.error_category, row.crashes) == ("base_model_missing", "user", 0)
+    assert row.error_hint
+    errors = [data for _, kind, data in events(job) if kind == "error"]
+    assert [error["code"] for error in errors] == ["base_model_missing"]
+    assert attempts(job) == [(1, "failed")]
+    assert list(OutboxMessage.objects.values_list("actor", flat=True)) == ["mail_outcome"]
+
+
+def test_two_jobs_wait_for_one_another_on_one_worker(studio: Studio, shop: Shop) -> None:
+    jobs = [studio.job(), studio.job()]
+    shop.worker()
+    wait_for(lambda: all(is_state(job, "succeeded") for job in jobs))
+    first, second = (Attempt.objects.for_team(job.team).get(job=job) for job in jobs)
+    assert first.ended_at is not None
+    assert second.started_at >= first.ended_at
+    numbers = LoraVersion.objects.for_team(jobs[0].team).order_by("number").values_list("number", flat=True)
+    assert list(numbers) == [1, 2]
+
+
+def test_the_engine_gets_the_pictures_under_their_own_names(studio: Studio, shop: Shop) -> None:
+    job = studio.job(steps=400)
+    shop.worker()
+    wait_for(lambda: reached(job, 1))
+    folder = shop.var / "runs" / job.uid / "1"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    names = [Path(item["path"]).name for item in manifest["items"]]
+    assert names[:2] == ["我的 picture_0.png", "我的 picture_1.png"]
+    assert all((folder / item["path"]).is_file() for item in manifest["items"])
+    control.cancel_job(actor=studio.actor, job=job)
+    wait_for(lambda: is_state(job, "canceled"), seconds=15)
+    verbs = AuditEvent.objects.for_team(job.team).values_list("verb", flat=True)
+    assert sorted(set(verbs)) == ["training.cancel", "training.created"]
+    assert Sample.objects.for_team(job.team).filter(job=job, step=0).count() == 1
