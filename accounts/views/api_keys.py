@@ -20,7 +20,9 @@ from accounts.web import TeamRequest, team_view
 def _page(
     request: TeamRequest, form: ApiKeyForm, new: NewKey | None = None, status: int = 200
 ) -> HttpResponse:
-    context = {"keys": team_api_keys(request.actor), "form": form, "new": new}
+    # The form is a dialog; its link has an address, so that it opens without a script too.
+    asking = bool(form.errors) or (request.method == "GET" and "new" in request.GET)
+    context = {"keys": team_api_keys(request.actor), "form": form, "new": new, "asking": asking}
     return render(request, "accounts/api_key_list.html", context, status=status)
 
 

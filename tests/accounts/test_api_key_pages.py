@@ -73,6 +73,14 @@ def test_an_incomplete_form_comes_back_open_and_makes_nothing(
     assert ApiKey.objects.for_team(scenario.team).count() == 0
 
 
+def test_the_form_opens_by_its_address_for_browsers_without_scripts(
+    scenario: Scenario, client: Client
+) -> None:
+    client.force_login(scenario.alice.user)
+    assert re.search(r'<dialog id="new-key"[^>]*\sopen\b', client.get(f"{LIST}?new").content.decode())
+    assert not re.search(r'<dialog id="new-key"[^>]*\sopen\b', client.get(LIST).content.decode())
+
+
 def test_a_right_that_no_key_may_have_is_refused(scenario: Scenario, client: Client) -> None:
     client.force_login(scenario.alice.user)
     answer = client.post(NEW, {"name": "x", "scopes": ["team:write"]})

@@ -55,5 +55,9 @@ export function startDialogs(): void {
   document.addEventListener('click', onClick)
   // Capturing: before htmx sends the form.
   document.addEventListener('submit', onSubmit, { capture: true })
-  for (const open of document.querySelectorAll<HTMLDialogElement>('dialog[data-open]')) open.showModal()
+  // They come open for browsers without scripts; with one they become modal.
+  for (const open of document.querySelectorAll<HTMLDialogElement>('dialog[data-open]')) {
+    open.removeAttribute('open')
+    open.showModal()
+  }
 }
