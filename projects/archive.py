@@ -121,10 +121,9 @@ def is_table_name(name: str) -> bool:
 
 def display_name(name: str) -> str:
     """Return a file name as text to show: no control or direction characters, at most 255 long, end kept."""
-    cleaned = "".join(
-        char for char in name if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-    )
-    cleaned = unicodedata.normalize("NFC", " ".join(cleaned.split()))
+    spaced = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in name)
+    visible = "".join(char for char in spaced if unicodedata.category(char) not in ("Cf", "Cs", "Co"))
+    cleaned = unicodedata.normalize("NFC", " ".join(visible.split()))
     return cleaned[-255:] or "-"
 
 

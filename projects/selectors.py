@@ -286,7 +286,10 @@ def lora_file(actor: Actor, uid: str) -> LoraFile:
 def picture_blob(actor: Actor, uid: str) -> Blob:
     """Return the stored bytes of a picture, never of weights; raise NotFound."""
     require(actor, Can.PROJECT_VIEW)
-    return _one(Blob.objects.for_team(actor.team).select_related("team").filter(content_type__startswith="image/"), uid)
+    return _one(
+        Blob.objects.for_team(actor.team).select_related("team").filter(content_type__startswith="image/"),
+        uid,
+    )
 
 
 def _one(rows: QuerySet[Any], uid: str) -> Any:

@@ -16,12 +16,12 @@ from accounts.actor import Actor
 from accounts.roles import Can
 from core.errors import NotFound
 from projects import selectors
-from projects.api.projects import Resource
+from projects.api.projects import Listed, Shown
 from projects.api.serializers import LoraModelSerializer, LoraVersionSerializer
 from projects.serving import serve_download
 
 
-class ModelViewSet(Resource):
+class ModelViewSet(Listed):
     can = {"list": Can.MODEL_VIEW, "retrieve": Can.MODEL_VIEW, "versions": Can.MODEL_VIEW}
     serializer_class = LoraModelSerializer
     filters = ("project",)
@@ -44,7 +44,7 @@ class ModelViewSet(Resource):
         return self.page(selectors.lora_versions(self.actor, self.get_object()), LoraVersionSerializer)
 
 
-class ModelVersionViewSet(Resource):
+class ModelVersionViewSet(Shown):
     can = {"retrieve": Can.MODEL_VIEW, "download": Can.WEIGHTS_DOWNLOAD}
     serializer_class = LoraVersionSerializer
 

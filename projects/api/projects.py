@@ -41,15 +41,9 @@ _PROJECT = OpenApiParameter("project", OpenApiTypes.STR, description="Only those
 
 
 class Resource(TeamViewSet):
-    """A viewset that lists and shows rows with its serializer, and pages through related rows."""
+    """A viewset that pages through rows and checks input; it has no route until a subclass gives it one."""
 
     filters: tuple[str, ...] = ()
-
-    def list(self, request: Request) -> Response:
-        return self.page(self.get_queryset(), self.get_serializer_class())
-
-    def retrieve(self, request: Request, uid: str) -> Response:
-        return Response(self.get_serializer(self.get_object()).data)
 
     def page(self, rows: QuerySet[Any], serializer: Any) -> Response:
         """Answer with one page of `rows`."""
@@ -81,7 +75,21 @@ class Resource(TeamViewSet):
         return Response(self.get_serializer(self.get_object()).data, status=status)
 
 
-class ProjectViewSet(Resource):
+class Shown(Resource):
+    """A resource whose rows can be asked for one by one."""
+
+    def retrieve(self, request: Request, uid: str) -> Response:
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class Listed(Shown):
+    """A resource whose rows can be listed as well."""
+
+    def list(self, request: Request) -> Response:
+        return self.page(self.get_queryset(), self.get_serializer_class())
+
+
+class ProjectViewSet(Listed):
     can = {
         "list": Can.PROJECT_VIEW,
         "retrieve": Can.PROJECT_VIEW,
@@ -117,7 +125,7 @@ class ProjectViewSet(Resource):
         return self.shown(uid)
 
 
-class DatasetViewSet(Resource):
+class DatasetViewSet(Listed):
     can = {
         "list": Can.DATASET_VIEW,
         "retrieve": Can.DATASET_VIEW,
@@ -195,7 +203,7 @@ class DatasetViewSet(Resource):
         return Response(DatasetVersionSerializer(version, context=self.get_serializer_context()).data, 201)
 
 
-class ItemViewSet(Resource):
+class ItemViewSet(Shown):
     can = {
         "retrieve": Can.DATASET_VIEW,
         "partial_update": Can.DATASET_EDIT,
@@ -217,7 +225,7 @@ class ItemViewSet(Resource):
         return Response(status=204)
 
 
-class DatasetVersionViewSet(Resource):
+class DatasetVersionViewSet(Shown):
     can = {"retrieve": Can.DATASET_VIEW}
     serializer_class = DatasetVersionSerializer
 

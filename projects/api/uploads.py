@@ -17,7 +17,7 @@ from accounts.actor import Actor
 from accounts.roles import Can
 from core.api.idempotency import idempotent
 from projects import selectors, tus
-from projects.api.projects import Resource
+from projects.api.projects import Shown
 from projects.api.serializers import UploadInput, UploadSerializer
 from projects.models import Upload
 from projects.services.uploads import receive_file
@@ -32,7 +32,7 @@ def _header(name: str, description: str, *, required: bool = False) -> OpenApiPa
 _TUS = _header("Tus-Resumable", "1.0.0")
 
 
-class UploadViewSet(Resource):
+class UploadViewSet(Shown):
     can = {
         "create": Can.DATASET_EDIT,
         "retrieve": Can.DATASET_VIEW,
