@@ -156,13 +156,16 @@ class Platform:
         lock.truncate()
         lock.write(f"{os.getpid()} {address}\n")
         lock.flush()
-        for program in self._programs():
-            self.supervisor.start(program)
+        # The page first: the imports of the trainer alone keep two cores busy for ten seconds.
+        web, *others = self._programs()
+        self.supervisor.start(web)
         late = self.supervisor.wait_ready(["web"], timeout=WEB_START)
         if self.supervisor.stopping.is_set():
             return
         if late:
             raise CommandError(f"The web server did not become ready: see {self.var / 'log' / 'web.log'}.")
+        for program in others:
+            self.supervisor.start(program)
         self._took("web")
         self._announce(address)
 
