@@ -26,6 +26,7 @@ def upload_create(request: TeamRequest, uid: str) -> HttpResponse:
     """Announce an upload to the picture set (tus)."""
     if request.method == "OPTIONS":
         return tus.options()
+    selectors.dataset(request.actor, uid)
     slug = request.actor.team.slug
     return tus.create(
         request,
@@ -52,6 +53,7 @@ def upload(request: TeamRequest, uid: str) -> HttpResponse:
 @require_POST
 def upload_form(request: TeamRequest, uid: str) -> HttpResponse:
     """Take files from a plain form."""
+    selectors.dataset(request.actor, uid)
     files = request.FILES.getlist("files")
     for file in files:
         receive_file(

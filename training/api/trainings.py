@@ -17,7 +17,7 @@ from accounts.actor import Actor
 from accounts.roles import Can
 from core.api.idempotency import idempotent
 from core.errors import DomainError, NotFound
-from projects.api.projects import Resource
+from projects.api.projects import Listed, Resource
 from projects.models import DatasetVersion
 from projects.serving import serve_download, serve_picture
 from training import selectors
@@ -49,7 +49,7 @@ from training.services.telemetry import EVENTS_PER_PAGE, events_after
 Change = Callable[..., TrainingJob]
 
 
-class TrainingViewSet(Resource):
+class TrainingViewSet(Listed):
     can = {
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,

@@ -1,0 +1,211 @@
+"""The matrix: every address x every kind of visitor. A new address without a row here fails by itself.
+
+Expectations come from the door: strangers get 404, roles without the permission 403, the others neither; the API
+answers 401 without a key and 404 for what belongs to another team.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, get_resolver
+
+from accounts.models import AuditEvent
+from accounts.roles import ROLE_CAN, Can, Role
+from tests.core.test_tenancy import door_of, walk
+from tests.factories import make_member
+from tests.scenario import Scenario
+from tests.world import World, make_world
+
+pytestmark = pytest.mark.django_db
+
+# Which row fills the uid of an address, by the words before it.
+UID_OF = {
+    "projects": lambda world: world.project.uid,
+    "datasets": lambda world: world.dataset.uid,
+    "items": lambda world: world.item.uid,
+    "uploads": lambda world: world.upload.uid,
+    "pictures": lambda world: world.blob.uid,
+    "thumbnails": lambda world: world.blob.uid,
+    "dataset_versions": lambda world: world.version.uid,
+    "versions": lambda world: world.version.uid,
+    "models": lambda world: world.model.uid,
+    "model_versions": lambda world: world.model_version.uid,
+    "lora-files": lambda world: world.file.uid,
+    "trainings": lambda world: world.job.uid,
+    "samples": lambda world: world.sample.uid,
+    "checkpoints": lambda world: world.checkpoint.uid,
+    "keys": lambda world: world.key_uid,
+}
+PAGE_METHODS = ("get", "post")
+
+
+def fill(address: str, slug: str, world: World) -> str:
+    """Return the address with the rows of `world` in its places."""
+    path = address.replace("<slug:slug>", slug)
+
+    def uid(match: re.Match[str]) -> str:
+        return f"{match.group(1)}/{UID_OF[match.group(1)](world)}"
+
+    path = path.replace("^", "").replace("$", "").replace("\\Z", "")
+    path = re.sub(r"([\w-]+)/(?:<str:uid>|\(\?P<uid>[^)]*\))", uid, path)
+    assert "<" not in path, f"{address}: tests/core/test_matrix.py does not know what fills it"
+    return "/" + path
+
+
+def team_pages() -> list[tuple[str, URLPattern]]:
+    return [(a, p) for a, p in walk(get_resolver().url_patterns) if door_of(p) == "team"]
+
+
+def api_routes() -> Iterator[tuple[str, str, Can | None]]:
+    """Yield (method, address, permission) for each action of each API route."""
+    for address, pattern in walk(get_resolver().url_patterns):
+        if door_of(pattern) != "machine" or not address.startswith("api/v1/"):
+            continue
+        actions = getattr(pattern.callback, "actions", None)
+        can = getattr(getattr(pattern.callback, "cls", None), "can", {})
+        for method, action in list((actions or {"get": ""}).items()):
+            yield method, address, can.get(action) if actions else None
+
+
+@pytest.fixture
+def world(scenario: Scenario) -> World:
+    return make_world(scenario.alice, "mine")
+
+
+@pytest.mark.parametrize("method", PAGE_METHODS)
+def test_a_stranger_finds_no_page_of_another_team(scenario: Scenario, world: World, method: str) -> None:
+    client = Client()
+    client.force_login(scenario.charlie.user)
+    audited = AuditEvent.objects.for_team(scenario.team).count()
+    answers = {
+        fill(address, slug, world): 404
+        for address, pattern in team_pages()
+        for slug in (scenario.team.slug,)
+        if getattr(client, method)(fill(address, slug, world)).status_code != 404
+    }
+    assert answers == {}
+    assert AuditEvent.objects.for_team(scenario.team).count() == audited
+
+
+@pytest.mark.parametrize("method", PAGE_METHODS)
+def test_ids_of_another_team_are_not_found_in_ones_own(scenario: Scenario, world: World, method: str) -> None:
+    client = Client()
+    client.force_login(scenario.charlie.user)
+    found = {}
+    for address, _pattern in team_pages():
+        if "<str:uid>" in address:
+            path = fill(address, scenario.charlie.team.slug, world)
+            status = getattr(client, method)(path).status_code
+            if status not in {404, 405}:
+                found[path] = status
+    assert found == {}
+
+
+@pytest.mark.parametrize("method", PAGE_METHODS)
+def test_without_a_login_every_team_page_leads_to_the_login(
+    scenario: Scenario, world: World, method: str
+) -> None:
+    client = Client()
+    wrong = {}
+    for address, _pattern in team_pages():
+        answer = getattr(client, method)(fill(address, scenario.team.slug, world))
+        if answer.status_code != 302 or not answer["Location"].startswith("/account/login/"):
+            wrong[address] = answer.status_code
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_may_do_what_its_row_says_and_no_more(scenario: Scenario, world: World, role: Role) -> None:
+    member = make_member(scenario.team, role)
+    client = Client()
+    client.force_login(member.user)
+    wrong = {}
+    # Deleting pages last, so that the rows are there for the others.
+    pages = sorted(team_pages(), key=lambda page: ("delete" in page[0], "archive" in page[0], page[0]))
+    for address, pattern in pages:
+        path = fill(address, scenario.team.slug, world)
+        for method in PAGE_METHODS:
+            status = getattr(client, method)(path).status_code
+            allowed = pattern.callback.can in ROLE_CAN[role]  # type: ignore[attr-defined]
+            # Settings are seen by every member and changed by some: the service decides that one.
+            decided_inside = (method, pattern.name) == ("post", "team_settings")
+            if allowed and status == 403 and not decided_inside:
+                wrong[method, path] = f"{status}, expected not 403"
+            if not allowed and status != 403:
+                wrong[method, path] = f"{status}, expected 403"
+            if status >= 500:
+                wrong[method, path] = f"{status}"
+    assert wrong == {}
+
+
+# What a well-formed request to these addresses carries, so that only the id decides.
+BODIES = {"items:batch": {"action": "exclude"}, "datasets": {"name": "Renamed"}}
+TUS = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
+
+
+def call(client: Client, method: str, path: str, key: str | None) -> int:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    body = next((body for words, body in BODIES.items() if words in path), {})
+    if "/uploads/" in path:
+        answer = client.generic(
+            method.upper(), path, b"x", "application/offset+octet-stream", headers={**headers, **TUS}
+        )
+    elif method in {"post", "patch", "put"}:
+        answer = getattr(client, method)(
+            path, data=json.dumps(body), content_type="application/json", headers=headers
+        )
+    else:
+        answer = getattr(client, method)(path, headers=headers)
+    return int(answer.status_code)
+
+
+def test_the_api_answers_nobody_without_a_key(scenario: Scenario, world: World) -> None:
+    wrong = {}
+    for method, address, _can in api_routes():
+        for key in (None, "lf_live_nonsense", world.key_text[:-1] + "!"):
+            status = call(Client(), method, fill(address, "", world), key)
+            if status != 401:
+                wrong[method, address] = status
+    assert wrong == {}
+
+
+def test_a_key_of_another_team_finds_nothing(scenario: Scenario, world: World) -> None:
+    theirs = make_world(scenario.charlie, "theirs")
+    audited = AuditEvent.objects.for_team(scenario.team).count()
+    wrong = {}
+    for method, address, _can in api_routes():
+        if "uid" in address:
+            status = call(Client(), method, fill(address, "", world), theirs.key_text)
+            if status not in {404, 405}:
+                wrong[method, address] = status
+    assert wrong == {}
+    assert AuditEvent.objects.for_team(scenario.team).count() == audited
+
+
+def test_a_key_that_may_only_read_changes_nothing(scenario: Scenario, world: World) -> None:
+    audited = AuditEvent.objects.for_team(scenario.team).count()
+    wrong = {}
+    for method, address, can in api_routes():
+        status = call(Client(), method, fill(address, "", world), world.read_key_text)
+        if can is None or status == 405:
+            continue
+        readable = can.value.endswith(":read") and can is not Can.WEIGHTS_DOWNLOAD
+        if readable == (status == 403) or status >= 500:
+            wrong[method, address] = status
+    assert wrong == {}
+    assert AuditEvent.objects.for_team(scenario.team).count() == audited
+
+
+def test_a_key_with_every_scope_reaches_every_route(scenario: Scenario, world: World) -> None:
+    wrong = {}
+    routes = sorted(api_routes(), key=lambda route: route[0] == "delete")
+    for method, address, _can in routes:
+        status = call(Client(), method, fill(address, "", world), world.key_text)
+        if status in {401, 403} or status >= 500:
+            wrong[method, address] = status
+    assert wrong == {}

@@ -1,0 +1,159 @@
+"""One row of everything that has an address, for a team; used by the matrix and the wall tests."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from django.utils import timezone
+
+from accounts.actor import Actor
+from accounts.roles import KEY_SCOPES, Can
+from accounts.services.api_keys import create_api_key
+from core import storage
+from projects.models import (
+    Blob,
+    Dataset,
+    DatasetVersion,
+    DatasetVersionItem,
+    Item,
+    LoraFile,
+    LoraModel,
+    LoraSample,
+    LoraVersion,
+    Project,
+    Upload,
+)
+from tests.factories import png_bytes
+from training.models import Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
+from training.services.jobs import create_job
+from training.states import JobState
+
+
+@dataclass
+class World:
+    """The rows of one team by kind; `uids` gives the id that fills a route's `uid`."""
+
+    actor: Actor
+    project: Project
+    dataset: Dataset
+    item: Item
+    blob: Blob
+    version: DatasetVersion
+    upload: Upload
+    model: LoraModel
+    model_version: LoraVersion
+    file: LoraFile
+    foundation: FoundationModel
+    job: TrainingJob
+    sample: Sample
+    checkpoint: Checkpoint
+    key_text: str
+    read_key_text: str
+    key_uid: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def make_world(actor: Actor, seed: str) -> World:
+    """Make one row of each kind for the actor's team."""
+    team, person = actor.team, actor.user
+    content = png_bytes(seed=seed)
+    sha256 = hashlib.sha256(content).hexdigest()
+    storage.save_bytes(storage.blob_key(team.uid, sha256), content)
+    storage.save_bytes(storage.thumbnail_key(team.uid, sha256), content)
+    blob = Blob.objects.create(
+        team=team, sha256=sha256, size=len(content), content_type="image/png", width=64, height=48
+    )
+    project = Project.objects.create(team=team, name=f"Project {seed}", created_by=person)
+    dataset = Dataset.objects.create(team=team, project=project, name="Set", created_by=person)
+    item = Item.objects.create(team=team, dataset=dataset, blob=blob, filename="a.png", caption="cat")
+    version = DatasetVersion.objects.create(
+        team=team, dataset=dataset, number=1, item_count=1, manifest_sha256="1" * 64
+    )
+    DatasetVersionItem.objects.create(
+        team=team, version=version, blob=blob, position=0, filename="a.png", caption="cat"
+    )
+    upload = Upload.objects.create(
+        team=team, dataset=dataset, filename="b.png", size=10, expires_at=timezone.now(), created_by=person
+    )
+    foundation, _made = FoundationModel.objects.get_or_create(
+        key="tiny",
+        defaults={
+            "name": "Tiny",
+            "family": "sd",
+            "path": "/nowhere",
+            "sha256": "2" * 64,
+            "licence": "Apache-2.0",
+            "resolution": 64,
+        },
+    )
+    job = create_job(
+        actor=actor, dataset_version=version, foundation_model=foundation, template="style", name="Run"
+    )
+    now = timezone.now()
+    TrainingJob.objects.for_team(team).filter(pk=job.pk).update(
+        state=JobState.SUCCEEDED, finished_at=now, step=10, total_steps=10, last_seq=2
+    )
+    job.refresh_from_db()
+    JobEvent.objects.create(
+        team=team,
+        job=job,
+        seq=2,
+        fence=1,
+        type="log",
+        at=timezone.now(),
+        data={"level": "info", "message": "hi"},
+    )
+    sample = Sample.objects.create(
+        team=team, job=job, blob=blob, step=10, epoch=1, prompt_index=0, prompt="cat", seed=1
+    )
+    checkpoint = Checkpoint.objects.create(
+        team=team, job=job, fence=1, step=10, epoch=1, export=blob, is_final=True
+    )
+    model = LoraModel.objects.create(team=team, project=project, name="Model")
+    model_version = LoraVersion.objects.create(
+        team=team,
+        model=model,
+        number=1,
+        training_uid=job.uid,
+        dataset_version=version,
+        base_model="Tiny",
+        base_sha256="2" * 64,
+        recipe_sha256="3" * 64,
+        seed=1,
+        steps=10,
+        rank=8,
+        engine_version="1",
+        verified_keys=12,
+    )
+    file = LoraFile.objects.create(
+        team=team, version=model_version, blob=blob, filename="m.safetensors", step=10, epoch=1, is_final=True
+    )
+    LoraSample.objects.create(
+        team=team, version=model_version, blob=blob, step=10, prompt_index=0, prompt="cat", seed=1
+    )
+    key = create_api_key(actor=actor, name="all", scopes=KEY_SCOPES)
+    read_key = create_api_key(
+        actor=actor,
+        name="read",
+        scopes=[c for c in KEY_SCOPES if c.value.endswith(":read") and c is not Can.WEIGHTS_DOWNLOAD],
+    )
+    return World(
+        actor=actor,
+        project=project,
+        dataset=dataset,
+        item=item,
+        blob=blob,
+        version=version,
+        upload=upload,
+        model=model,
+        model_version=model_version,
+        file=file,
+        foundation=foundation,
+        job=job,
+        sample=sample,
+        checkpoint=checkpoint,
+        key_text=key.text,
+        read_key_text=read_key.text,
+        key_uid=key.key.uid,
+    )
