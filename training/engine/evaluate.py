@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 Picture = Image.Image
 Vector = NDArray[np.float64]
 
-LEVELS = (0.45, 0.55, 0.65, 0.75)
+LEVELS = (0.3, 0.5, 0.7)
 """Shares of the noise schedule at which content is asked for: there shape is decided, not texture."""
-REPEATS = 4
+REPEATS = 2
 
 
 def evaluate(trainer: LoRATrainer) -> Evaluation:

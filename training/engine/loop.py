@@ -97,11 +97,19 @@ class TrainingLoop:
                 # who waits sees the run move before the slower pictures come.
                 self._draw(0, lora=False)
                 baseline = False
-            self._borders()
-            self.metrics.tell(state.step, drawings_left=self._drawings_left())
+            self._finish_step()
         self._read_norms()
         self.metrics.tell(state.step, now=True)
         return True
+
+    def advance(self) -> None:
+        """Make one step and what is due after it."""
+        self._one_step()
+        self._finish_step()
+
+    def _finish_step(self) -> None:
+        self._borders()
+        self.metrics.tell(self.state.step, drawings_left=self._drawings_left())
 
     # -- one step ---------------------------------------------------------------------------------------------------
 

@@ -231,6 +231,6 @@ def _from_folder(cls: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
     plain = folder / part / "diffusion_pytorch_model.safetensors"
     variant = None if plain.exists() else "fp16"
     return cls.from_pretrained(
-        folder / part, torch_dtype=dtype, variant=variant, local_files_only=True, use_safetensors=True,
+        folder / part, dtype=dtype, variant=variant, local_files_only=True, use_safetensors=True,
         low_cpu_mem_usage=False,
     )  # fmt: skip
