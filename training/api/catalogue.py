@@ -23,7 +23,7 @@ class CatalogueViewSet(TeamViewSet):
 
     can = {"base_models": Can.TRAINING_VIEW, "templates": Can.TRAINING_VIEW}
     serializer_class = BaseModelSerializer
-    pagination_class = None
+    pagination_class = None  # type: ignore[assignment]
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         return FoundationModel.objects.none()

@@ -224,11 +224,11 @@ class EventResult(serializers.Serializer[Any]):
     seq = serializers.IntegerField()
     type = serializers.CharField()
     at = serializers.DateTimeField()
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
 
 
 class EventPage(serializers.Serializer[Any]):
-    data = EventResult(many=True)
+    data = EventResult(many=True)  # type: ignore[assignment]
     has_more = serializers.BooleanField()
     next_after = serializers.IntegerField(help_text="Send it as `after` to go on.")
 

@@ -104,7 +104,7 @@ def move(job: TrainingJob, target: JobState, *, save: Sequence[str] = (), **told
     job.finished_at = now if is_terminal(target) else None
     if target in LIVE:
         if job.lease_until is None:
-            job.lease_until = _lease_end()  # type: ignore[assignment]
+            job.lease_until = _lease_end()
     else:
         job.lease_until = None
         job.worker = None

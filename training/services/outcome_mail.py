@@ -59,9 +59,10 @@ def _model_url(job: TrainingJob) -> str:
     version = job.lora_version
     if version is None:
         return ""
-    return settings.SITE_URL + reverse(
+    address: str = settings.SITE_URL + reverse(
         "projects:model", kwargs={"slug": job.team.slug, "uid": version.model.uid}
     )
+    return address
 
 
 def _shown(job: TrainingJob) -> list[tuple[str, Sample]]:

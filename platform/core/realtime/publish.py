@@ -34,7 +34,7 @@ def publish(topic: str, items: Sequence[dict[str, Any]]) -> None:
     global _client, _complained
     if not items:
         return
-    entry = {
+    entry: dict[Any, Any] = {
         "from": items[0]["seq"],
         "to": items[-1]["seq"],
         "items": json.dumps(items, ensure_ascii=False, separators=(",", ":")),

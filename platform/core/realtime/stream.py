@@ -71,7 +71,7 @@ class Subscription:
     async def read_store(self, limit: int) -> Items:
         """Return the next page of the store, and notice when the browser has caught up."""
         self.missed = False
-        items = await database_sync_to_async(self.kind.events_after)(self.uid, self.sent, limit)
+        items: Items = await database_sync_to_async(self.kind.events_after)(self.uid, self.sent, limit)
         if items:
             self.sent = int(items[-1]["seq"])
         if len(items) < limit and not self.missed:
@@ -138,7 +138,7 @@ class Hub:
 
     async def _read_once(self, client: redis.asyncio.Redis) -> None:
         for topic in [topic for topic in self._watched if topic not in self._places]:
-            newest = await client.xrevrange(stream_key(topic), count=1)
+            newest: Any = await client.xrevrange(stream_key(topic), count=1)
             self._places[topic] = newest[0][0] if newest else "0"
             # What came between the subscription and now is in the store.
             for subscription in list(self._watched.get(topic, ())):
@@ -147,7 +147,7 @@ class Hub:
         if not topics:
             await asyncio.sleep(BLOCK_MILLISECONDS / 1000)
             return
-        found = await client.xread(
+        found: Any = await client.xread(
             {key: self._places[topic] for key, topic in topics.items()}, block=BLOCK_MILLISECONDS, count=200
         )
         for key, entries in found or []:
