@@ -246,7 +246,7 @@ def read_settings(data: QueryDict) -> dict[str, Any]:
         if RECOMMENDED + name not in data:
             continue
         try:
-            shown_with = json.loads(data[RECOMMENDED + name])
+            shown_with = json.loads(str(data[RECOMMENDED + name]))
         except ValueError:
             shown_with = object()
         value = name in data if info.kind == "bool" else _read(info, data.get(name, ""))

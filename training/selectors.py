@@ -261,11 +261,11 @@ def log_lines(job: TrainingJob) -> list[JobEvent]:
 
 
 def checkpoints(job: TrainingJob) -> list[Checkpoint]:
-    """Return the checkpoints with a file to download, the newest first (one query)."""
-    rows = (
-        Checkpoint.objects.for_team(job.team).filter(job=job, export__isnull=False).select_related("export")
-    )
-    return list(rows.order_by("-is_final", "-step"))
+    """Return the checkpoints with a file to download, the newest first; the final one stands for its own step."""
+    rows = Checkpoint.objects.for_team(job.team).filter(job=job, export__isnull=False)
+    found = list(rows.select_related("export").order_by("-is_final", "-step"))
+    final = {each.step for each in found if each.is_final}
+    return [each for each in found if each.is_final or each.step not in final]
 
 
 def final_file(job: TrainingJob) -> LoraFile | None:

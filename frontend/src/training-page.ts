@@ -16,6 +16,7 @@ const PARTS: Record<string, string[]> = {
 const FINAL = new Set(['succeeded', 'failed', 'canceled', 'stopped'])
 const LOG_LINES = 1000
 const GATHER = 250
+const QUEUE_EVERY = 10_000
 
 type Series = Record<string, Array<[number, number | null]>>
 
@@ -75,8 +76,13 @@ export function mount(page: HTMLElement): () => void {
   // The head is replaced now and then: the dot is drawn again from what was last known.
   const keepHealth = (): void => showHealth(page, (page.dataset.live as Health | undefined) ?? 'waiting')
   page.addEventListener('htmx:afterSwap', keepHealth)
+  // The place in the queue has no event of its own.
+  const queue = window.setInterval(() => {
+    if (page.querySelector('#job-head[data-state=queued]') && !document.hidden) redraw('head')
+  }, QUEUE_EVERY)
   return () => {
     live.close()
+    clearInterval(queue)
     curve.destroy()
     for (const timer of parts.values()) clearTimeout(timer)
     page.removeEventListener('htmx:afterSwap', keepHealth)

@@ -11,6 +11,7 @@ from django.template.context import Context
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.actor import Actor
 from accounts.roles import Can
 from core.templatetags.ui import duration
 from projects.models import Project
@@ -29,7 +30,6 @@ def memory(megabytes: Any) -> str:
     if amount < 1000:
         return _("%(n)s MB") % {"n": round(amount)}
     return _("%(n)s GB") % {"n": f"{amount / 1024:.1f}".removesuffix(".0")}
-
 
 
 @register.filter
@@ -103,12 +103,14 @@ def span_between(start: datetime | None, end: datetime | None) -> str:
 @register.inclusion_tag("training/_project_trainings.html", takes_context=True)
 def project_trainings(context: Context, project: Project) -> dict[str, Any]:
     """List the trainings of a project on its page, with a button to start one; nothing for who may not see them."""
-    actor = context.get("actor")
-    can_view = bool(actor) and actor.can(Can.TRAINING_VIEW) and actor.team.pk == project.team_id
+    actor: Actor | None = context.get("actor")
+    can_view = can_edit = False
+    if actor is not None and actor.team.pk == project.team_id:
+        can_view, can_edit = actor.can(Can.TRAINING_VIEW), actor.can(Can.TRAINING_EDIT)
     return {
-        "team": actor.team if actor else None,
+        "team": project.team,
         "project": project,
         "jobs": selectors.project_jobs(project) if can_view else [],
         "can_view": can_view,
-        "can_edit": bool(actor) and actor.can(Can.TRAINING_EDIT),
+        "can_edit": can_edit,
     }

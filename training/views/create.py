@@ -164,7 +164,7 @@ def _first_data(
     else:
         name = next(each.name for each in sets if each.uid == data["source"])
         data["name"] = name
-        source = selectors.picture_source(request.actor.team, data["source"])
+        source = selectors.picture_source(request.actor.team, str(data["source"]))
         data["trigger"] = suggest_trigger(source, name) if source else ""
     return data, chosen
 

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
+from core.errors import NotFound
 from projects.serving import serve_download, serve_picture
 from training import selectors
 
@@ -25,5 +26,7 @@ def sample_picture(request: TeamRequest, uid: str) -> HttpResponseBase:
 def checkpoint_download(request: TeamRequest, uid: str) -> HttpResponseBase:
     """Download the `.safetensors` file of a checkpoint."""
     checkpoint = selectors.checkpoint_by_uid(request.actor.team, uid)
+    if checkpoint.export is None:
+        raise NotFound
     name = re.sub(r"[^\w.-]+", "_", checkpoint.job.name).strip("._") or "lora"
     return serve_download(request, checkpoint.export, f"{name}-step{checkpoint.step:08d}.safetensors")
