@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from accounts.access import actor_for
 from accounts.actor import Actor, require
@@ -19,7 +20,7 @@ class TeamRequest(HttpRequest):
     actor: Actor
 
 
-TeamView = Callable[..., HttpResponse]
+TeamView = Callable[..., HttpResponseBase]
 
 
 def team_view(*, can: Can) -> Callable[[TeamView], TeamView]:
@@ -27,7 +28,7 @@ def team_view(*, can: Can) -> Callable[[TeamView], TeamView]:
 
     def decorate(view: TeamView) -> TeamView:
         @wraps(view)
-        def wrapper(request: Any, slug: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        def wrapper(request: Any, slug: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
             request.actor = actor_for(request.user, slug)
             require(request.actor, can)
             return view(request, *args, **kwargs)

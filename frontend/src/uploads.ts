@@ -1,6 +1,5 @@
 /** Uploads of a picture set: drop anywhere, resume after a reload or a lost network, one result for each file. */
 
-import htmx from 'htmx.org'
 import * as tus from 'tus-js-client'
 import { text } from './frame/text'
 
@@ -278,7 +277,9 @@ class UploadPanel {
     window.clearTimeout(this.refreshing)
     this.refreshing = window.setTimeout(() => {
       if (window.scrollY > 400 || document.querySelector('.tile-select:checked')) return
-      void htmx.ajax('get', this.element.dataset.body ?? '', { target: '#dataset-body', swap: 'outerHTML' })
+      const address = this.element.dataset.body ?? ''
+      // Loaded already by the frame; asked for late, so that the rest of this module runs without a browser.
+      void import('htmx.org').then(({ default: htmx }) => htmx.ajax('get', address, { target: '#dataset-body', swap: 'outerHTML' }))
     }, 800)
   }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.urls import URLPattern, URLResolver, path, re_path
 from rest_framework.routers import SimpleRouter
 
@@ -17,7 +19,7 @@ router.register("dataset_versions", DatasetVersionViewSet, basename="dataset_ver
 router.register("models", ModelViewSet, basename="model")
 router.register("model_versions", ModelVersionViewSet, basename="model_version")
 
-_upload = {"get": "retrieve", "head": "offset", "patch": "append", "delete": "destroy"}
+_upload: dict[str, Any] = {"get": "retrieve", "head": "offset", "patch": "append", "delete": "destroy"}
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,

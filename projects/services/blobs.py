@@ -33,7 +33,7 @@ def store_blob(
         (hashlib.sha256(content).hexdigest(), len(content)) if content is not None else _digest_of(path)
     )
     rows = Blob.objects.for_team(team).filter(sha256=digest)
-    found = rows.first()
+    found: Blob | None = rows.first()
     if found is not None:
         return found
     key = storage.blob_key(team.uid, digest)

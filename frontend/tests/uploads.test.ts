@@ -1,0 +1,114 @@
+import { describe, expect, it } from 'vitest'
+import { direction, Saver } from '../src/caption'
+import { selectBetween, shorten } from '../src/dataset'
+import { detailOf, filesOf, Queue, sum, uidOf, worthReading, type UploadResult } from '../src/uploads'
+
+function result(counts: Record<string, number>, files: UploadResult['files'] = []): UploadResult {
+  return { uid: 'upl_1', state: 'done', counts, files }
+}
+
+describe('uploads', () => {
+  it('runs three at once, in order, and goes on after one has failed', async () => {
+    const queue = new Queue(3)
+    const started: number[] = []
+    const release: Array<() => void> = []
+    for (let number = 0; number < 5; number += 1) {
+      queue.add(() => {
+        started.push(number)
+        return new Promise((resolve) => release.push(resolve))
+      })
+    }
+    expect(started).toEqual([0, 1, 2])
+    release[1]?.()
+    await new Promise((resolve) => setTimeout(resolve))
+    expect(started).toEqual([0, 1, 2, 3])
+  })
+
+  it('adds up what became of all files', () => {
+    expect(sum([result({ added: 2, refused: 1 }), result({ added: 1, caption: 4 })])).toEqual({ added: 3, refused: 1, caption: 4 })
+  })
+
+  it('shows what was refused or has a remark, and leaves captions alone', () => {
+    const refused = { filename: 'a', outcome: 'refused', label: 'Refused', message: 'Damaged.' }
+    const small = { filename: 'b', outcome: 'added', label: 'Added', message: 'Small.' }
+    const plain = { filename: 'c', outcome: 'added', label: 'Added', message: '' }
+    const caption = { filename: 'd', outcome: 'caption', label: 'Caption read', message: 'Waits.' }
+    expect(worthReading(result({}, [refused, small, plain, caption]))).toEqual([refused, small])
+  })
+
+  it('finds the uid in an address', () => {
+    expect(uidOf('/t/atelier/uploads/upl_01abc/')).toBe('upl_01abc')
+  })
+
+  it('reads the sentence of a problem document, and nothing from a page', () => {
+    expect(detailOf('{"detail": "Too large."}')).toBe('Too large.')
+    expect(detailOf('<!doctype html>')).toBe('')
+  })
+
+  it('takes files from dropped folders, without hidden ones', async () => {
+    const file = (name: string) => ({ isFile: true, name, file: (done: (file: File) => void) => done(new File(['x'], name)) })
+    const folder = (name: string, children: unknown[]) => {
+      const rest = [children, []]
+      return { isFile: false, name, createReader: () => ({ readEntries: (done: (found: unknown[]) => void) => done(rest.shift() ?? []) }) }
+    }
+    const entries = [file('a.png'), folder('set', [file('b.png'), file('.DS_Store'), folder('deep', [file('c.txt')])])]
+    const transfer = { items: entries.map((entry) => ({ webkitGetAsEntry: () => entry })), files: [] }
+    const found = await filesOf(transfer as unknown as DataTransfer)
+    expect(found.map((each) => each.name)).toEqual(['a.png', 'b.png', 'c.txt'])
+  })
+})
+
+describe('selection', () => {
+  it('selects everything between two boxes, in both directions', () => {
+    const all = Array.from({ length: 6 }, () => Object.assign(document.createElement('input'), { type: 'checkbox' }))
+    const at = (index: number) => all[index] as HTMLInputElement
+    at(1).checked = true
+    selectBetween(all, at(4), at(1))
+    expect(all.map((box) => box.checked)).toEqual([false, true, true, true, true, false])
+  })
+
+  it('sends thousands of boxes as one field', () => {
+    const data = new FormData()
+    data.append('action', 'delete')
+    for (let number = 0; number < 3000; number += 1) data.append('items', `img_${number}`)
+    shorten(data)
+    expect([...data.keys()]).toEqual(['action', 'uids'])
+    expect(String(data.get('uids')).split(',')).toHaveLength(3000)
+  })
+})
+
+describe('caption editor', () => {
+  it('goes to the neighbours by keyboard, but not while somebody composes a character', () => {
+    expect(direction(new KeyboardEvent('keydown', { key: 'ArrowRight', altKey: true }))).toBe('next')
+    expect(direction(new KeyboardEvent('keydown', { key: 'ArrowLeft', altKey: true }))).toBe('previous')
+    expect(direction(new KeyboardEvent('keydown', { key: 'Enter', ctrlKey: true }))).toBe('next')
+    expect(direction(new KeyboardEvent('keydown', { key: 'Enter' }))).toBeNull()
+    expect(direction(new KeyboardEvent('keydown', { key: 'Enter', ctrlKey: true, isComposing: true }))).toBeNull()
+  })
+
+  it('saves the newest text, one request at a time', async () => {
+    const editor = document.createElement('div')
+    editor.dataset.save = '/save/'
+    for (const name of ['saved', 'saving', 'not-saved']) editor.setAttribute(`data-text-${name}`, name)
+    editor.innerHTML = '<form><span data-status></span><input name="csrfmiddlewaretoken" value="t"><textarea>old</textarea></form>'
+    const area = editor.querySelector('textarea') as HTMLTextAreaElement
+    const sent: string[] = []
+    let open = 0
+    globalThis.fetch = (async (_address: string, options: RequestInit) => {
+      open += 1
+      expect(open).toBe(1)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+      sent.push(String(new URLSearchParams(options.body as URLSearchParams).get('caption')))
+      open -= 1
+      return new Response(null, { status: 204 })
+    }) as typeof fetch
+    const saver = new Saver(editor, area)
+    await saver.now()
+    area.value = 'one'
+    const first = saver.now()
+    area.value = 'two'
+    await Promise.all([first, saver.now()])
+    expect(sent).toEqual(['one', 'two'])
+    expect(editor.querySelector('[data-status]')?.textContent).toBe('saved')
+  })
+})
