@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, unlinkSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import tailwindcss from '@tailwindcss/vite'
 import type { Plugin } from 'vite'
@@ -25,13 +25,29 @@ function icons(): Plugin {
   }
 }
 
+/** Remove assets of earlier builds after a day: until then a running server may still name them in its pages. */
+function prune(): Plugin {
+  return {
+    name: 'prune',
+    apply: 'build',
+    writeBundle({ dir }, bundle) {
+      if (!dir) return
+      const yesterday = Date.now() - 24 * 3600 * 1000
+      for (const file of readdirSync(`${dir}/assets`)) {
+        const path = `${dir}/assets/${file}`
+        if (!(`assets/${file}` in bundle) && statSync(path).mtimeMs < yesterday) unlinkSync(path)
+      }
+    },
+  }
+}
+
 export default defineConfig({
   base: '/static/dist/',
   // `light-dark()` is in every browser we support; the optimizer would unfold it for older ones.
-  plugins: [tailwindcss({ optimize: false }), icons()],
+  plugins: [tailwindcss({ optimize: false }), icons(), prune()],
   build: {
     outDir: here('../platform/core/static/dist'),
-    emptyOutDir: true,
+    emptyOutDir: false,
     manifest: true,
     target: ['chrome123', 'firefox120', 'safari17.5'],
     cssTarget: ['chrome123', 'firefox120', 'safari17.5'],

@@ -70,7 +70,7 @@ def icon(name: str, css: str = "", label: str = "") -> SafeString:
     """Draw a Lucide icon; with `label` a screen reader says it, without one it is decoration."""
     spoken = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
     return format_html(
-        '<svg class="icon {}" viewBox="0 0 24 24" {}>{}</svg>',
+        '<svg class="icon {}" width="18" height="18" viewBox="0 0 24 24" fill="none" stroke="currentColor" {}>{}</svg>',
         css,
         spoken,
         mark_safe(_drawings().get(name, "")),  # noqa: S308 - drawings come from our own build
