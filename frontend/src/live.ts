@@ -223,6 +223,7 @@ export class LiveConnection {
       try {
         const { items, head } = await this.options.load(`${topic.pollUrl}?after=${after}`)
         // An answer holds the oldest events first; where it is short of the head the next poll goes on.
+        this.options.onHealth('polling')
         const to = items.at(-1)?.seq
         this.take({ topic: topic.name, items, ...(to !== undefined ? { from: after + 1, to } : head !== undefined ? { head } : {}) })
       } catch {

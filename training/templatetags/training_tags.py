@@ -88,6 +88,14 @@ def outcome(value: str) -> str:
     return words.get(value) or job_state(value)
 
 
+@register.filter
+def outcome_state(value: str) -> str:
+    """Return the state whose colour and icon an attempt's outcome is shown with."""
+    if value in {"crashed", "lost", "reaped"}:
+        return "failed"
+    return "paused" if value in {"preempted", "drained", "interrupted"} else value
+
+
 @register.simple_tag
 def span_since(moment: datetime | None) -> str:
     """Say how long something has been going on."""
