@@ -112,6 +112,18 @@ describe('a question before a form', () => {
   })
 })
 
+describe('dialogs', () => {
+  it('open at their first field', () => {
+    document.body.innerHTML = `<button data-dialog-open="ask">Open</button><dialog id="ask">
+      <button data-dialog-close id="x">x</button><div class="dialog-body"><input type="hidden"><input id="first"></div></dialog>`
+    element('button').click()
+    expect((element('#ask') as HTMLDialogElement).open).toBe(true)
+    expect(document.activeElement?.id).toBe('first')
+    element('#x').click()
+    expect((element('#ask') as HTMLDialogElement).open).toBe(false)
+  })
+})
+
 describe('forms', () => {
   it('are sent once, unless they say otherwise', () => {
     document.body.innerHTML = '<form id="once"></form><form id="again" data-again></form>'

@@ -5,12 +5,20 @@ function dialog(id: string | undefined): HTMLDialogElement | null {
   return found instanceof HTMLDialogElement ? found : null
 }
 
+/** Open as a modal, at its first field if it has one rather than at the button that closes it. */
+function show(element: HTMLDialogElement | null): void {
+  element?.showModal()
+  if (element?.querySelector('[autofocus]')) return
+  const fields = '[aria-invalid="true"], .dialog-body :is(input:not([type=hidden]), select, textarea)'
+  element?.querySelector<HTMLElement>(fields)?.focus()
+}
+
 function onClick(event: MouseEvent): void {
   const target = event.target as Element
   const opener = target.closest<HTMLElement>('[data-dialog-open]')
   if (opener) {
     event.preventDefault()
-    dialog(opener.dataset.dialogOpen)?.showModal()
+    show(dialog(opener.dataset.dialogOpen))
     return
   }
   if (target.closest('[data-dialog-close]')) {
@@ -58,6 +66,6 @@ export function startDialogs(): void {
   // They come open for browsers without scripts; with one they become modal.
   for (const open of document.querySelectorAll<HTMLDialogElement>('dialog[data-open]')) {
     open.removeAttribute('open')
-    open.showModal()
+    show(open)
   }
 }
