@@ -10,7 +10,7 @@ from accounts.models import Membership, User
 from accounts.roles import Can
 from core.realtime.topics import Items, TopicKind
 from training.models import JobEvent, TrainingJob
-from training.queue.topics import heads_of, team_of
+from training.queue.lookup import heads_of, team_of
 from training.services.lifecycle import event_item
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from core import storage
 from projects.models import Blob, DatasetVersion, DatasetVersionItem
 from training.models import FoundationModel, Sample, TrainingJob
 from training.queue.lease import Lease
+from training.queue.lookup import live_uids
 from training.services.checkpoints import STATE_FILES, newest_states
 
 _UNSAFE = re.compile(r"[\x00-\x1f/\\]")
@@ -75,13 +77,20 @@ def base_model_path(model: FoundationModel) -> Path:
 
 
 def remove(lease: Lease) -> None:
-    """Remove an attempt's folder, and the job's when it was the last."""
+    """Remove the folders of this attempt and of those before it, and the job's when none is left."""
     folder = run_path(lease)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
+    for attempt in list(folder.parent.glob("*")):
+        if attempt.name.isdecimal() and int(attempt.name) <= lease.fence:
+            shutil.rmtree(attempt, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a newer attempt is there
         folder.parent.rmdir()
-    except OSError:
-        return  # another attempt of the job is there
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of jobs that no worker holds: what a killed worker left on this machine."""
+    folders = {path.name: path for path in Path(settings.RUNS_DIR).glob("trn_*")}
+    for uid in folders.keys() - live_uids(folders):
+        shutil.rmtree(folders[uid], ignore_errors=True)
 
 
 # -- Pictures -------------------------------------------------------------------------------------------------

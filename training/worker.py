@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 
 import dramatiq
+import redis
 from django.db import DatabaseError, connection
 from django.utils import timezone
 from dramatiq.errors import ConnectionError as BrokerConnectionError
@@ -21,6 +22,7 @@ from dramatiq.errors import ConnectionError as BrokerConnectionError
 from training.models import Worker
 from training.models.worker import WorkerState
 from training.queue.claim import claim_next
+from training.run_folder import remove_leftovers
 from training.runner import Runner
 from training.tasks import TICKET_QUEUE
 from training.warm import WarmEngine
@@ -67,7 +69,7 @@ class Tickets:
             try:
                 if self._take():
                     return True
-            except (BrokerConnectionError, OSError) as error:
+            except (BrokerConnectionError, redis.RedisError, OSError) as error:
                 log.warning("no tickets, the broker does not answer: %s", error)
                 self._forget()
         return False
@@ -161,6 +163,7 @@ class WorkerSlot:
                 state=WorkerState.IDLE,
                 seen_at=timezone.now(),
             )
+            remove_leftovers()
         return self._row
 
     def _set_state(self, state: WorkerState) -> None:

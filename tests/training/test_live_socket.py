@@ -203,6 +203,7 @@ async def test_without_redis_the_store_is_read(theatre: Theatre, monkeypatch: An
     monkeypatch.setattr(stream, "HEADS_EVERY_WITHOUT_STREAM", 0.1)
     monkeypatch.setattr(settings, "REDIS_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setattr(publish, "_client", None)
+    monkeypatch.setattr(publish, "_try_after", 0.0)
     browser = Browser(theatre.scenario.alice.user)
     assert await browser.open()
     await browser.follow(theatre.topic)

@@ -18,10 +18,13 @@ log = logging.getLogger(__name__)
 STREAM_LENGTH = 1000
 STREAM_SECONDS = 3600
 _QUIET_SECONDS = 30.0
+# While Redis is away a worker must not wait for it at every batch.
+_AWAY_SECONDS = 2.0
 
 _lock = threading.Lock()
 _client: redis.Redis | None = None
 _complained = float("-inf")
+_try_after = float("-inf")
 
 
 def stream_key(topic: str) -> str:
@@ -31,8 +34,8 @@ def stream_key(topic: str) -> str:
 
 def publish(topic: str, items: Sequence[dict[str, Any]]) -> None:
     """Append stored items (each with its dense `seq`) to the topic's stream; never raises."""
-    global _client, _complained
-    if not items:
+    global _client, _complained, _try_after
+    if not items or time.monotonic() < _try_after:
         return
     entry: dict[Any, Any] = {
         "from": items[0]["seq"],
@@ -49,6 +52,7 @@ def publish(topic: str, items: Sequence[dict[str, Any]]) -> None:
             pipeline.expire(key, STREAM_SECONDS)
             pipeline.execute()
     except redis.RedisError as error:
+        _try_after = time.monotonic() + _AWAY_SECONDS
         if time.monotonic() - _complained > _QUIET_SECONDS:
             _complained = time.monotonic()
             log.warning("live updates are late, Redis does not answer: %s", error)

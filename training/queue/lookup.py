@@ -1,4 +1,4 @@
-"""What the live path asks about jobs of any team, after each browser's right was checked."""
+"""What the machinery asks about jobs of any team; a person's right was checked before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from accounts.models import Team
 from training.models import TrainingJob
+from training.states import LIVE
 
 
 def team_of(uid: str) -> Team | None:
@@ -17,3 +18,9 @@ def team_of(uid: str) -> Team | None:
 def heads_of(uids: Iterable[str]) -> dict[str, int]:
     """Return the seq of the last event of each training, in one query."""
     return dict(TrainingJob.unscoped.filter(uid__in=list(uids)).values_list("uid", "last_seq"))
+
+
+def live_uids(uids: Iterable[str]) -> set[str]:
+    """Return those of `uids` that are trainings some worker holds right now."""
+    rows = TrainingJob.unscoped.filter(uid__in=list(uids), state__in=LIVE)
+    return set(rows.values_list("uid", flat=True))
