@@ -13,6 +13,7 @@ import ctypes
 import gc
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -148,16 +149,29 @@ class Ticket:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._lines = connection.makefile("rb")
-        first = self._read()
+        self._buffer = b""
+        first = self._read(None) or {}
         if "pid" not in first:
             raise RuntimeError(f"the ready engine refused: {first.get('error', 'no answer')}")
         self.pid: int = first["pid"]
 
-    def _read(self) -> dict[str, Any]:
-        line = self._lines.readline()
-        data: dict[str, Any] = json.loads(line) if line else {}
-        return data
+    def _read(self, timeout: float | None) -> dict[str, Any] | None:
+        """Return the next answer, an empty one when the server is gone, None after ``timeout`` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while b"\n" not in self._buffer:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self._connection], [], [], left)[0]:
+                return None
+            try:
+                data = self._connection.recv(4096)
+            except ConnectionError:
+                data = b""
+            if not data:
+                return {}
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when the child has ended."""
@@ -165,13 +179,9 @@ class Ticket:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code (negative: signal); None after ``timeout`` seconds; -9 if the server died."""
-        self._connection.settimeout(timeout)
-        try:
-            answer = self._read()
-        except TimeoutError:
+        answer = self._read(timeout)
+        if answer is None:
             return None
-        finally:
-            self._connection.settimeout(None)
         self._connection.close()
         code = answer.get("exit")
         return code if isinstance(code, int) else -signal.SIGKILL
@@ -195,7 +205,7 @@ def start_child(
 
 
 def launch(
-    socket_path: Path, *, timeout: float = 120.0, env: dict[str, str] | None = None
+    socket_path: Path, *, timeout: float = 300.0, env: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a server that dies with the calling thread, and wait until it accepts requests.
 
