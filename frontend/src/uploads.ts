@@ -64,6 +64,17 @@ export function worthReading(result: UploadResult): FileResult[] {
   return result.files.filter((file) => file.outcome === 'refused' || (file.message !== '' && file.outcome !== 'caption'))
 }
 
+/** Say each message once, refusals first, with the names of its files: at most five, then how many more. */
+export function grouped(notes: FileResult[]): string[] {
+  const names = new Map<string, string[]>()
+  const ordered = [...notes].sort((a, b) => Number(b.outcome === 'refused') - Number(a.outcome === 'refused'))
+  for (const note of ordered) names.set(note.message, [...(names.get(note.message) ?? []), note.filename])
+  return [...names].map(([message, files]) => {
+    const more = files.length > 5 ? ` +${files.length - 5}` : ''
+    return `${message} ${files.slice(0, 5).join(', ')}${more}`
+  })
+}
+
 /** Return the last part of the address of an upload: its uid. */
 export function uidOf(address: string): string {
   return address.replace(/\/+$/, '').split('/').pop() ?? ''
@@ -304,19 +315,30 @@ class UploadPanel {
       window.setTimeout(() => row.remove(), GOOD_STAYS)
       return
     }
-    row.dataset.outcome = notes.some((note) => note.outcome === 'refused') ? 'refused' : 'remark'
-    const single = notes.length === 1 && notes[0]?.filename === sending.file.name
+    const single = sending.result?.files.length === 1 && Object.keys(sending.result.counts).length === 1
+    row.dataset.outcome = single && notes[0]?.outcome === 'refused' ? 'refused' : 'remark'
     if (single && notes[0]) {
       this.say(sending, `${notes[0].label}. ${notes[0].message}`)
       return
     }
+    this.say(sending, this.summary(sending.result?.counts ?? {}).join(' · '))
     const list = document.createElement('ul')
-    for (const note of notes) {
+    for (const words of grouped(notes)) {
       const line = document.createElement('li')
-      line.textContent = `${note.filename}: ${note.message}`
+      line.textContent = words
       list.append(line)
     }
     row.append(list)
+  }
+
+  /** Say the outcomes as words: "20 added", "2 refused". */
+  private summary(counts: Record<string, number>): string[] {
+    const parts: string[] = []
+    if (counts.added) parts.push(text('finished', { added: counts.added }, this.element))
+    if (counts.caption) parts.push(text('captions', { n: counts.caption }, this.element))
+    if (counts.duplicate) parts.push(text('already', { n: counts.duplicate }, this.element))
+    if (counts.refused) parts.push(text('refused', { n: counts.refused }, this.element))
+    return parts
   }
 
   private words(sending: Sending): string {
@@ -401,11 +423,7 @@ class UploadPanel {
     bar.style.setProperty('--share', String(share))
     bar.setAttribute('aria-valuenow', String(share))
     const counts = sum(this.sendings.flatMap((sending) => (sending.result ? [sending.result] : [])))
-    const parts = [text('progress', { done: settled, total: this.sendings.length }, this.element)]
-    if (counts.added) parts.push(text('finished', { added: counts.added }, this.element))
-    if (counts.caption) parts.push(text('captions', { n: counts.caption }, this.element))
-    if (counts.duplicate) parts.push(text('already', { n: counts.duplicate }, this.element))
-    if (counts.refused) parts.push(text('refused', { n: counts.refused }, this.element))
+    const parts = [text('progress', { done: settled, total: this.sendings.length }, this.element), ...this.summary(counts)]
     this.find('[data-summary]').textContent = parts.join(' · ')
     const finished = settled === this.sendings.length
     this.find('[data-close]').hidden = !finished

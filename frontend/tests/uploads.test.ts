@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { direction, Saver } from '../src/caption'
 import { selectBetween, shorten } from '../src/dataset'
-import { detailOf, filesOf, Queue, sum, uidOf, worthReading, type UploadResult } from '../src/uploads'
+import { detailOf, filesOf, grouped, Queue, sum, uidOf, worthReading, type UploadResult } from '../src/uploads'
 
 function result(counts: Record<string, number>, files: UploadResult['files'] = []): UploadResult {
   return { uid: 'upl_1', state: 'done', counts, files }
@@ -34,6 +34,12 @@ describe('uploads', () => {
     const plain = { filename: 'c', outcome: 'added', label: 'Added', message: '' }
     const caption = { filename: 'd', outcome: 'caption', label: 'Caption read', message: 'Waits.' }
     expect(worthReading(result({}, [refused, small, plain, caption]))).toEqual([refused, small])
+  })
+
+  it('says each reason once, refusals first, with the names of five files', () => {
+    const small = Array.from({ length: 7 }, (_, n) => ({ filename: `${n}.png`, outcome: 'added', label: 'Added', message: 'Small.' }))
+    const bad = { filename: 'x.png', outcome: 'refused', label: 'Refused', message: 'Damaged.' }
+    expect(grouped([...small, bad])).toEqual(['Damaged. x.png', 'Small. 0.png, 1.png, 2.png, 3.png, 4.png +2'])
   })
 
   it('finds the uid in an address', () => {

@@ -25,6 +25,7 @@ from projects.ingest import MAX_PICTURE_BYTES, CheckedPicture, Kind, check_pictu
 from projects.models import Dataset, Item, Upload, UploadedFile, UploadOutcome, UploadState
 from projects.reasons import Refusal, explain
 from projects.services.blobs import store_blob
+from projects.services.items import write_captions
 from projects.services.uploads import assemble, part_keys
 
 log = logging.getLogger(__name__)
@@ -199,8 +200,7 @@ class _Intake:
                     team=self.team, dataset=dataset, blob=blob, filename=name, stem=stem
                 )
             self.pictures[archive.stem_of(name)] = item.pk
-            if not item.caption:
-                self._caption_for(item, self.captions.get(archive.stem_of(name), ""))
+            self._caption_for(item, self.captions.get(archive.stem_of(name), ""))
             code, message = _remark(outcome, picture)
             self.note(position, name, outcome, code, message, item=item)
 
@@ -218,7 +218,7 @@ class _Intake:
         if earlier is not None:
             caption = earlier.caption
             waiting.update(item=item, code="caption_applied", message=explain("caption_applied"))
-        if caption:
+        if caption and caption != item.caption:
             item.caption = caption
             item.save(update_fields=["caption"])
 
@@ -232,7 +232,13 @@ class _Intake:
         with transaction.atomic():
             dataset = self._locked_dataset()
             items = Item.objects.for_team(self.team).filter(dataset=dataset)
-            item = items.filter(pk=beside).first() if beside else items.filter(stem=stem).last()
+            if beside:
+                item = items.filter(pk=beside).first()
+            elif self._picture_is_coming(stem):
+                # An older picture of the same name keeps its own caption.
+                item = None
+            else:
+                item = items.filter(stem=stem).last()
             if item is not None and item.caption != caption:
                 item.caption = caption
                 item.save(update_fields=["caption"])
@@ -248,6 +254,20 @@ class _Intake:
                 caption=caption,
             )
 
+    def _picture_is_coming(self, stem: str) -> bool:
+        """Tell whether another upload of this name, not a caption, is on its way to the same dataset."""
+        others = (
+            Upload.objects.for_team(self.team)
+            .filter(dataset_id=self.upload.dataset_id, filename__istartswith=stem)
+            .filter(expires_at__gt=timezone.now())
+            .exclude(state=UploadState.DONE)
+            .exclude(pk=self.upload.pk)
+        )
+        return any(
+            _short_stem(name) == stem and not archive.is_caption_name(name)
+            for name in others.values_list("filename", flat=True)
+        )
+
     def _table(self, position: int, name: str, content: bytes) -> None:
         """Put the captions of a table beside the pictures that are there."""
         table = archive.read_table(content, is_csv=name.lower().endswith(".csv"))
@@ -257,7 +277,7 @@ class _Intake:
             changed = [item for item in items if item.caption != table[item.stem]]
             for item in changed:
                 item.caption = table[item.stem]
-            Item.objects.for_team(self.team).bulk_update(changed, ["caption"], batch_size=500)
+            write_captions(changed)
             message = explain("captions_applied", count=len(items))
             self.note(position, name, UploadOutcome.CAPTION, "captions_applied", message)
 

@@ -194,6 +194,30 @@ def test_caption_file_finds_its_picture_in_either_order(
     assert (caption.code, caption.item) == ("caption_applied", item)
 
 
+def test_caption_waits_for_the_picture_that_comes_with_it(
+    api: APIClient, workshop: Workshop, media_worker: Worker
+) -> None:
+    for name, content in (("cup.png", png_bytes((300, 300), "old")), ("cup.txt", b"the old cup")):
+        upload_file(api, workshop, name, content)
+    media_worker()
+    picture = upload_file(api, workshop, "cup.png", png_bytes((300, 300), "new")).json()["id"]
+    caption = upload_file(api, workshop, "cup.txt", b"the new cup").json()["id"]
+    # The worker happens to take the caption first.
+    assert intake.ingest(caption) is True
+    assert intake.ingest(picture) is True
+    captions = Item.objects.for_team(workshop.scenario.team).values_list("caption", flat=True)
+    assert list(captions) == ["the old cup", "the new cup"]
+
+
+def test_caption_file_alone_replaces_the_caption(
+    api: APIClient, workshop: Workshop, media_worker: Worker
+) -> None:
+    for name, content in (("cup.png", png_bytes((300, 300))), ("cup.txt", b"a cup"), ("cup.txt", b"a mug")):
+        upload_file(api, workshop, name, content)
+        media_worker()
+    assert Item.objects.for_team(workshop.scenario.team).get().caption == "a mug"
+
+
 def test_zip_of_pictures_and_captions(api: APIClient, workshop: Workshop, media_worker: Worker) -> None:
     content = zipped(
         {
