@@ -1,0 +1,210 @@
+"""The whole path as a newcomer walks it: `manage.py up`, a real browser, real pictures, a file that works elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.installation import ROOT, Installation
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+INK = ROOT / "demo" / "styles" / "ink"
+KOHYA_KEY = re.compile(r"lora_(unet|te)_[a-z0-9_]+\.(lora_down\.weight|lora_up\.weight|alpha)\Z")
+# Waiting times are limits, not expectations: this machine may be doing other things.
+SOON, TRAINED = 60_000, 420_000
+
+
+class WholeInstallation(Installation):
+    """Everything, the demo and the training worker too."""
+
+    options = ()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeInstallation]:
+    installation = WholeInstallation(tmp_path_factory.mktemp("whole"))
+    try:
+        installation.wait_until_ready()
+        yield installation
+    finally:
+        installation.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: .ci/run installs one")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, site: WholeInstallation) -> Iterator[Page]:
+    context = browser.new_context(
+        base_url=f"http://127.0.0.1:{site.port}", viewport={"width": 1440, "height": 900}, locale="en-US"
+    )
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
+    yield page
+    context.close()
+    assert faults == [], "the browser's console shows errors"
+
+
+def picture_zip(path: Path) -> Path:
+    """Pack half of the ink pictures with their captions, and one file that tries to leave the folder."""
+    pictures = sorted(INK.glob("*.png"))[10:]
+    with zipfile.ZipFile(path, "w") as archive:
+        for picture in pictures:
+            archive.write(picture, f"ink/{picture.name}")
+            archive.write(picture.with_suffix(".txt"), f"ink/{picture.stem}.txt")
+        archive.writestr("../../evil.png", b"not a picture")
+    return path
+
+
+def test_the_demo_training_runs_already_and_can_be_canceled(site: WholeInstallation, page: Page) -> None:
+    login = json.loads((site.var / "demo.json").read_text())
+    page.goto("/")
+    page.get_by_label("E-mail address").fill(login["email"])
+    page.get_by_label("Password", exact=True).fill(login["password"])
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Under way")).to_be_visible()
+    page.locator("main a[href*='/trainings/trn_']").first.click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#confirm-cancel [data-dialog-confirm]").click()
+    expect(page.get_by_text("Canceled", exact=True).first).to_be_visible(timeout=SOON)
+
+
+def test_a_newcomer_trains_a_lora_that_changes_the_pictures_of_a_fresh_pipeline(
+    site: WholeInstallation, page: Page, tmp_path: Path
+) -> None:
+    sign_up(page)
+    make_dataset(page, tmp_path)
+    start_training(page)
+    watch_to_the_end(page)
+    with page.expect_download() as downloaded:
+        page.get_by_role("link", name=re.compile("Download")).first.click()
+    file = tmp_path / downloaded.value.suggested_filename
+    downloaded.value.save_as(file)
+    assert file.suffix == ".safetensors"
+    check_in_a_fresh_pipeline(file)
+    check_the_model_page(page)
+    check_the_mail(page)
+
+
+def sign_up(page: Page) -> None:
+    page.goto("/account/signup/")
+    page.get_by_label("Your name").fill("Ines")
+    page.get_by_label("E-mail address").fill("ines@example.org")
+    page.get_by_label("Password", exact=True).fill("a long pass phrase")
+    page.get_by_label("Team name").fill("Atelier Ines")
+    page.get_by_role("button", name="Create account").click()
+    expect(page).to_have_url(re.compile(r"/t/atelier-ines/$"))
+
+
+def make_dataset(page: Page, tmp_path: Path) -> None:
+    page.goto("/t/atelier-ines/projects/new/")
+    page.get_by_label("Name").fill("Icons")
+    page.get_by_role("button", name="Make project").click()
+    page.get_by_role("link", name=re.compile("New picture set|Make a picture set")).first.click()
+    page.get_by_label("Name").fill("Ink 墨")
+    page.get_by_role("button", name="Make picture set").click()
+    pictures = sorted(INK.glob("*.png"))[:10]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(pictures[0].read_bytes()[:200])
+    files = [
+        *pictures,
+        *(p.with_suffix(".txt") for p in pictures),
+        broken,
+        picture_zip(tmp_path / "more.zip"),
+    ]
+    page.locator("input[type=file]").set_input_files([str(file) for file in files])
+    expect(page.locator("#included")).to_contain_text(
+        f"{len(list(INK.glob('*.png')))} pictures", timeout=SOON
+    )
+    rows = page.locator("[data-rows]")
+    expect(rows.get_by_text("broken.png")).to_be_visible()
+    expect(rows.get_by_text("evil.png")).to_be_visible()
+
+
+def start_training(page: Page) -> None:
+    page.get_by_role("button", name="Freeze version").click()
+    expect(page.get_by_role("heading", name="New training")).to_be_visible()
+    page.get_by_text("Art style", exact=True).first.click()
+    steps = page.get_by_role("spinbutton", name=re.compile("Steps"))
+    steps.fill("16")
+    steps.press("Tab")
+    page.get_by_role("button", name="Start training").click()
+    expect(page).to_have_url(re.compile(r"/trainings/trn_[0-9a-z]+/"))
+
+
+def watch_to_the_end(page: Page) -> None:
+    expect(
+        page.get_by_role("link", name=re.compile("Download .*safetensors|Download the LoRA|Download")).first
+    ).to_be_visible(timeout=TRAINED)
+    expect(page.get_by_text("Done", exact=True).first).to_be_visible()
+
+
+def check_in_a_fresh_pipeline(file: Path) -> None:
+    """Load the file as a stranger would, with diffusers alone, and look whether the picture changes."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        keys = list(opened.keys())
+        metadata = opened.metadata()
+    assert keys
+    assert [key for key in keys if not KOHYA_KEY.match(key)] == []
+    assert metadata["ss_network_module"] == "networks.lora"
+
+    pipeline = StableDiffusionPipeline.from_pretrained(ROOT / "demo" / "base", safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw() -> np.ndarray:
+        picture = pipeline(
+            "a cat, ink style",
+            num_inference_steps=12,
+            height=64,
+            width=64,
+            generator=torch.Generator().manual_seed(7),
+        ).images[0]
+        return np.asarray(picture, dtype=np.float32)
+
+    plain = draw()
+    pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
+    styled = draw()
+    assert np.abs(plain - styled).mean() > 2, "the LoRA changes nothing"
+
+
+def check_the_model_page(page: Page) -> None:
+    page.get_by_role("link", name="See the model").click()
+    expect(page.get_by_text("A1111 / Forge").first).to_be_visible()
+    expect(page.get_by_text("Verified", exact=False).first).to_be_visible()
+
+
+def check_the_mail(page: Page) -> None:
+    page.goto("/dev/mail/")
+    expect(page.get_by_text("ines@example.org").first).to_be_visible(timeout=SOON)

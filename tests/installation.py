@@ -1,0 +1,100 @@
+"""A whole installation for a test: `manage.py up` as a child process, with a data folder of its own."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from core.processes import is_running, wait_until
+from core.services_local import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+START = 240  # generous: the machine may be busy with other tests
+
+
+def open_to_postgres(folder: Path) -> None:
+    """Let other accounts pass through a temporary folder: as root, PostgreSQL runs as another user."""
+    if os.geteuid() == 0:
+        for path in (folder, *folder.parents[:2]):
+            path.chmod(path.stat().st_mode | stat.S_IXOTH)
+
+
+class Installation:
+    """One running `manage.py up` on a data folder of its own, without the demo and without a training worker."""
+
+    options: tuple[str, ...] = ("--no-demo", "--no-training")
+
+    def __init__(self, var: Path) -> None:
+        open_to_postgres(var)
+        self.var = var
+        self.port = free_port()
+        self.output = var / "output.txt"
+        hidden = ("DATABASE_URL", "REDIS_URL", "PYTEST_", "DJANGO_SETTINGS_MODULE", "LF_")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        self.env["LF_VAR_DIR"] = str(var)
+        self.process = self.begin()
+
+    def command(self) -> list[str]:
+        return [sys.executable, str(ROOT / "manage.py"), "up", *self.options, "--port", str(self.port)]
+
+    def begin(self) -> subprocess.Popen[bytes]:
+        with self.output.open("wb") as output:
+            return subprocess.Popen(
+                self.command(),
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.var,
+            )
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def status(self) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+    def children(self) -> dict[int, psutil.Process]:
+        return {p.pid: p for p in psutil.Process(self.process.pid).children(recursive=True) if is_running(p)}
+
+    def child(self, *words: str) -> psutil.Process:
+        for process in psutil.Process(self.process.pid).children():
+            line = " ".join(process.cmdline())
+            if is_running(process) and all(word in line for word in words):
+                return process
+        raise LookupError(f"no child with {words}")
+
+    def has_child(self, *words: str) -> bool:
+        try:
+            return bool(self.child(*words))
+        except (LookupError, psutil.NoSuchProcess):
+            return False
+
+    def wait_until_ready(self) -> None:
+        """Wait for the line that names the address, or for the end of the process."""
+        wait_until(
+            lambda: "LoRA Foundry runs at" in self.text() or self.process.poll() is not None, timeout=START
+        )
+        assert f"http://127.0.0.1:{self.port}" in self.text(), self.text()
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C would."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
