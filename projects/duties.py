@@ -1,21 +1,35 @@
-"""Recurring duties of the projects app."""
+"""Recurring duties of the projects app: what the clock does for all teams alike."""
 
 from __future__ import annotations
 
-from core.api.idempotency import purge_idempotency_records
+from django.utils import timezone
+
+from core.api.idempotency import KEPT_FOR
+from core.models import IdempotencyRecord
 from core.periodic import every
-from projects.services.intake import give_up_stuck
+from projects.models import Upload, UploadState
+from projects.services.intake import give_up
 from projects.services.uploads import delete_expired
+
+_AT_ONCE = 200
 
 
 @every(300)
-def delete_expired_uploads() -> None:
-    """Delete uploads that were never finished, a day after their last byte, and end those that got stuck."""
-    delete_expired()
-    give_up_stuck()
+def delete_expired_uploads() -> int:
+    """Delete uploads that were never finished, a day after their last byte; return how many."""
+    expired = Upload.unscoped.filter(state=UploadState.RECEIVING, expires_at__lt=timezone.now())
+    return sum(delete_expired(upload) for upload in expired.select_related("team")[:_AT_ONCE])
+
+
+@every(300)
+def end_stuck_uploads() -> None:
+    """End uploads whose work never ended (a decoder may kill its process each time), a day after their last byte."""
+    stuck = Upload.unscoped.filter(state=UploadState.PROCESSING, expires_at__lt=timezone.now())
+    for upload in stuck.select_related("team", "created_by")[:_AT_ONCE]:
+        give_up(upload)
 
 
 @every(3600)
 def forget_idempotency_keys() -> None:
     """Delete kept answers of the API that are older than a day."""
-    purge_idempotency_records()
+    IdempotencyRecord.unscoped.filter(created_at__lt=timezone.now() - KEPT_FOR).delete()

@@ -37,19 +37,16 @@ CAPTION_WAITS = timedelta(hours=24)
 _LOCK_SPACE = 0x75706C6F
 
 
-def ingest(uid: str) -> bool:
+def ingest(upload: Upload) -> bool:
     """Look at the files of a complete upload; return False if another process is doing it right now."""
-    # The uid comes from the outbox, which was written when the upload was allowed.
-    upload = Upload.unscoped.select_related("team", "dataset", "created_by").filter(uid=uid).first()
-    if upload is None or upload.state != UploadState.PROCESSING:
+    if upload.state != UploadState.PROCESSING:
         return True
     with _alone(upload) as is_alone:
         if not is_alone:
             return False
         upload.refresh_from_db(fields=["state"])
         if upload.state == UploadState.PROCESSING:
-            language = upload.created_by.language if upload.created_by else "en"
-            with translation.override(language), tempfile.TemporaryFile() as file:
+            with translation.override(_language(upload)), tempfile.TemporaryFile() as file:
                 assemble(upload, file)
                 file.seek(0)
                 _Intake(upload).look_at(file)
@@ -57,25 +54,19 @@ def ingest(uid: str) -> bool:
     return True
 
 
-def give_up(uid: str) -> None:
+def give_up(upload: Upload) -> None:
     """End an upload that failed again and again, with a result that says so."""
-    upload = Upload.unscoped.select_related("team", "created_by").filter(uid=uid).first()
-    if upload is None or upload.state != UploadState.PROCESSING:
+    if upload.state != UploadState.PROCESSING:
         return
-    with translation.override(upload.created_by.language if upload.created_by else "en"):
+    with translation.override(_language(upload)):
         intake = _Intake(upload)
         position = max(intake.done, default=-1) + 1
         intake.note(position, upload.filename, UploadOutcome.REFUSED, "failed", explain("failed"))
     _finish(upload)
 
 
-def give_up_stuck() -> int:
-    """Give up uploads whose work never ended (a decoder may kill the process each time). For the clock."""
-    stuck = Upload.unscoped.filter(state=UploadState.PROCESSING, expires_at__lt=timezone.now())
-    uids = list(stuck.values_list("uid", flat=True)[:100])
-    for uid in uids:
-        give_up(uid)
-    return len(uids)
+def _language(upload: Upload) -> str:
+    return upload.created_by.language if upload.created_by else "en"
 
 
 def _finish(upload: Upload) -> None:

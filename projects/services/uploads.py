@@ -12,7 +12,6 @@ from typing import IO, Protocol
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
-from django.db.models import Q
 from django.http import UnreadablePostError
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -150,22 +149,21 @@ def assemble(upload: Upload, target: IO[bytes]) -> None:
         target.write(storage.read_bytes(storage.upload_part_key(upload.team.uid, upload.uid, number)))
 
 
-def delete_expired() -> int:
-    """Delete uploads that were never finished, with their parts; return how many. For the clock."""
-    deleted = 0
-    expired = Q(state=UploadState.RECEIVING, expires_at__lt=timezone.now())
-    for upload in Upload.unscoped.filter(expired).select_related("team")[:200]:
-        rows = Upload.objects.for_team(upload.team).filter(expired, pk=upload.pk)
-        # The lock ends the race with a part that arrives in the last moment.
-        with transaction.atomic():
-            if not rows.select_for_update(of=("self",)).exists():
-                continue
-            keys = part_keys(upload)
-            rows.delete()
-        for key in keys:
-            storage.delete(key)
-        deleted += 1
-    return deleted
+def delete_expired(upload: Upload) -> bool:
+    """Delete an upload that was never finished, with its parts; return False if it has gone on meanwhile."""
+    rows = Upload.objects.for_team(upload.team).filter(
+        pk=upload.pk, state=UploadState.RECEIVING, expires_at__lt=timezone.now()
+    )
+    # The lock ends the race with a part that arrives in the last moment.
+    with transaction.atomic():
+        locked = rows.select_for_update(of=("self",)).first()
+        if locked is None:
+            return False
+        keys = part_keys(locked)
+        rows.delete()
+    for key in keys:
+        storage.delete(key)
+    return True
 
 
 def _read_piece(source: Readable) -> bytes:

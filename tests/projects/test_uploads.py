@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import zipfile
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from core import storage
+from core.models import IdempotencyRecord, OutboxMessage
+from projects.duties import delete_expired_uploads, end_stuck_uploads, forget_idempotency_keys
 from projects.models import Item, Upload, UploadedFile
 from projects.services import intake
-from projects.services.uploads import delete_expired
+from projects.tasks import ingest_upload
 from tests.factories import png_bytes
 from tests.projects.conftest import Worker, Workshop, api_client
 
@@ -127,7 +132,7 @@ def test_damaged_piece_is_refused_by_its_checksum(api: APIClient, workshop: Work
     address = announce(api, workshop.dataset.uid, 10).headers["Location"]
     answer = send(api, address, 0, b"x" * 5, HTTP_UPLOAD_CHECKSUM="sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=")
     assert (answer.status_code, answer.json()["code"]) == (460, "checksum_mismatch")
-    good = "sha1 " + base64.b64encode(__import__("hashlib").sha1(b"xxxxx").digest()).decode()
+    good = "sha1 " + base64.b64encode(hashlib.sha1(b"xxxxx").digest()).decode()
     assert send(api, address, 0, b"xxxxx", HTTP_UPLOAD_CHECKSUM=good).status_code == 204
 
 
@@ -161,7 +166,7 @@ def test_expired_upload_says_gone_and_is_swept(api: APIClient, workshop: Worksho
     uploads = Upload.objects.for_team(workshop.scenario.team)
     uploads.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert send(api, address, 5, b"67890").status_code == 410
-    assert delete_expired() == 1
+    assert delete_expired_uploads() == 1
     assert not uploads.exists()
 
 
@@ -200,11 +205,11 @@ def test_caption_waits_for_the_picture_that_comes_with_it(
     for name, content in (("cup.png", png_bytes((300, 300), "old")), ("cup.txt", b"the old cup")):
         upload_file(api, workshop, name, content)
     media_worker()
-    picture = upload_file(api, workshop, "cup.png", png_bytes((300, 300), "new")).json()["id"]
-    caption = upload_file(api, workshop, "cup.txt", b"the new cup").json()["id"]
+    upload_file(api, workshop, "cup.png", png_bytes((300, 300), "new"))
+    upload_file(api, workshop, "cup.txt", b"the new cup")
     # The worker happens to take the caption first.
-    assert intake.ingest(caption) is True
-    assert intake.ingest(picture) is True
+    for message in OutboxMessage.objects.filter(done_at=None).order_by("-id"):
+        ingest_upload.fn(message.pk, message.subject_uid)
     captions = Item.objects.for_team(workshop.scenario.team).values_list("caption", flat=True)
     assert list(captions) == ["the old cup", "the new cup"]
 
@@ -290,8 +295,6 @@ def test_ingest_killed_in_the_middle_goes_on_and_adds_nothing_twice(
 def test_work_that_always_fails_ends_with_a_result(
     api: APIClient, workshop: Workshop, media_worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.models import OutboxMessage
-
     answer = upload_file(api, workshop, "a.png", png_bytes((300, 300)))
 
     def broken(content: bytes) -> Any:
@@ -304,6 +307,43 @@ def test_work_that_always_fails_ends_with_a_result(
     media_worker()
     assert results(api, answer) == [("a.png", "refused", "failed")]
     assert media_worker() == 0
+
+
+def test_upload_that_got_stuck_is_ended_by_the_clock(api: APIClient, workshop: Workshop) -> None:
+    answer = upload_file(api, workshop, "a.png", png_bytes((300, 300)))
+    end_stuck_uploads()
+    assert results(api, answer) == []
+    Upload.objects.for_team(workshop.scenario.team).update(expires_at=timezone.now() - timedelta(seconds=1))
+    end_stuck_uploads()
+    assert results(api, answer) == [("a.png", "refused", "failed")]
+
+
+def test_kept_answers_are_forgotten_after_a_day(workshop: Workshop) -> None:
+    team = workshop.scenario.team
+    for key, age in (("old", 25), ("young", 23)):
+        record = IdempotencyRecord.objects.create(team=team, key=key, fingerprint="f")
+        IdempotencyRecord.objects.for_team(team).filter(pk=record.pk).update(
+            created_at=timezone.now() - timedelta(hours=age)
+        )
+    forget_idempotency_keys()
+    assert [record.key for record in IdempotencyRecord.objects.for_team(team)] == ["young"]
+
+
+def test_two_workers_never_look_at_one_upload_together(api: APIClient, workshop: Workshop) -> None:
+    upload_file(api, workshop, "a.png", png_bytes((300, 300)))
+    upload = Upload.objects.for_team(workshop.scenario.team).get()
+    # Another session of the database holds the upload, as another worker would.
+    with psycopg.connect(**session_parameters(), autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s, %s)", [intake._LOCK_SPACE, upload.pk])
+        assert intake.ingest(upload) is False
+    upload.refresh_from_db()
+    assert upload.state == "processing"
+    assert intake.ingest(upload) is True
+
+
+def session_parameters() -> dict[str, Any]:
+    known = ("host", "port", "user", "password", "dbname")
+    return {key: value for key, value in connection.get_connection_params().items() if key in known}
 
 
 def test_stranger_finds_no_upload(api: APIClient, workshop: Workshop) -> None:

@@ -94,15 +94,6 @@ def fingerprint(request: Request) -> str:
     return digest.hexdigest()
 
 
-def purge_idempotency_records() -> int:
-    """Delete the answers that are older than a day; return how many."""
-    # Every team's rows alike, for the clock.
-    deleted, _by_model = IdempotencyRecord.unscoped.filter(
-        created_at__lt=timezone.now() - KEPT_FOR
-    ).delete()
-    return deleted
-
-
 def _claim(team: Any, key: str, wanted: str) -> tuple[IdempotencyRecord, bool]:
     """Return the record of `key` and whether this request is the first to use it."""
     rows = IdempotencyRecord.objects.for_team(team).filter(key=key)
