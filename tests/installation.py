@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -19,11 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 START = 240  # generous: the machine may be busy with other tests
 
 
-def open_to_postgres(folder: Path) -> None:
-    """Let other accounts pass through a temporary folder: as root, PostgreSQL runs as another user."""
-    if os.geteuid() == 0:
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(path.stat().st_mode | stat.S_IXOTH)
+def open_folder() -> Path:
+    """Make a data folder that other accounts may pass through: as root, PostgreSQL runs as another user.
+
+    Not under pytest's own temporary folder, which every new test session shuts to other accounts again.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lora-foundry-var-"))
+    folder.chmod(folder.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
+    return folder
 
 
 class Installation:
@@ -31,9 +36,8 @@ class Installation:
 
     options: tuple[str, ...] = ("--no-demo", "--no-training")
 
-    def __init__(self, var: Path) -> None:
-        open_to_postgres(var)
-        self.var = var
+    def __init__(self) -> None:
+        self.var = var = open_folder()
         self.port = free_port()
         self.output = var / "output.txt"
         hidden = ("DATABASE_URL", "REDIS_URL", "PYTEST_", "DJANGO_SETTINGS_MODULE", "LF_")
@@ -98,3 +102,4 @@ class Installation:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
+        shutil.rmtree(self.var, ignore_errors=True)

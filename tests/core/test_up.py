@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +16,8 @@ pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Installation]:
-    up = Installation(tmp_path)
+def up() -> Iterator[Installation]:
+    up = Installation()
     yield up
     up.stop()
 

@@ -40,8 +40,8 @@ class WholeInstallation(Installation):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeInstallation]:
-    installation = WholeInstallation(tmp_path_factory.mktemp("whole"))
+def site() -> Iterator[WholeInstallation]:
+    installation = WholeInstallation()
     try:
         installation.wait_until_ready()
         yield installation
