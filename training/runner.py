@@ -169,11 +169,19 @@ class Keeper:
 
 
 class Runner:
-    """Run one claimed job to the end of this attempt. `draining` tells that the worker wants to go."""
+    """Run one claimed job to the end of this attempt.
 
-    def __init__(self, lease: Lease, warm: WarmEngine, draining: threading.Event) -> None:
+    `draining` tells that the worker wants to go; the engine then has `drain_seconds` to save a checkpoint. One that
+    needs longer is ended, and the job goes on from the checkpoint before: no crash is counted.
+    """
+
+    def __init__(
+        self, lease: Lease, warm: WarmEngine, draining: threading.Event, *, drain_seconds: float = GRACE
+    ) -> None:
         self.lease = lease
         self.draining = draining
+        self._drain_seconds = drain_seconds
+        self._overdue = False
         self._warm = warm
         self._keeper = Keeper(lease)
         self._engine: Engine | None = None
@@ -345,6 +353,11 @@ class Runner:
                 self._patiently(self._start_stopping)
         if not self._asked:
             return
+        if self._asked == DRAIN:
+            if now > self._asked_at + self._drain_seconds:
+                self._overdue = True
+                engine.signal(signal.SIGKILL)
+            return
         grace = CANCEL_GRACE if self._asked == Desired.CANCEL else GRACE
         if now > self._asked_at + grace + TERM_GRACE:
             engine.signal(signal.SIGKILL)
@@ -379,7 +392,7 @@ class Runner:
             self._fail(self._error)
         elif wanted == Desired.PAUSE and (code is None or code == EXIT_INTERRUPTED or self._asked):
             self._end(lifecycle.pause_job_now)
-        elif code is None or (self.draining.is_set() and code == EXIT_INTERRUPTED):
+        elif code is None or self._overdue or (self.draining.is_set() and code == EXIT_INTERRUPTED):
             self._end(lambda job: lifecycle.requeue_job(job, "worker_restarts"))
         else:
             self._report_crash(code)

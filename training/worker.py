@@ -102,8 +102,9 @@ class Tickets:
 class WorkerSlot:
     """Run jobs one after another until told to drain. Call `run` from the main thread."""
 
-    def __init__(self, *, gpu: int = 0, name: str = "") -> None:
+    def __init__(self, *, gpu: int = 0, name: str = "", drain_seconds: float = 120.0) -> None:
         self.draining = threading.Event()
+        self._drain_seconds = drain_seconds
         self._device = probe(gpu)
         self._name = name or f"{socket.gethostname()}:{gpu}"
         environment = {"CUDA_VISIBLE_DEVICES": str(gpu)} if self._device.memory_mb else {}
@@ -149,7 +150,7 @@ class WorkerSlot:
         log.info("%s #%s starts", lease.job_uid, lease.fence)
         with contextlib.suppress(DatabaseError):
             self._set_state(WorkerState.BUSY)
-        Runner(lease, self._warm, self.draining).run()
+        Runner(lease, self._warm, self.draining, drain_seconds=self._drain_seconds).run()
         log.info("%s #%s ended", lease.job_uid, lease.fence)
         with contextlib.suppress(DatabaseError):
             self._set_state(WorkerState.IDLE)

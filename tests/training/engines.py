@@ -102,13 +102,13 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 240) -> None:
 class WorkerProcess:
     """A `manage.py gpu_worker` on the test's own database, Redis and files."""
 
-    def __init__(self, var: Path, **environment: str) -> None:
+    def __init__(self, var: Path, *arguments: str) -> None:
         database = connection.settings_dict
         url = f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
         self.log = var / f"worker-{time.monotonic_ns()}.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "gpu_worker"],
+                [sys.executable, "manage.py", "gpu_worker", *arguments],
                 cwd=settings.BASE_DIR,
                 env={
                     **os.environ,
@@ -119,7 +119,6 @@ class WorkerProcess:
                     "LF_LEASE_SECONDS": "8",
                     "LF_LEASE_RENEW_SECONDS": "1",
                     "LF_ENGINE_LEASE_SECONDS": "6",
-                    **environment,
                 },
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ from billing.models import UsageEntry
 from core.models import OutboxMessage
 from projects.models import LoraFile, LoraSample, LoraVersion
 from tests.scenario import Scenario, make_scenario
-from tests.training.engines import Shop, Studio, make_tiny_base, wait_for, weights
+from tests.training.engines import Shop, Studio, WorkerProcess, make_tiny_base, wait_for, weights
 from tests.training.queueing import attempts, events, fresh, statuses
 from training.models import Attempt, Checkpoint, MetricChunk, Sample, TrainingJob
 from training.queue.sweep import reap_expired_leases
@@ -182,6 +182,18 @@ def test_a_draining_worker_saves_and_gives_the_job_back(studio: Studio, shop: Sh
     assert_whole(job, 60)
     assert [outcome for _, outcome in attempts(job)] == ["drained", "succeeded"]
     assert weights(job) == weights(quiet)
+
+
+def test_a_worker_in_a_hurry_ends_an_engine_that_does_not_answer(studio: Studio, shop: Shop) -> None:
+    shop.close()
+    job = studio.job(steps=400)
+    process = WorkerProcess(shop.var, "--drain-seconds", "1")
+    wait_for(lambda: reached(job, 12))
+    process.engine().send_signal(signal.SIGSTOP)
+    assert process.drain() == 0
+    row = fresh(job)
+    assert (row.state, row.crashes) == ("queued", 0)
+    assert attempts(job) == [(1, "drained")]
 
 
 def test_a_running_job_is_paused_resumed_and_canceled(studio: Studio, shop: Shop) -> None:

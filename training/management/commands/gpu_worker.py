@@ -18,8 +18,15 @@ class Command(BaseCommand):
         parser.add_argument("--gpu", type=int, default=0, help="which GPU of this machine (default 0)")
         parser.add_argument("--name", default="", help="name of the slot (default: machine and GPU)")
 
-    def handle(self, *, gpu: int, name: str, **options: Any) -> None:
-        slot = WorkerSlot(gpu=gpu, name=name)
+        parser.add_argument(
+            "--drain-seconds",
+            type=float,
+            default=120.0,
+            help="how long a running training may take to save when the worker is asked to go (default 120)",
+        )
+
+    def handle(self, *, gpu: int, name: str, drain_seconds: float, **options: Any) -> None:
+        slot = WorkerSlot(gpu=gpu, name=name, drain_seconds=drain_seconds)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: slot.draining.set())
         slot.run()

@@ -195,7 +195,7 @@ class Platform:
         worker += ["--worker-shutdown-timeout", "6000", "--queues", *SHORT_QUEUES]
         commands = {"web": web, "worker": worker, "tick": self._manage("tick")}
         if not self.options["no_training"] and "gpu_worker" in get_commands():
-            commands["training"] = self._manage("gpu_worker")
+            commands["training"] = self._manage("gpu_worker", "--drain-seconds", str(STOP_GRACE - 3))
         return [
             Program(
                 name=name,
