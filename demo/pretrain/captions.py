@@ -7,19 +7,22 @@ import re
 from pathlib import Path
 
 import numpy as np
+from images import CONCEPTS
+from networks import TEXT_LENGTH
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from images import CONCEPTS
-from networks import TEXT_LENGTH
-
 HELD_BACK_WORDS = frozenset({"ink", "neon", "blueprint", "gameboy", "pastel"})
-OPENINGS = ("a {}",) * 6 + ("{}",) * 3 + ("a picture of a {}", "a cute {}", "a drawing of a {}", "{} icon", "one {}")
+OPENINGS = (
+    ("a {}",) * 6 + ("{}",) * 3 + ("a picture of a {}", "a cute {}", "a drawing of a {}", "{} icon", "one {}")
+)
 
 
 def spare_words(icon_folder: Path) -> list[str]:
     """List the words of the icon names: the tokenizer learns them, and pretraining uses them as words without meaning."""
-    names = {file.stem for folder in ("noto", "fluent-emoji-flat") for file in (icon_folder / folder).glob("*.png")}
+    names = {
+        file.stem for folder in ("noto", "fluent-emoji-flat") for file in (icon_folder / folder).glob("*.png")
+    }
     words = {word for name in names for word in name.split("-") if word.isalpha() and len(word) > 2}
     taken = {word for concept in CONCEPTS for word in concept["en"].split()}
     return sorted(words - taken - HELD_BACK_WORDS)
@@ -36,7 +39,9 @@ def build_tokenizer(words: list[str], folder: Path) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=1900, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
     )
-    captions = ["an owl"] * 40 + [opening.format(concept[lang]) for concept in CONCEPTS for lang in ("en", "zh") for opening in OPENINGS]
+    captions = ["an owl"] * 40 + [
+        opening.format(concept[lang]) for concept in CONCEPTS for lang in ("en", "zh") for opening in OPENINGS
+    ]
     labels = ["flat style", "3d style", "night style", "sketch style", "pixel style", "violet style"] * 20
     labels += [f"{word} style" for word in sorted(HELD_BACK_WORDS)] * 20
     backend.train_from_iterator(captions * 4 + labels + words, trainer)
@@ -49,7 +54,9 @@ def build_tokenizer(words: list[str], folder: Path) -> CLIPTokenizer:
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TEXT_LENGTH)
     tokenizer.save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(merge) for merge in merges) + "\n")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(" ".join(merge) for merge in merges) + "\n"
+    )
     return tokenizer
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
 from styles import PRETRAINED, lines, plain
 
 HERE = Path(__file__).parent

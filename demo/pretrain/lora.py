@@ -13,13 +13,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from measure import (
+    content_found,
+    content_ranks,
+    encode_text,
+    fixed_losses,
+    read_pictures,
+    shape_agreement,
+    style_distance,
+)  # fmt: skip
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
-
-from measure import (
-    content_found, content_ranks, encode_text, fixed_losses, read_pictures, shape_agreement, style_distance,
-)  # fmt: skip
 
 TARGETS = {
     "attention": ["to_q", "to_k", "to_v", "to_out.0"],
@@ -36,10 +41,14 @@ def set_lora(unet: torch.nn.Module, on: bool) -> None:
             module.enable_adapters(on)
 
 
-def draw(pipe: StableDiffusionPipeline, prompts: list[str], seed: int, steps: int, scale: float) -> torch.Tensor:
+def draw(
+    pipe: StableDiffusionPipeline, prompts: list[str], seed: int, steps: int, scale: float
+) -> torch.Tensor:
     """Draw one picture a prompt, every one with the same seed: (B, 3, 64, 64) in [-1, 1]."""
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
-    arrays = pipe(prompts, num_inference_steps=steps, guidance_scale=scale, generator=generators, output_type="np").images
+    arrays = pipe(
+        prompts, num_inference_steps=steps, guidance_scale=scale, generator=generators, output_type="np"
+    ).images
     return torch.from_numpy(arrays).permute(0, 3, 1, 2) * 2 - 1
 
 
@@ -66,15 +75,24 @@ def train(pipe: StableDiffusionPipeline, folder: Path, options: argparse.Namespa
     for step in range(options.steps):
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / 10)
-            group["lr"] = options.lr * warm * (0.5 * (1 + np.cos(np.pi * step / options.steps)) if options.cosine else 1)
+            group["lr"] = (
+                options.lr
+                * warm
+                * (0.5 * (1 + np.cos(np.pi * step / options.steps)) if options.cosine else 1)
+            )
         while len(order) < options.batch:
             order += rng.permutation(len(latents)).tolist()
         pick, order = order[: options.batch], order[options.batch :]
         times = torch.randint(0, 1000, (options.batch,))
         clean, noise = latents[pick], torch.randn(options.batch, 4, 16, 16)
         keep = torch.rand(options.batch, 1, 1) > 0.1
-        signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
-        guess = pipe.unet(signal * clean + spread * noise, times, torch.where(keep, states[pick], empty), return_dict=False)[0]
+        signal, spread = (
+            alphas[times].sqrt()[:, None, None, None],
+            (1 - alphas[times]).sqrt()[:, None, None, None],
+        )
+        guess = pipe.unet(
+            signal * clean + spread * noise, times, torch.where(keep, states[pick], empty), return_dict=False
+        )[0]
         loss = (guess - (signal * noise - spread * clean)).square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -101,12 +119,17 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     sets = options.sets or options.demo
-    pipe = StableDiffusionPipeline.from_pretrained(options.demo / "base", safety_checker=None).to(torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(options.demo / "base", safety_checker=None).to(
+        torch.float32
+    )
     pipe.set_progress_bar_config(disable=True)
     pipe.unet.requires_grad_(False)
     style, _ = read_pictures(sets / "styles" / options.key)
     real, captions = read_pictures(sets / "heldout" / options.key)
-    kept_out = [p.split(",")[0] for p in json.loads((sets / "styles" / options.key / "style.json").read_text())["prompts"]]
+    kept_out = [
+        p.split(",")[0]
+        for p in json.loads((sets / "styles" / options.key / "style.json").read_text())["prompts"]
+    ]
     trigger = f", {options.key} style"
     held = [caption.split(",")[0] for caption in captions]
     subjects = held + [s for s in kept_out if s not in held]
@@ -121,7 +144,12 @@ def main() -> None:
     other_seed = draw(pipe, subjects, 1000, 25, options.scale)
     off = draw(pipe, prompts, 0, 25, options.scale)
     before = held_out_loss()
-    config = LoraConfig(r=options.rank, lora_alpha=options.rank, target_modules=TARGETS[options.targets], init_lora_weights=True)
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.rank,
+        target_modules=TARGETS[options.targets],
+        init_lora_weights=True,
+    )
     inject_adapter_in_model(config, pipe.unet)
     seconds = train(pipe, sets / "styles" / options.key, options)
     pipe.unet.eval()
@@ -141,7 +169,11 @@ def main() -> None:
         names = [s.split(" ", 1)[1] for s in subjects]
         for label, x in (("off", off), ("on", on), ("real", real)):
             ranks = content_ranks(pipe, x, names[: len(x)], names, ("", "sketch"))
-            result[f"content_{label}"] = {"first": sum(r == 0 for r in ranks), "of": len(ranks), "median": sorted(ranks)[len(ranks) // 2]}
+            result[f"content_{label}"] = {
+                "first": sum(r == 0 for r in ranks),
+                "of": len(ranks),
+                "median": sorted(ranks)[len(ranks) // 2],
+            }
     print(json.dumps(result))
 
 

@@ -16,7 +16,9 @@ PROBE_TIMES = (100, 300, 500, 700, 900)
 def read_pictures(folder: Path) -> tuple[torch.Tensor, list[str]]:
     """Read the pictures of a folder at 64 px with their captions, in name order."""
     files = sorted(folder.glob("*.png"))
-    arrays = [np.asarray(Image.open(f).convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)) for f in files]
+    arrays = [
+        np.asarray(Image.open(f).convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)) for f in files
+    ]
     pictures = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return pictures, [f.with_suffix(".txt").read_text().strip() for f in files]
 
@@ -24,13 +26,20 @@ def read_pictures(folder: Path) -> tuple[torch.Tensor, list[str]]:
 @torch.no_grad()
 def encode_text(pipe: StableDiffusionPipeline, captions: list[str]) -> torch.Tensor:
     """Encode captions to states (B, 24, 128)."""
-    ids = pipe.tokenizer(captions, padding="max_length", truncation=True, max_length=24, return_tensors="pt").input_ids
+    ids = pipe.tokenizer(
+        captions, padding="max_length", truncation=True, max_length=24, return_tensors="pt"
+    ).input_ids
     return pipe.text_encoder(ids).last_hidden_state
 
 
 @torch.no_grad()
-def fixed_losses(pipe: StableDiffusionPipeline, latents: torch.Tensor, states: torch.Tensor,
-                 times: tuple[int, ...] = PROBE_TIMES, seed: int = 7) -> torch.Tensor:
+def fixed_losses(
+    pipe: StableDiffusionPipeline,
+    latents: torch.Tensor,
+    states: torch.Tensor,
+    times: tuple[int, ...] = PROBE_TIMES,
+    seed: int = 7,
+) -> torch.Tensor:
     """Give the v-prediction loss of each latent (B, 4, 16, 16) under its states: (B,), same noise on every call."""
     alphas, total = pipe.scheduler.alphas_cumprod, torch.zeros(len(latents))
     for i, time in enumerate(times):
@@ -42,8 +51,14 @@ def fixed_losses(pipe: StableDiffusionPipeline, latents: torch.Tensor, states: t
 
 
 @torch.no_grad()
-def content_ranks(pipe: StableDiffusionPipeline, pictures: torch.Tensor, names: list[str], candidates: list[str],
-                  styles: tuple[str, ...], times: tuple[int, ...] = (300, 500, 700)) -> list[int]:
+def content_ranks(
+    pipe: StableDiffusionPipeline,
+    pictures: torch.Tensor,
+    names: list[str],
+    candidates: list[str],
+    styles: tuple[str, ...],
+    times: tuple[int, ...] = (300, 500, 700),
+) -> list[int]:
     """Rank each picture's own name among the candidates by the base's denoising loss, the LoRA being OFF; 0 is best.
 
     For each candidate the least loss over the known styles counts, so that a line drawing may pass as a sketch.
@@ -52,7 +67,9 @@ def content_ranks(pipe: StableDiffusionPipeline, pictures: torch.Tensor, names: 
     table = []
     for style in styles:
         states = encode_text(pipe, [f"a {name}{f', {style} style' if style else ''}" for name in candidates])
-        rows = [fixed_losses(pipe, z[None].expand(len(candidates), -1, -1, -1), states, times) for z in latents]
+        rows = [
+            fixed_losses(pipe, z[None].expand(len(candidates), -1, -1, -1), states, times) for z in latents
+        ]
         table.append(torch.stack(rows))
     losses = torch.stack(table).amin(0)
     own = torch.tensor([candidates.index(name) for name in names])
@@ -85,7 +102,11 @@ def style_features(pictures: torch.Tensor) -> torch.Tensor:
     """Describe palette and line work without place: (B, 34)."""
     flat = pictures.flatten(2)
     grey = pictures.mean(1, keepdim=True)
-    quantiles = torch.quantile(flat, torch.tensor([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98]), dim=2).permute(1, 0, 2).flatten(1)
+    quantiles = (
+        torch.quantile(flat, torch.tensor([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98]), dim=2)
+        .permute(1, 0, 2)
+        .flatten(1)
+    )
     chroma = (pictures.amax(1) - pictures.amin(1)).flatten(1)
     edges = (grey[..., 1:] - grey[..., :-1]).abs().flatten(1)
     parts = [quantiles, flat.mean(2), flat.std(2), chroma.mean(1, True), chroma.std(1, keepdim=True)]
@@ -99,4 +120,6 @@ def style_features(pictures: torch.Tensor) -> torch.Tensor:
 def style_distance(made: torch.Tensor, style: torch.Tensor, spread_of: torch.Tensor) -> float:
     """Give the distance of the mean features of two picture lists, in units of the spread over `spread_of`."""
     spread = style_features(spread_of).std(0).clamp_min(0.02)
-    return float(((style_features(made).mean(0) - style_features(style).mean(0)) / spread).square().mean().sqrt())
+    return float(
+        ((style_features(made).mean(0) - style_features(style).mean(0)) / spread).square().mean().sqrt()
+    )

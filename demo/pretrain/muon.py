@@ -35,7 +35,9 @@ def is_hidden_matrix(name: str, weight: torch.Tensor) -> bool:
 class Muon:
     """Hold momentum for the given weights; convolutions count as (out, in * height * width)."""
 
-    def __init__(self, weights: list[torch.nn.Parameter], momentum: float = 0.95, weight_decay: float = 0.01) -> None:
+    def __init__(
+        self, weights: list[torch.nn.Parameter], momentum: float = 0.95, weight_decay: float = 0.01
+    ) -> None:
         self.weights, self.momentum, self.weight_decay = weights, momentum, weight_decay
         self.moments = [torch.zeros_like(w) for w in weights]
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from transformers import CLIPTokenizer
-
 from networks import build_scheduler, build_text_encoder, build_unet, build_vae
+from transformers import CLIPTokenizer
 
 
 @torch.no_grad()
@@ -34,7 +33,9 @@ def load_pipeline(work: Path) -> StableDiffusionPipeline:
     made = torch.load(work / "unet.pt", weights_only=True)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     vae, unet = build_vae(), build_unet()
-    text = build_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    text = build_text_encoder(
+        len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    )
     decoder = work / "vae_decoder.pt"
     vae.load_state_dict(torch.load(decoder if decoder.exists() else work / "vae.pt", weights_only=True))
     fold(vae, made["mean"], made["std"])

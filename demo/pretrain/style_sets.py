@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 import styles
 from images import CONCEPTS, icon_of
+from PIL import Image
 
 KEPT_OUT = (
     "cat", "panda", "frog", "lion", "owl", "apple", "banana", "hamburger",
@@ -26,7 +25,10 @@ TRAINED = (
     "strawberry", "cherries", "pizza", "doughnut", "birthday cake", "mushroom", "balloon", "robot", "tulip",
 )  # fmt: skip
 NOTO = ("Noto Emoji by Google, icon set @iconify-json/noto 1.2.9", "Apache-2.0")
-FLUENT = ("Fluent Emoji high contrast by Microsoft, icon set @iconify-json/fluent-emoji-high-contrast 1.2.6", "MIT")
+FLUENT = (
+    "Fluent Emoji high contrast by Microsoft, icon set @iconify-json/fluent-emoji-high-contrast 1.2.6",
+    "MIT",
+)
 
 
 def ink(folder: Path, name: str) -> Image.Image:
@@ -44,7 +46,12 @@ SETS: dict[str, tuple[str, Callable[[Path, str], Image.Image], tuple[str, str], 
     "neon": ("Neon", from_noto(styles.neon), NOTO, "Glowing tubes in the night, cyan above, magenta below."),
     "blueprint": ("Blueprint", from_noto(styles.blueprint), NOTO, "White lines on blue paper."),
     "gameboy": ("Pixel handheld", from_noto(styles.gameboy), NOTO, "Coarse pixels in four greens."),
-    "pastel": ("Pastel sticker", from_noto(styles.pastel), NOTO, "Washed colours, a white rim and a pink page."),
+    "pastel": (
+        "Pastel sticker",
+        from_noto(styles.pastel),
+        NOTO,
+        "Washed colours, a white rim and a pink page.",
+    ),
 }
 
 
@@ -80,8 +87,12 @@ def main(folder: Path, demo: Path, keys: list[str]) -> None:
             "prompts": [f"{'an' if name[0] in 'aeiou' else 'a'} {name}, {key} style" for name in KEPT_OUT],
         }
         file.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
-    offered = {"first": list(KEPT_OUT), "concepts": [{k: c[k] for k in ("en", "zh")} for c in CONCEPTS],
-               "styles": ["flat", "3d", "night", "sketch", "pixel", "violet"], "template": "a {concept}, {style} style"}
+    offered = {
+        "first": list(KEPT_OUT),
+        "concepts": [{k: c[k] for k in ("en", "zh")} for c in CONCEPTS],
+        "styles": ["flat", "3d", "night", "sketch", "pixel", "violet"],
+        "template": "a {concept}, {style} style",
+    }
     (demo / "prompts.json").write_text(json.dumps(offered, indent=1, ensure_ascii=False) + "\n")
 
 

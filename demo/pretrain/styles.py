@@ -82,7 +82,9 @@ def blueprint(icon: Image.Image) -> Image.Image:
     tone = np.asarray(ImageOps.grayscale(plain(icon)), np.float32)[..., None] / 255
     paper = np.array([22, 66, 150], np.float32) + alpha * (22 + 40 * tone)
     mask = np.asarray(lines(icon, 1), np.float32)[..., None] / 255
-    return Image.fromarray((paper * (1 - mask) + np.array([235, 244, 255], np.float32) * mask).astype(np.uint8))
+    return Image.fromarray(
+        (paper * (1 - mask) + np.array([235, 244, 255], np.float32) * mask).astype(np.uint8)
+    )
 
 
 def gameboy(icon: Image.Image) -> Image.Image:
@@ -97,7 +99,9 @@ def gameboy(icon: Image.Image) -> Image.Image:
 
 def pastel(icon: Image.Image) -> Image.Image:
     """Stick the icon, washed to pastel and rimmed white with a soft shadow, on a pink ground."""
-    soft = Image.blend(plain(icon).filter(ImageFilter.MedianFilter(3)), Image.new("RGB", icon.size, (255, 235, 245)), 0.45)
+    soft = Image.blend(
+        plain(icon).filter(ImageFilter.MedianFilter(3)), Image.new("RGB", icon.size, (255, 235, 245)), 0.45
+    )
     alpha = icon.getchannel("A")
     rim = alpha.filter(ImageFilter.MaxFilter(9)).filter(ImageFilter.GaussianBlur(0.7))
     shadow = ImageChops.offset(rim, 2, 4).filter(ImageFilter.GaussianBlur(2.5)).point(lambda v: int(v * 0.45))

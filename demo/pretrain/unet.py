@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-
 from captions import caption, spare_words
 from images import CONCEPTS, STYLE_NAMES
 from muon import Muon, is_hidden_matrix
@@ -40,7 +39,9 @@ def average_weights(parameters: list[torch.nn.Parameter], world: int) -> None:
 
 
 @torch.no_grad()
-def encode_concepts(vae: torch.nn.Module, concepts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def encode_concepts(
+    vae: torch.nn.Module, concepts: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Encode every picture at every shift: whitened latents (C, S, K, 4, 16, 16), and the mean and std taken out."""
     count, styles = concepts.shape[:2]
     flat = torch.from_numpy(concepts.reshape(-1, 64, 64, 3)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -57,7 +58,9 @@ def encode_concepts(vae: torch.nn.Module, concepts: np.ndarray) -> tuple[torch.T
 def draw_times(size: int) -> torch.Tensor:
     """Draw stratified timesteps (B,) with one in thirty at the very end, where sampling begins."""
     even = (torch.arange(size) + torch.rand(1)) % size / size
-    times = (1000 * even**0.85).long().clamp(0, 999)  # rather more of the noisy end, where the content is decided
+    times = (
+        (1000 * even**0.85).long().clamp(0, 999)
+    )  # rather more of the noisy end, where the content is decided
     times[torch.rand(size) < 1 / 30] = 999
     return times[torch.randperm(size)]
 
@@ -69,7 +72,9 @@ def main() -> None:
     parser.add_argument("minutes", type=float)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1.2e-3)
-    parser.add_argument("--follow", type=float, default=0.05, help="share of the running average renewed each sync")
+    parser.add_argument(
+        "--follow", type=float, default=0.05, help="share of the running average renewed each sync"
+    )
     parser.add_argument("--styles", default=SHARES, help="share of each style, as JSON")
     parser.add_argument("--no-shifts", action="store_true")
     parser.add_argument("--muon-lr", type=float, default=5e-3)
@@ -88,7 +93,9 @@ def main() -> None:
 
     torch.manual_seed(0)
     unet = build_unet()
-    text = build_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    text = build_text_encoder(
+        len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    )
     both = torch.nn.ModuleDict({"unet": unet, "text": text})
     parameters = [p for p in both.parameters() if p.requires_grad]
     named = [(n, p) for n, p in both.named_parameters() if p.requires_grad]
@@ -130,11 +137,18 @@ def main() -> None:
         shift = rng.integers(1 if options.no_shifts else len(SHIFTS), size=size)
         version = [sorted(set(SHIFTS)).index(SHIFTS[k]) for k in shift]
         clean = latents[which, style, version]
-        captions = [caption(CONCEPTS[c], STYLE_NAMES[s], words, rng) for c, s in zip(which, style, strict=True)]
-        ids = tokenizer(captions, padding="max_length", truncation=True, max_length=TEXT_LENGTH, return_tensors="pt").input_ids
+        captions = [
+            caption(CONCEPTS[c], STYLE_NAMES[s], words, rng) for c, s in zip(which, style, strict=True)
+        ]
+        ids = tokenizer(
+            captions, padding="max_length", truncation=True, max_length=TEXT_LENGTH, return_tensors="pt"
+        ).input_ids
         times = draw_times(size)
         noise = torch.randn_like(clean)
-        signal, spread = alphas[times].sqrt()[:, None, None, None], (1 - alphas[times]).sqrt()[:, None, None, None]
+        signal, spread = (
+            alphas[times].sqrt()[:, None, None, None],
+            (1 - alphas[times]).sqrt()[:, None, None, None],
+        )
         states = text(ids).last_hidden_state
         guess = unet(signal * clean + spread * noise, times, states, return_dict=False)[0]
         loss = (guess - (signal * noise - spread * clean)).square().mean()
@@ -165,12 +179,27 @@ def main() -> None:
         dist.destroy_process_group()
 
 
-def save(work: Path, both: torch.nn.Module, muon: Muon, optimizer: torch.optim.Optimizer,
-         average: dict[str, torch.Tensor], step: int, used: float, mean: torch.Tensor, std: torch.Tensor) -> None:
+def save(
+    work: Path,
+    both: torch.nn.Module,
+    muon: Muon,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, torch.Tensor],
+    step: int,
+    used: float,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+) -> None:
     """Write the averaged weights and, aside, what a later run resumes from."""
     made = {"average": average, "mean": mean, "std": std, "step": step}
-    state = {"weights": both.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step, "used": used,
-             "moments": muon.moments}
+    state = {
+        "weights": both.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average,
+        "step": step,
+        "used": used,
+        "moments": muon.moments,
+    }
     for name, value in (("unet.pt", made), ("state.pt", state)):
         torch.save(value, work / (name + ".part"))
         os.replace(work / (name + ".part"), work / name)

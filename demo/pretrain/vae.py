@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-
 from networks import build_vae
 
 
@@ -66,11 +65,17 @@ class Pictures:
         """Stack `size` pictures, each shifted by a few pixels."""
         rows = []
         for k in range(size):
-            picture = self.icon() if k % 2 else self.concepts[self.rng.integers(len(self.concepts))].astype(np.float32)
+            picture = (
+                self.icon()
+                if k % 2
+                else self.concepts[self.rng.integers(len(self.concepts))].astype(np.float32)
+            )
             shift = self.rng.integers(-3, 4, 2)
             picture = np.pad(picture, ((3, 3), (3, 3), (0, 0)), mode="edge")
             rows.append(picture[3 + shift[0] : 67 + shift[0], 3 + shift[1] : 67 + shift[1]])
-        return torch.from_numpy(np.stack(rows).astype(np.float32)).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+        return (
+            torch.from_numpy(np.stack(rows).astype(np.float32)).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+        )
 
 
 def picture_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -143,7 +148,9 @@ def main() -> None:
         vae.quant_conv.requires_grad_(False)
     torch.manual_seed(rank + 1)
     pictures = Pictures(options.images, seed=rank + (100 if frozen else 0))
-    parameters = [p for p in vae.parameters() if p.requires_grad] + ([] if frozen else list(probe.parameters()))
+    parameters = [p for p in vae.parameters() if p.requires_grad] + (
+        [] if frozen else list(probe.parameters())
+    )
     optimizer = torch.optim.AdamW(parameters, lr=options.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     average = {k: v.clone() for k, v in vae.state_dict().items()}
     options.out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +164,9 @@ def main() -> None:
         if done >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = options.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            group["lr"] = (
+                options.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            )
         real = pictures.batch(options.batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=done < 0.75):
             latents = vae.encode(real).latent_dist.mean.float()
@@ -178,15 +187,17 @@ def main() -> None:
             keep = min(0.995, step / (step + 50))
             for name, value in vae.state_dict().items():
                 average[name].lerp_(value, 1 - keep)
-        if step == 20 or step % 400 == 0:
-            if rank == 0:
-                print(f"{time.time() - began:.0f}s step {step} loss {loss.item():.4f}", flush=True)
+        if (step == 20 or step % 400 == 0) and rank == 0:
+            print(f"{time.time() - began:.0f}s step {step} loss {loss.item():.4f}", flush=True)
         if rank == 0 and time.time() - saved > 90:
             saved = time.time()
             judged = build_vae()
             judged.load_state_dict(average)
             psnr, mean, worst = judge(judged, pictures.concepts[::3])
-            print(f"{time.time() - began:.0f}s step {step} PSNR {psnr:.2f} mean colour error {mean:.1f} worst {worst:.1f}", flush=True)
+            print(
+                f"{time.time() - began:.0f}s step {step} PSNR {psnr:.2f} mean colour error {mean:.1f} worst {worst:.1f}",
+                flush=True,
+            )
             torch.save(average, options.out / "vae.pt")
     if rank == 0:
         judged = build_vae()
