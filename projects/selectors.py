@@ -229,7 +229,7 @@ def upload_problems(actor: Actor, dataset: Dataset) -> QuerySet[UploadedFile]:
     return (
         UploadedFile.objects.for_team(actor.team)
         .filter(upload__dataset=dataset)
-        .exclude(code__in=["", "caption_applied", "captions_applied"])
+        .exclude(code__in=["", "small", "caption_applied", "captions_applied"])
         .select_related("upload")
         .order_by("-id")
     )

@@ -105,5 +105,8 @@ class UploadViewSet(Shown):
     def destroy(self, request: Request, uid: str) -> HttpResponse:
         return tus.remove(request._request, self.actor, uid)
 
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        return tus.options()
+
     def _address(self, upload: Upload) -> str:
         return str(reverse("upload-detail", kwargs={"uid": upload.uid}, request=self.request))

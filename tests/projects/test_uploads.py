@@ -150,6 +150,13 @@ def test_upload_without_a_version_is_refused(api: APIClient, workshop: Workshop)
     assert answer.status_code == 415
 
 
+def test_server_says_what_it_can(api: APIClient) -> None:
+    answer = api.options("/api/v1/uploads")
+    assert (answer.status_code, answer.headers["Tus-Version"]) == (204, "1.0.0")
+    assert answer.headers["Tus-Max-Size"] == str(2 * 1024**3)
+    assert "termination" in answer.headers["Tus-Extension"]
+
+
 def test_terminated_upload_is_gone_with_its_parts(api: APIClient, workshop: Workshop) -> None:
     address = announce(api, workshop.dataset.uid, 10).headers["Location"]
     send(api, address, 0, b"12345")
