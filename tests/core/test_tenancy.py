@@ -27,9 +27,7 @@ FOREIGN_DOORS = ("admin/", "account/")
 UNSCOPED_ALLOWED = (
     "platform/core/tenancy/",  # defines it
     "accounts/services/api_keys.py",  # the key itself proves the team
-    "platform/core/api/idempotency.py",  # its sweep forgets the old answers of all teams
-    "projects/services/intake.py",  # reads one upload named by the outbox
-    "projects/sweep.py",  # clears expired uploads of all teams
+    "projects/duties.py",  # clears expired uploads and old answers of all teams
     "training/queue/",  # the queue serves all teams
     "training/management/",
     "/admin.py",
