@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from core.api.idempotency import KEPT_FOR
 from core.models import IdempotencyRecord
 from core.periodic import every
-from projects.models import Upload, UploadState
+from projects.models import Blob, Upload, UploadState
+from projects.services.blobs import delete_unused
 from projects.services.intake import give_up
 from projects.services.uploads import delete_expired
 
 _AT_ONCE = 200
+_UNUSED_FOR = timedelta(days=1)
 
 
 @every(300)
@@ -27,6 +32,17 @@ def end_stuck_uploads() -> None:
     stuck = Upload.unscoped.filter(state=UploadState.PROCESSING, expires_at__lt=timezone.now())
     for upload in stuck.select_related("team", "created_by")[:_AT_ONCE]:
         give_up(upload)
+
+
+@every(900)
+def delete_unused_blobs() -> int:
+    """Delete stored bytes that nothing has used for a day: those of deleted pictures; return how many."""
+    unused = Blob.unscoped.filter(created_at__lt=timezone.now() - _UNUSED_FOR)
+    # Every table that links to blobs, those of higher layers (checkpoints of trainings) too.
+    for link in Blob._meta.related_objects:
+        rows = link.related_model.unscoped.filter(**{link.field.name: OuterRef("pk")})
+        unused = unused.exclude(Exists(rows))
+    return sum(delete_unused(blob) for blob in unused.select_related("team").order_by("id")[:_AT_ONCE])
 
 
 @every(3600)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import zipfile
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,9 +20,16 @@ from rest_framework.test import APIClient
 
 from core import storage
 from core.models import IdempotencyRecord, OutboxMessage
-from projects.duties import delete_expired_uploads, end_stuck_uploads, forget_idempotency_keys
-from projects.models import Item, Upload, UploadedFile
+from projects.duties import (
+    delete_expired_uploads,
+    delete_unused_blobs,
+    end_stuck_uploads,
+    forget_idempotency_keys,
+)
+from projects.models import Blob, Item, Upload, UploadedFile
 from projects.services import intake
+from projects.services.blobs import delete_unused
+from projects.services.versions import freeze_dataset
 from projects.tasks import ingest_upload
 from tests.factories import png_bytes
 from tests.projects.conftest import Worker, Workshop, api_client
@@ -351,6 +359,48 @@ def test_two_workers_never_look_at_one_upload_together(api: APIClient, workshop:
 def session_parameters() -> dict[str, Any]:
     known = ("host", "port", "user", "password", "dbname")
     return {key: value for key, value in connection.get_connection_params().items() if key in known}
+
+
+def test_bytes_of_deleted_pictures_go_after_a_day_and_used_ones_stay(workshop: Workshop) -> None:
+    team = workshop.scenario.team
+    deleted, kept, frozen, young = workshop.add(4)
+    version = freeze_dataset(actor=workshop.alice, uid=workshop.dataset.uid)
+    version.items.exclude(blob_id=frozen.blob_id).delete()
+    Item.objects.for_team(team).exclude(pk=kept.pk).delete()
+    day = timezone.now() - timedelta(hours=25)
+    Blob.objects.for_team(team).exclude(pk=young.blob_id).update(created_at=day)
+    assert delete_unused_blobs() == 1
+    left = set(Blob.objects.for_team(team).values_list("pk", flat=True))
+    assert left == {kept.blob_id, frozen.blob_id, young.blob_id}
+    for item, there in ((deleted, False), (kept, True), (frozen, True), (young, True)):
+        assert storage.exists(storage.blob_key(team.uid, item.blob.sha256)) is there
+        assert storage.exists(storage.thumbnail_key(team.uid, item.blob.sha256)) is there
+
+
+def test_blob_in_use_is_never_deleted(workshop: Workshop) -> None:
+    [item] = workshop.add(1)
+    assert delete_unused(item.blob) is False
+    assert storage.exists(storage.blob_key(workshop.scenario.team.uid, item.blob.sha256))
+
+
+def test_nothing_lands_outside_its_place(
+    api: APIClient, workshop: Workshop, media_worker: Worker, settings: Any, tmp_path: Path
+) -> None:
+    place = tmp_path / "a" / "b" / "blobs"
+    backend = "django.core.files.storage.FileSystemStorage"
+    options = {"location": place, "allow_overwrite": True}
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": backend, "OPTIONS": options}}
+    names = ["../x.png", "../../../x.png", "/x.png", "C:\\x.png", "..\\x.png", "ok/x.png", "~/x.png"]
+    files = {name: png_bytes((300, 300), name) for name in names}
+    upload_file(api, workshop, "../../../../evil.zip", zipped(files))
+    upload_file(api, workshop, "../../evil.png", png_bytes((300, 300), "alone"))
+    media_worker()
+    found = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(found) == 6  # three pictures and their thumbnails
+    inside = place / "teams" / workshop.scenario.team.uid / "blobs"
+    assert all(path.is_relative_to(inside) for path in found)
+    shown = Item.objects.for_team(workshop.scenario.team).values_list("filename", flat=True)
+    assert sorted(shown) == ["evil.png", "ok/x.png", "~/x.png"]
 
 
 def test_stranger_finds_no_upload(api: APIClient, workshop: Workshop) -> None:
