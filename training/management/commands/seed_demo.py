@@ -120,7 +120,7 @@ class Command(BaseCommand):
             size=len(archive),
             source=io.BytesIO(archive),
         )
-        ingest(upload.uid)
+        ingest(upload)
         freeze_dataset(actor=actor, uid=dataset.uid)
 
     def _first_training(
