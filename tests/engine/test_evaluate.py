@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
-from training.engine.evaluate import style_distance, style_vector
+from training.engine.evaluate import content_score, style_distance, style_vector
 
 from .conftest import Build, recorded
 
@@ -37,6 +37,35 @@ def test_style_does_not_depend_on_the_size_of_the_picture() -> None:
     assert style_vector(small) == pytest.approx(style_vector(small.resize((256, 256))), abs=1e-9)
 
 
+def drawings() -> list[Image.Image]:
+    """Four shapes in colour on white."""
+    images = []
+    for number in range(4):
+        image = Image.new("RGB", (64, 64), "white")
+        pen = ImageDraw.Draw(image)
+        box = (8, 8, 40, 40) if number % 2 else (20, 24, 58, 58)
+        if number < 2:
+            pen.ellipse(box, fill=(220, 120, 40))
+        else:
+            pen.polygon(
+                [(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) // 2, box[1])], fill=(60, 90, 200)
+            )
+        images.append(image)
+    return images
+
+
+def test_content_is_found_in_another_style_and_not_in_noise() -> None:
+    prompts = ["a", "b", "c", "d"]
+    plain = drawings()
+    inverted = [ImageOps.invert(ImageOps.grayscale(image)).convert("RGB") for image in plain]
+    assert content_score(plain, plain, prompts) == 1.0
+    assert content_score(inverted, plain, prompts) == 1.0
+    assert content_score(inverted[::-1], plain, prompts) == 0.0
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (64, 64, 3)).astype("u1")) for _ in range(40)]
+    assert content_score(noise, plain * 10, prompts * 10) < 0.5
+
+
 def test_figures_are_given_for_both_sides_on_the_same_seeds(build: Build) -> None:
     trainer = build(
         sampling={"prompts": ["a red plate", "a blue plate"], "steps": 2},
@@ -50,7 +79,8 @@ def test_figures_are_given_for_both_sides_on_the_same_seeds(build: Build) -> Non
     assert told.held_out_loss["lora"] == pytest.approx(recorded(trainer).curve("held_out_loss")[4], rel=1e-4)
     assert told.held_out_loss["base"] == pytest.approx(recorded(trainer).curve("held_out_loss")[0], rel=1e-4)
     assert set(told.style_distance) == {"base", "lora"}
-    assert all(0.0 <= value <= 1.0 for value in told.content_score.values())
+    assert told.content_score["base"] == 1.0
+    assert 0.0 <= told.content_score["lora"] <= 1.0
 
 
 def test_figures_without_material_are_none(build: Build) -> None:

@@ -3,7 +3,8 @@
 - ``held_out_loss``: denoising loss on pictures never trained on, fixed noise. Smaller is better. It also falls on runs
   whose pictures are ruined, so it never stands alone.
 - ``style_distance``: distance of the drawn pictures' colour and edge statistics from the set's. Smaller is closer.
-- ``content_score``: share of drawn pictures in which the base model still recognises its prompt among the others.
+- ``content_score``: share of drawn pictures that still show the shape of their prompt, compared with the pictures that
+  the base model draws from the same seeds. 1 for the base unless two prompts look alike; larger is better.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.engine import rng
-from training.engine.data.pictures import load_image, load_pixels
+from training.engine.data.pictures import load_image
 from training.engine.events import Evaluation
 
 if TYPE_CHECKING:
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
 Picture = Image.Image
 Vector = NDArray[np.float64]
-
-LEVELS = (0.3, 0.5, 0.7)
-"""Shares of the noise schedule at which content is asked for: there shape is decided, not texture."""
-REPEATS = 2
 
 
 def evaluate(trainer: LoRATrainer) -> Evaluation:
@@ -92,40 +87,49 @@ def _style(trainer: LoRATrainer, files: dict[str, list[Path]]) -> dict[str, floa
     }
 
 
-# -- content -----------------------------------------------------------------------------------------------------------
+# -- content ----------------------------------------------------------------------------------------------------------
+
+
+def shape_map(image: Picture) -> Vector:
+    """Return where a picture has outlines, in any colour: 16 x 16 cells of 64 pixels, mean 0, length 1, as 256 numbers.
+
+    Strong edges are capped, so that a black-and-white drawing and a soft painting of the same thing agree.
+    """
+    pixels = (
+        np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR), dtype=np.float64) / 255.0
+    )
+    dx = np.diff(pixels, axis=1, append=pixels[:, -1:])
+    dy = np.diff(pixels, axis=0, append=pixels[-1:])
+    edges = np.sqrt((dx**2 + dy**2).sum(2))
+    edges = np.minimum(edges / max(float(edges.mean()), 1e-4), 4.0)
+    padded = np.pad(edges, 2, mode="edge")
+    # Cells of 8 pixels every 4: an outline that moved by a pixel or two is the same outline.
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (8, 8))[::4, ::4]
+    cells = windows.mean((2, 3)).reshape(-1)
+    cells = cells - cells.mean()
+    length = float(np.linalg.norm(cells))
+    return cells / length if length > 1e-9 else cells
+
+
+def content_score(drawn: Sequence[Picture], plain: Sequence[Picture], prompts: Sequence[str]) -> float:
+    """Return the share of pictures whose outlines are most like those of their own prompt in ``plain``.
+
+    Both lists hold the same prompts and seeds in the same order. Pictures of nothing score 1 / number of prompts.
+    Asking the base model which prompt explains a picture best was tried and dropped: on true pictures of a dark style
+    it was right no more often than chance (0 to 1 of 8), although right for 7 of 8 ink drawings.
+    """
+    table = (
+        np.stack([shape_map(image) for image in drawn]) @ np.stack([shape_map(image) for image in plain]).T
+    )
+    found = [prompts[int(row.argmax())] == prompt for row, prompt in zip(table, prompts, strict=True)]
+    return sum(found) / len(found)
 
 
 def _content(trainer: LoRATrainer, files: dict[str, list[Path]]) -> dict[str, float] | None:
     prompts = trainer.sample_prompts()
     if len(set(prompts)) < 2:
         return None
-    return {side: round(content_score(trainer, paths, prompts), 4) for side, paths in files.items()}
-
-
-@torch.no_grad()
-def content_score(trainer: LoRATrainer, paths: Sequence[Path], prompts: Sequence[str]) -> float:
-    """Return the share of pictures that the base model, adapter off, denoises best under their own prompt.
-
-    A zero-shot diffusion classifier (Li et al. 2023): the same noise for every prompt, several noise levels.
-    """
-    choices = sorted(set(prompts))
-    right = 0
-    family, parts = trainer.family, trainer.parts
-    with trainer.adapter.disabled():
-        rows = trainer.text_rows(choices)
-        for number, (path, prompt) in enumerate(zip(paths, prompts, strict=True)):
-            width, height = Image.open(path).size
-            pixels = load_pixels(path, width, height)[None].to(next(parts.vae.parameters()).device)
-            latent = family.encode_image(parts, pixels).float().cpu()[0]
-            scores = torch.zeros(len(choices))
-            for level in LEVELS:
-                for repeat in range(REPEATS):
-                    noise = torch.randn(latent.shape, generator=rng.generator(0, "content", number, repeat))
-                    t = parts.process.timesteps(torch.full((len(choices),), level, dtype=torch.float64))
-                    losses = trainer.computer.denoising_loss(
-                        latent.expand(len(choices), *latent.shape), noise.expand(len(choices), *noise.shape), t,
-                        family.collate_text(rows),
-                    )  # fmt: skip
-                    scores += losses.cpu()
-            right += choices[int(scores.argmin())] == prompt
-    return right / len(paths)
+    pictures = {side: [load_image(path) for path in paths] for side, paths in files.items()}
+    return {
+        side: round(content_score(drawn, pictures["base"], prompts), 4) for side, drawn in pictures.items()
+    }
