@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, ManyToOneRel, OuterRef, QuerySet
 from django.utils import timezone
 
 from core.api.idempotency import KEPT_FOR
 from core.models import IdempotencyRecord
 from core.periodic import every
+from core.tenancy.models import TenantModel
 from projects.models import Blob, Upload, UploadState
 from projects.services.blobs import delete_unused
 from projects.services.intake import give_up
@@ -38,9 +40,7 @@ def end_stuck_uploads() -> None:
 def delete_unused_blobs() -> int:
     """Delete stored bytes that nothing has used for a day: those of deleted pictures; return how many."""
     unused = Blob.unscoped.filter(created_at__lt=timezone.now() - _UNUSED_FOR)
-    # Every table that links to blobs, those of higher layers (checkpoints of trainings) too.
-    for link in Blob._meta.related_objects:
-        rows = link.related_model.unscoped.filter(**{link.field.name: OuterRef("pk")})
+    for rows in _links_to_blobs():
         unused = unused.exclude(Exists(rows))
     return sum(delete_unused(blob) for blob in unused.select_related("team").order_by("id")[:_AT_ONCE])
 
@@ -49,3 +49,14 @@ def delete_unused_blobs() -> int:
 def forget_idempotency_keys() -> None:
     """Delete kept answers of the API that are older than a day."""
     IdempotencyRecord.unscoped.filter(created_at__lt=timezone.now() - KEPT_FOR).delete()
+
+
+def _links_to_blobs() -> list[QuerySet[Any]]:
+    """Return the rows of every table that link to the blob of an outer query, those of higher layers too."""
+    links = [link for link in Blob._meta.get_fields(include_hidden=True) if isinstance(link, ManyToOneRel)]
+    querysets = []
+    for link in links:
+        model: Any = link.related_model
+        if issubclass(model, TenantModel):
+            querysets.append(model.unscoped.filter(**{link.field.name: OuterRef("pk")}))
+    return querysets

@@ -21,6 +21,7 @@ from rest_framework.test import APIClient
 from core import storage
 from core.models import IdempotencyRecord, OutboxMessage
 from projects.duties import (
+    _links_to_blobs,
     delete_expired_uploads,
     delete_unused_blobs,
     end_stuck_uploads,
@@ -375,6 +376,12 @@ def test_bytes_of_deleted_pictures_go_after_a_day_and_used_ones_stay(workshop: W
     for item, there in ((deleted, False), (kept, True), (frozen, True), (young, True)):
         assert storage.exists(storage.blob_key(team.uid, item.blob.sha256)) is there
         assert storage.exists(storage.thumbnail_key(team.uid, item.blob.sha256)) is there
+
+
+def test_every_table_that_links_to_blobs_is_asked() -> None:
+    """A link that is not asked for would make its blobs candidates again and again."""
+    asked = {rows.model.__name__ for rows in _links_to_blobs()}
+    assert {"Item", "DatasetVersionItem", "LoraFile", "LoraSample", "Checkpoint"} <= asked
 
 
 def test_blob_in_use_is_never_deleted(workshop: Workshop) -> None:
