@@ -63,7 +63,7 @@ def test_content_is_found_in_another_style_and_not_in_noise() -> None:
     assert content_score(inverted[::-1], plain, prompts) == 0.0
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 255, (64, 64, 3)).astype("u1")) for _ in range(40)]
-    assert content_score(noise, plain * 10, prompts * 10) < 0.5
+    assert content_score(noise, plain * 10, prompts * 10) == 0.0
 
 
 def test_figures_are_given_for_both_sides_on_the_same_seeds(build: Build) -> None:
