@@ -109,7 +109,7 @@ def shape_map(image: Picture) -> Vector:
     padded = np.pad(edges, 2, mode="edge")
     # Cells of 8 pixels every 4: an outline that moved by a pixel or two is the same outline.
     windows = np.lib.stride_tricks.sliding_window_view(padded, (8, 8))[::4, ::4]
-    cells = windows.mean((2, 3)).reshape(-1)
+    cells: Vector = windows.mean((2, 3)).reshape(-1)
     cells = cells - cells.mean()
     length = float(np.linalg.norm(cells))
     return cells / length if length > 1e-9 else cells
