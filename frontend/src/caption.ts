@@ -1,6 +1,6 @@
 /** The caption editor: saves while somebody types, and goes to the next picture by keyboard. */
 
-import { detailOf } from './uploads'
+import { detailOf } from './upload-results'
 import { text } from './frame/text'
 
 const PAUSE = 600

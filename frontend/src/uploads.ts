@@ -2,6 +2,8 @@
 
 import * as tus from 'tus-js-client'
 import { text } from './frame/text'
+import { filesOf, Queue } from './upload-queue'
+import { detailOf, grouped, sum, uidOf, worthReading, type UploadResult } from './upload-results'
 
 const PARALLEL = 3
 const CHUNK_BYTES = 8 * 1024 * 1024
@@ -11,95 +13,6 @@ const POLL = 1000
 const POLL_AT_ONCE = 50
 /** Rows that went well leave the list after this long; what needs a word stays. */
 const GOOD_STAYS = 1200
-
-export interface FileResult {
-  filename: string
-  outcome: string
-  label: string
-  message: string
-}
-export interface UploadResult {
-  uid: string
-  state: string
-  counts: Record<string, number>
-  files: FileResult[]
-}
-
-/** Run at most `limit` jobs at once, in the order they came. */
-export class Queue {
-  private waiting: Array<() => Promise<void>> = []
-  private running = 0
-
-  constructor(private readonly limit: number) {}
-
-  add(job: () => Promise<void>): void {
-    this.waiting.push(job)
-    this.next()
-  }
-
-  private next(): void {
-    while (this.running < this.limit) {
-      const job = this.waiting.shift()
-      if (!job) return
-      this.running += 1
-      void job().finally(() => {
-        this.running -= 1
-        this.next()
-      })
-    }
-  }
-}
-
-/** Add up the outcomes of many uploads. */
-export function sum(results: Iterable<UploadResult>): Record<string, number> {
-  const total: Record<string, number> = {}
-  for (const result of results) {
-    for (const [outcome, count] of Object.entries(result.counts)) total[outcome] = (total[outcome] ?? 0) + count
-  }
-  return total
-}
-
-/** Return the results that somebody should read: refused, left out, already there, or with a remark. */
-export function worthReading(result: UploadResult): FileResult[] {
-  return result.files.filter((file) => file.outcome === 'refused' || (file.message !== '' && file.outcome !== 'caption'))
-}
-
-/** Say each message once, refusals first, with the names of its files: at most five, then how many more. */
-export function grouped(notes: FileResult[]): string[] {
-  const names = new Map<string, string[]>()
-  const ordered = [...notes].sort((a, b) => Number(b.outcome === 'refused') - Number(a.outcome === 'refused'))
-  for (const note of ordered) names.set(note.message, [...(names.get(note.message) ?? []), note.filename])
-  return [...names].map(([message, files]) => {
-    const more = files.length > 5 ? ` +${files.length - 5}` : ''
-    return `${message} ${files.slice(0, 5).join(', ')}${more}`
-  })
-}
-
-/** Return the last part of the address of an upload: its uid. */
-export function uidOf(address: string): string {
-  return address.replace(/\/+$/, '').split('/').pop() ?? ''
-}
-
-/** Return every file of a drop, those in folders too. */
-export async function filesOf(transfer: DataTransfer): Promise<File[]> {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry != null)
-  if (!entries.length) return [...transfer.files]
-  return (await Promise.all(entries.map(walk))).flat()
-}
-
-async function walk(entry: FileSystemEntry): Promise<File[]> {
-  if (entry.name.startsWith('.')) return []
-  if (entry.isFile) return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))]
-  const reader = (entry as FileSystemDirectoryEntry).createReader()
-  const found: FileSystemEntry[] = []
-  // A reader gives at most 100 entries a call, and none at the end.
-  for (;;) {
-    const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject))
-    if (!some.length) break
-    found.push(...some)
-  }
-  return (await Promise.all(found.map(walk))).flat()
-}
 
 type Phase = 'waiting' | 'sending' | 'checking' | 'done' | 'broken'
 
@@ -439,14 +352,4 @@ class UploadPanel {
 
 function hasFiles(event: DragEvent): boolean {
   return event.dataTransfer?.types.includes('Files') ?? false
-}
-
-/** Return the sentence of a problem document, or nothing. */
-export function detailOf(body: string): string {
-  try {
-    const found = JSON.parse(body) as { detail?: unknown }
-    return typeof found.detail === 'string' ? found.detail : ''
-  } catch {
-    return ''
-  }
 }

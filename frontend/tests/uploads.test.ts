@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { direction, Saver } from '../src/caption'
 import { selectBetween, shorten } from '../src/dataset'
-import { detailOf, filesOf, grouped, Queue, sum, uidOf, worthReading, type UploadResult } from '../src/uploads'
+import { filesOf, Queue } from '../src/upload-queue'
+import { detailOf, grouped, sum, uidOf, worthReading, type UploadResult } from '../src/upload-results'
 
 function result(counts: Record<string, number>, files: UploadResult['files'] = []): UploadResult {
   return { uid: 'upl_1', state: 'done', counts, files }

@@ -103,3 +103,9 @@ Worker = Callable[[], int]
 @pytest.fixture
 def media_worker() -> Worker:
     return run_media_worker
+
+
+@pytest.fixture
+def api(workshop: Workshop) -> APIClient:
+    """Return a client with a key of the team's owner."""
+    return api_client(workshop.alice)

@@ -21,11 +21,6 @@ from tests.projects.conftest import Workshop, api_client
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def api(workshop: Workshop) -> APIClient:
-    return api_client(workshop.alice)
-
-
 def make_version(workshop: Workshop, training_uid: str = "trn_1", name: str = "Cup") -> LoraVersion:
     team = workshop.scenario.team
     if not Item.objects.for_team(team).exists():

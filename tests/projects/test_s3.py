@@ -15,8 +15,8 @@ from core import storage
 from projects.models import Item
 from tests.factories import png_bytes
 from tests.projects.conftest import Worker, Workshop, api_client, browser
+from tests.projects.sending import announce, send
 from tests.projects.test_api import make_version
-from tests.projects.test_uploads import announce, send
 
 pytestmark = pytest.mark.django_db
 
