@@ -72,3 +72,9 @@ def explain(code: str, **values: object) -> str:
     """Return the sentence for `code` in the language in force."""
     sentence = str(MESSAGES[code])
     return sentence % values if values else sentence
+
+
+def retell(code: str, message: str) -> str:
+    """Return a stored sentence in the language in force, where it needs no numbers that were not stored."""
+    sentence = MESSAGES.get(code)
+    return message if sentence is None or "%(" in str(sentence) else str(sentence)

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from core.ids import UidField
 from core.tenancy.constraints import tenant_constraints
 from core.tenancy.models import TenantModel
+from projects.reasons import retell
 
 
 class UploadState(models.TextChoices):
@@ -91,3 +92,8 @@ class UploadedFile(TenantModel):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.outcome}"
+
+    @property
+    def reason(self) -> str:
+        """Give the reason in the reader's language; `message` is in that of whoever uploaded."""
+        return retell(self.code, self.message)

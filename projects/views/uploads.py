@@ -113,7 +113,7 @@ def _result(upload: Upload) -> dict[str, object]:
                 "filename": file.filename,
                 "outcome": file.outcome,
                 "label": file.get_outcome_display(),
-                "message": file.message,
+                "message": file.reason,
             }
             for file in files
             if file.outcome in ("refused", "skipped", "duplicate") or file.message or len(files) == 1

@@ -323,3 +323,6 @@ def test_plain_form_uploads_without_a_script(page: Client, workshop: Workshop, m
     item = Item.objects.for_team(workshop.scenario.team).get()
     assert (item.filename, item.caption) == ("a.png", "a cup")
     assert "This is not a picture" in page.get(f"{at}uploads/log/").content.decode()
+    # The reason is told in the reader's language, whoever uploaded.
+    page.cookies["django_language"] = "zh-hans"
+    assert "This is not a picture" not in page.get(f"{at}uploads/log/").content.decode()
