@@ -246,10 +246,14 @@ class _Intake:
             )
 
     def _picture_is_coming(self, stem: str) -> bool:
-        """Tell whether another upload of this name, not a caption, is on its way to the same dataset."""
+        """Tell whether another upload of this name, not a caption, is on its way to the same dataset.
+
+        Asked under the dataset's lock. One whose file has its result is not coming any more: it has looked for
+        its caption already, even if the upload as a whole is not marked done yet.
+        """
         others = (
             Upload.objects.for_team(self.team)
-            .filter(dataset_id=self.upload.dataset_id, filename__istartswith=stem)
+            .filter(dataset_id=self.upload.dataset_id, filename__istartswith=stem, files__isnull=True)
             .filter(expires_at__gt=timezone.now())
             .exclude(state=UploadState.DONE)
             .exclude(pk=self.upload.pk)

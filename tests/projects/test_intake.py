@@ -69,6 +69,20 @@ def test_caption_waits_for_the_picture_that_comes_with_it(
     assert list(captions) == ["the old cup", "the new cup"]
 
 
+def test_caption_finds_a_picture_whose_upload_is_just_being_finished(
+    api: APIClient, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_file(api, workshop, "cup.png", png_bytes((300, 300)))
+    upload_file(api, workshop, "cup.txt", b"a cup")
+    picture, caption = Upload.objects.for_team(workshop.scenario.team).order_by("id")
+    with monkeypatch.context() as patched:
+        # The worker of the picture stands between the last file and the mark that all is done.
+        patched.setattr(intake, "_finish", lambda upload: None)
+        assert intake.ingest(picture) is True
+    assert intake.ingest(caption) is True
+    assert Item.objects.for_team(workshop.scenario.team).get().caption == "a cup"
+
+
 def test_caption_file_alone_replaces_the_caption(
     api: APIClient, workshop: Workshop, media_worker: Worker
 ) -> None:
@@ -191,6 +205,7 @@ def test_two_workers_never_look_at_one_upload_together(api: APIClient, workshop:
     with psycopg.connect(**session_parameters(), autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(%s, %s)", [intake._LOCK_SPACE, upload.pk])
         assert intake.ingest(upload) is False
+        other.execute("SELECT pg_advisory_unlock_all()")
     upload.refresh_from_db()
     assert upload.state == "processing"
     assert intake.ingest(upload) is True
