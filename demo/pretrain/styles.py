@@ -97,6 +97,14 @@ def gameboy(icon: Image.Image) -> Image.Image:
     return Image.fromarray(palette[level]).resize(icon.size, Image.Resampling.NEAREST)
 
 
+def ink(icon: Image.Image) -> Image.Image:
+    """Draw bold black lines on white and fill what is dark: nothing but black and white."""
+    grey = ImageOps.grayscale(plain(icon).filter(ImageFilter.MedianFilter(5)))
+    dark = grey.point(lambda v: 255 if v < 96 else 0).filter(ImageFilter.GaussianBlur(0.8))
+    strokes = ImageChops.lighter(lines(icon, 3), dark)
+    return Image.composite(Image.new("RGB", icon.size, (0, 0, 0)), Image.new("RGB", icon.size, (255, 255, 255)), strokes)
+
+
 def pastel(icon: Image.Image) -> Image.Image:
     """Stick the icon, washed to pastel and rimmed white with a soft shadow, on a pink ground."""
     soft = Image.blend(
@@ -112,4 +120,4 @@ def pastel(icon: Image.Image) -> Image.Image:
 
 
 PRETRAINED: dict[str, Drawing] = {"night": night, "sketch": sketch, "pixel": pixel, "violet": violet}
-HELD_BACK: dict[str, Drawing] = {"neon": neon, "blueprint": blueprint, "gameboy": gameboy, "pastel": pastel}
+HELD_BACK: dict[str, Drawing] = {"ink": ink, "neon": neon, "blueprint": blueprint, "gameboy": gameboy, "pastel": pastel}
