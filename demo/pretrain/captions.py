@@ -19,7 +19,7 @@ OPENINGS = (
 
 
 def spare_words(icon_folder: Path) -> list[str]:
-    """List the words of the icon names: the tokenizer learns them, and pretraining uses them as words without meaning."""
+    """List the words of the icon names: the tokenizer learns them, pretraining uses them as noise."""
     names = {
         file.stem for folder in ("noto", "fluent-emoji-flat") for file in (icon_folder / folder).glob("*.png")
     }

@@ -93,7 +93,7 @@ def shape_agreement(made: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
 
 
 def content_found(made: torch.Tensor, plain: torch.Tensor) -> float:
-    """Give the share of pictures whose nearest plain picture, by shape, is the one of the same prompt (chance: 1 / B)."""
+    """Give the share of pictures whose nearest plain one, by shape, has the same prompt (chance: 1 / B)."""
     table = shape_maps(made) @ shape_maps(plain).T
     return float((table.argmax(1) == torch.arange(len(made))).float().mean())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-# Coefficients of the quintic iteration from Jordan et al.; four rounds bring singular values near 1, which is all it needs.
+# Coefficients of the quintic iteration from Jordan et al.; four rounds bring singular values near 1: enough.
 FIFTH_ORDER = (3.4445, -4.7750, 2.0315)
 
 

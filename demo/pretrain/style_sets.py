@@ -43,7 +43,12 @@ def from_noto(draw: styles.Drawing) -> Callable[[Path, str], Image.Image]:
 
 SETS: dict[str, tuple[str, Callable[[Path, str], Image.Image], tuple[str, str], str]] = {
     "ink": ("Ink", from_noto(styles.ink), NOTO, "Bold black ink on white paper, nothing else."),
-    "contrast": ("High contrast", contrast, FLUENT, "Other drawings of the same things in black on white: harder."),
+    "contrast": (
+        "High contrast",
+        contrast,
+        FLUENT,
+        "Other drawings of the same things in black on white: harder.",
+    ),
     "neon": ("Neon", from_noto(styles.neon), NOTO, "Glowing tubes in the night, cyan above, magenta below."),
     "blueprint": ("Blueprint", from_noto(styles.blueprint), NOTO, "White lines on blue paper."),
     "gameboy": ("Pixel handheld", from_noto(styles.gameboy), NOTO, "Coarse pixels in four greens."),

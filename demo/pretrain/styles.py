@@ -102,7 +102,9 @@ def ink(icon: Image.Image) -> Image.Image:
     grey = ImageOps.grayscale(plain(icon).filter(ImageFilter.MedianFilter(5)))
     dark = grey.point(lambda v: 255 if v < 96 else 0).filter(ImageFilter.GaussianBlur(0.8))
     strokes = ImageChops.lighter(lines(icon, 3), dark)
-    return Image.composite(Image.new("RGB", icon.size, (0, 0, 0)), Image.new("RGB", icon.size, (255, 255, 255)), strokes)
+    return Image.composite(
+        Image.new("RGB", icon.size, (0, 0, 0)), Image.new("RGB", icon.size, (255, 255, 255)), strokes
+    )
 
 
 def pastel(icon: Image.Image) -> Image.Image:
@@ -120,4 +122,10 @@ def pastel(icon: Image.Image) -> Image.Image:
 
 
 PRETRAINED: dict[str, Drawing] = {"night": night, "sketch": sketch, "pixel": pixel, "violet": violet}
-HELD_BACK: dict[str, Drawing] = {"ink": ink, "neon": neon, "blueprint": blueprint, "gameboy": gameboy, "pastel": pastel}
+HELD_BACK: dict[str, Drawing] = {
+    "ink": ink,
+    "neon": neon,
+    "blueprint": blueprint,
+    "gameboy": gameboy,
+    "pastel": pastel,
+}

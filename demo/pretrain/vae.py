@@ -195,7 +195,8 @@ def main() -> None:
             judged.load_state_dict(average)
             psnr, mean, worst = judge(judged, pictures.concepts[::3])
             print(
-                f"{time.time() - began:.0f}s step {step} PSNR {psnr:.2f} mean colour error {mean:.1f} worst {worst:.1f}",
+                f"{time.time() - began:.0f}s step {step} PSNR {psnr:.2f} "
+                f"mean colour error {mean:.1f} worst {worst:.1f}",
                 flush=True,
             )
             torch.save(average, options.out / "vae.pt")

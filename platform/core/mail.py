@@ -47,7 +47,8 @@ def send_mail(
             [to],
         )
         message.attach_alternative(render_to_string(f"emails/{template}/body.html", values), "text/html")
-    message.mixed_subtype = "related"
+    # Pictures belong to the text: "related" lets mail readers show them in place.
+    message.mixed_subtype = "related"  # type: ignore[attr-defined]
     for picture in pictures:
         part = MIMEImage(picture.content, _subtype=picture.subtype)
         part["Content-ID"] = f"<{picture.name}>"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -25,7 +25,7 @@ RESEND_AFTER = timedelta(seconds=30)
 GIVE_UP_AFTER_ATTEMPTS = 20
 
 
-def enqueue(actor: Actor, subject_uid: str) -> None:
+def enqueue(actor: Actor[Any, Any], subject_uid: str) -> None:
     """Have `actor` called with (outbox id, subject uid) once the current transaction is committed."""
     row = OutboxMessage.objects.create(actor=actor.actor_name, subject_uid=subject_uid)
     transaction.on_commit(lambda: _send(row.pk), robust=True)

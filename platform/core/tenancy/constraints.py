@@ -23,10 +23,11 @@ class SameTeam(BaseConstraint):
 
     def _sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:
         field = model._meta.get_field(self.parent)
+        assert isinstance(field, models.ForeignKey)
         quote = schema_editor.quote_name
-        parent_table = field.related_model._meta.db_table  # type: ignore[union-attr]
+        parent_table = field.related_model._meta.db_table
         return (
-            f"FOREIGN KEY ({quote('team_id')}, {quote(field.column)}) "  # type: ignore[union-attr]
+            f"FOREIGN KEY ({quote('team_id')}, {quote(field.attname)}) "
             f"REFERENCES {quote(parent_table)} ({quote('team_id')}, {quote('id')}) "
             "DEFERRABLE INITIALLY DEFERRED"
         )
@@ -49,9 +50,7 @@ class SameTeam(BaseConstraint):
             name=schema_editor.quote_name(self.name),
         )
 
-    def validate(  # type: ignore[override]
-        self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS
-    ) -> None:
+    def validate(self, model: Any, instance: Any, exclude: Any = None, using: str = DEFAULT_DB_ALIAS) -> None:
         parent = getattr(instance, self.parent, None)
         if parent is not None and parent.team_id != instance.team_id:
             raise ValidationError(self.get_violation_error_message())
