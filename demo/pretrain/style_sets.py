@@ -96,7 +96,7 @@ def main(folder: Path, demo: Path, keys: list[str]) -> None:
     offered = {
         "first": list(KEPT_OUT),
         "concepts": [{k: c[k] for k in ("en", "zh")} for c in CONCEPTS],
-        "styles": ["flat", "3d", "night", "sketch", "pixel", "violet"],
+        "styles": ["flat", "night", "sketch", "violet"],
         "template": "a {concept}, {style} style",
     }
     (demo / "prompts.json").write_text(json.dumps(offered, indent=1, ensure_ascii=False) + "\n")
