@@ -1,6 +1,6 @@
 """Run the measurements of `make bench`, one after another, each in a process of its own.
 
-    python -m bench [engine] [styles] [pages]        (chaos: python -m bench.chaos, several minutes)
+python -m bench [engine] [styles] [pages]        (chaos: python -m bench.chaos, several minutes)
 """
 
 from __future__ import annotations

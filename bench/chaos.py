@@ -190,20 +190,20 @@ def make_job(steps: int) -> Any:
     from training.services.jobs import create_job
 
     actor = actor_for(User.objects.get(email=EMAIL), TEAM)
-    version = DatasetVersion.objects.for_team(actor.team).filter(dataset__name="Neon").first()
+    version = DatasetVersion.objects.for_team(actor.team).filter(dataset__name="Ink").first()
     job = create_job(
         actor=actor,
         dataset_version=version,
         foundation_model=FoundationModel.objects.get(key="demo"),
         template="style",
         name="Chaos",
-        trigger="neon style",
+        trigger="ink style",
         settings={
             "training.steps": steps,
             "checkpoint.every_steps": max(1, steps // 12),
             "sampling.every_steps": max(1, steps // 3),
         },
-        prompts=["a cat, neon style"],
+        prompts=["a cat, ink style"],
     )
     rows = TrainingJob.objects.for_team(actor.team).filter(pk=job.pk)
     rows.update(spec={**job.spec, "threads": 1})

@@ -43,7 +43,9 @@ def fill(world: Any, pictures: int) -> None:
     ]
     Blob.objects.bulk_create(blobs)
     Item.objects.bulk_create(
-        Item(team=team, dataset=world.dataset, blob=blob, filename=f"{n:04d}.png", caption=f"a cat, number {n}")
+        Item(
+            team=team, dataset=world.dataset, blob=blob, filename=f"{n:04d}.png", caption=f"a cat, number {n}"
+        )
         for n, blob in enumerate(blobs, start=have)
     )
     freeze_dataset(actor=world.actor, uid=world.dataset.uid)

@@ -3,7 +3,7 @@
 Three figures, LoRA off against LoRA on, on the same seeds: held-out loss on fixed noise, distance to the style set,
 content. The first two alone also pass on noise. Needs no server.
 
-    python -m bench.styles [ink neon ...] [--steps 100]
+    python -m bench.styles [ink ...] [--steps 100]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from training.engine.api import LoRATrainer
 from training.engine.child import prepare_environment
+from training.engine.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 STYLES = ROOT / "demo" / "styles"
@@ -47,12 +48,13 @@ def recipe(style: str, steps: int, folder: Path) -> dict[str, object]:
 def train(style: str, steps: int, folder: Path) -> dict[str, object]:
     """Train one style and return seconds and figures."""
     start = time.perf_counter()
-    trainer = LoRATrainer(recipe(style, steps, folder), run_dir=folder / style)
+    trainer = LoRATrainer(RunSpec.from_dict(recipe(style, steps, folder)), run_dir=folder / style)
     trainer.prepare_data()
     trainer.build_model()
     ready = time.perf_counter()
     trainer.train()
     trainer.export_lora_weights()
+    trainer.evaluate()
     figures = [
         json.loads(line)
         for path in (folder / style).rglob("events.jsonl")
@@ -71,7 +73,9 @@ def train(style: str, steps: int, folder: Path) -> dict[str, object]:
 def main() -> int:
     """Train the named styles, or all, and print one line each."""
     prepare_environment()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("styles", nargs="*", default=sorted(p.name for p in STYLES.iterdir() if p.is_dir()))
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()

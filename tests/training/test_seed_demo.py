@@ -30,7 +30,7 @@ def test_the_demo_is_whole_and_its_first_training_waits(var: Path) -> None:
     call_command("seed_demo")
     team = Team.objects.get(slug="demo")
     datasets = {dataset.name: dataset for dataset in Dataset.objects.for_team(team)}
-    assert sorted(datasets) == ["Blueprint", "Ink", "Neon"]
+    assert sorted(datasets) == ["Ink", "Pastel sticker", "Pixel handheld"]
     for dataset in datasets.values():
         items = Item.objects.for_team(team).filter(dataset=dataset)
         assert items.count() == 20
@@ -40,9 +40,9 @@ def test_the_demo_is_whole_and_its_first_training_waits(var: Path) -> None:
     assert (base.key, base.path, base.is_demo) == ("demo", "base", True)
     assert base.prompts[:2] == ["a cat", "a panda"]
     job = TrainingJob.objects.for_team(team).get()
-    assert (job.name, job.state, job.foundation_model) == ("Neon icons", "queued", base)
-    assert job.spec["trigger"] == "neon style"
-    assert job.spec["sampling"]["prompts"][0] == "a cat, neon style"
+    assert (job.name, job.state, job.foundation_model) == ("Ink icons", "queued", base)
+    assert job.spec["trigger"] == "ink style"
+    assert job.spec["sampling"]["prompts"][0] == "a cat, ink style"
 
 
 def test_the_noted_login_opens_the_team(var: Path) -> None:

@@ -32,7 +32,7 @@ EMAIL = "demo@lorafoundry.local"
 TEAM = "demo"
 PROJECT = "Icon styles"
 # The first style that is there is trained at once: the one whose change is seen best.
-FIRST_STYLES = ("neon", "ink", "blueprint")
+FIRST_STYLES = ("ink", "pastel", "gameboy")
 PROMPTS_DRAWN = 4
 
 
@@ -138,7 +138,6 @@ class Command(BaseCommand):
             template="style",
             name=f"{style['title']} icons",
             trigger=style["trigger"],
-            settings=style.get("recommended", {}),
             prompts=style["prompts"][:PROMPTS_DRAWN],
         )
 
