@@ -20,7 +20,7 @@ WEB = (
     "projects",
     "billing",
 )
-TORCH_FREE = ("spec", "fields", "parsing", "events", "estimate", "hints", "registry", "schedule", "cadence", "errors",
+TORCH_FREE = ("spec", "sections", "fields", "parsing", "events", "estimate", "hints", "registry", "schedule", "cadence", "errors",
               "control", "cli", "child", "forkserver")  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Train LoRAs: the library under the web platform and under ``lora-train``.
 
-Nothing here knows of Django. ``spec``, ``fields``, ``events``, ``estimate``, ``hints``, ``registry``,
+Nothing here knows of Django. ``spec``, ``sections``, ``fields``, ``events``, ``estimate``, ``hints``, ``registry``,
 ``schedule`` and ``errors`` import without torch, so that a web process may use them.
 """
 

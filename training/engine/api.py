@@ -34,6 +34,7 @@ from training.engine.families.base import Parts, TextRow
 from training.engine.loop import TrainingLoop
 from training.engine.methods.base import Adapter
 from training.engine.optimizer import Optimizer
+from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family, load_method
 from training.engine.sample import Artist
 from training.engine.spec import RunSpec
@@ -380,24 +381,3 @@ class LoRATrainer:
         self.sink.emit(InterruptedEvent(
             state.step if state else 0, reason, str(newest[0].relative_to(self.run_dir)) if newest else None
         ))  # fmt: skip
-
-
-class ProgressTeller:
-    """Tell progress of a phase at most ten times a second, and let a request end the phase."""
-
-    def __init__(self, sink: EventSink, control: Control, phase: str) -> None:
-        self._sink, self._control, self._phase = sink, control, phase
-        self._told = float("-inf")
-        sink.emit(Phase(phase, 0, 0))
-
-    def __call__(self, done: int, total: int) -> None:
-        """Tell, and raise Interrupted if asked to end."""
-        self._control.check()
-        now = time.monotonic()
-        if now - self._told >= 0.1 and done < total:
-            self._told = now
-            self._sink.emit(Phase(self._phase, done, total))
-
-    def finish(self, total: int) -> None:
-        """Tell that all is there, computed now or found in the cache."""
-        self._sink.emit(Phase(self._phase, total, total))

@@ -1,0 +1,262 @@
+"""The sections of a recipe: each a frozen dataclass whose settings know their label, limits and unit.
+
+``spec`` puts them together and knows what they mean to each other. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from training.engine.fields import gettext_noop as _
+from training.engine.fields import setting
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BaseModelSpec:
+    """Name the model that the LoRA is trained on."""
+
+    path: str = setting(
+        kind="path",
+        label=_("Base model"),
+        help=_("Folder of the base model in diffusers layout."),
+        advanced=False,
+    )
+    family: str = setting(
+        "sd", kind="str", label=_("Model family"), help=_("Architecture of the base model, for example sd.")
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """Name the pictures: a manifest, or a folder with a .txt caption beside each picture."""
+
+    manifest: str | None = setting(
+        None,
+        kind="path",
+        label=_("Manifest"),
+        help=_("JSON list of pictures; paths are relative to the file."),
+    )
+    folder: str | None = setting(
+        None, kind="path", label=_("Folder"), help=_("Pictures with captions in .txt files of the same name.")
+    )
+    repeats: int = setting(
+        1, kind="int", label=_("Repeats"), minimum=1, maximum=1000,
+        help=_("How often each picture is seen per epoch; multiplied by the picture's own repeats."),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CaptionSpec:
+    """Say how the text that is trained on is made from trigger word and caption."""
+
+    template: str = setting(
+        "{trigger}, {caption}", kind="str", label=_("Caption template"),
+        help=_("{trigger} and {caption} are filled in; an empty one takes its comma with it."),
+    )  # fmt: skip
+    shuffle_tags: bool = setting(
+        False,
+        kind="bool",
+        label=_("Shuffle tags"),
+        help=_("Reorder comma-separated tags differently each epoch."),
+    )
+    keep_tags: int = setting(
+        1, kind="int", label=_("Tags kept in front"), minimum=0, maximum=100,
+        help=_("So many tags at the start stay in place when tags are shuffled."),
+    )  # fmt: skip
+    shuffle_variants: int = setting(
+        4, kind="int", label=_("Orders per caption"), minimum=1, maximum=64,
+        help=_("How many tag orders are encoded and cached for each caption."),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """Say what is attached to the base model and how large it is."""
+
+    type: str = setting("lora", kind="str", label=_("Method"), help=_("Training method, for example lora."))
+    rank: int = setting(
+        16, kind="int", label=_("Rank"), minimum=1, maximum=512, advanced=False,
+        help=_("Size of the LoRA: larger holds more detail, makes a larger file and over-fits sooner."),
+    )  # fmt: skip
+    alpha: float | None = setting(
+        None, kind="float", label=_("Alpha"), minimum=1e-6, maximum=4096.0,
+        help=_("Strength is alpha divided by rank; empty means alpha equals rank."),
+    )  # fmt: skip
+    targets: str = setting(
+        "attn-mlp", kind="choice", choices=("attn", "attn-mlp", "all"), label=_("Trained layers"),
+        help=_("attn: attention only; attn-mlp: and feed-forward; all: and convolutions."),
+    )  # fmt: skip
+    text_encoder: bool = setting(
+        False, kind="bool", label=_("Train the text encoder"),
+        help=_("Also adapt the text encoder; slower, because captions can no longer be cached."),
+    )  # fmt: skip
+
+    @property
+    def true_alpha(self) -> float:
+        """Return alpha, which is the rank when none was given."""
+        return float(self.rank) if self.alpha is None else self.alpha
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """Say how long, how fast and with which loss."""
+
+    steps: int | None = setting(
+        None, kind="int", label=_("Steps"), minimum=1, maximum=1_000_000, advanced=False,
+        help=_("Number of optimizer steps; give this or epochs."),
+    )  # fmt: skip
+    epochs: int | None = setting(
+        None, kind="int", label=_("Epochs"), minimum=1, maximum=100_000, advanced=False,
+        help=_("How often the whole set is seen; 10 if neither steps nor epochs is given."),
+    )  # fmt: skip
+    batch_size: int = setting(
+        1, kind="int", label=_("Batch size"), minimum=1, maximum=1024, unit=_("pictures"), advanced=False,
+        help=_("Pictures computed at once; more needs more memory."),
+    )  # fmt: skip
+    gradient_accumulation: int = setting(
+        1, kind="int", label=_("Gradient accumulation"), minimum=1, maximum=1024,
+        help=_("Batches added up before one step; a larger effective batch in the same memory."),
+    )  # fmt: skip
+    learning_rate: float = setting(
+        1e-4, kind="float", label=_("Learning rate"), minimum=1e-9, maximum=1.0, advanced=False,
+        help=_("Size of each step; too high destroys the pictures, too low learns nothing."),
+    )  # fmt: skip
+    text_encoder_learning_rate: float | None = setting(
+        None, kind="float", label=_("Learning rate of the text encoder"), minimum=1e-9, maximum=1.0,
+        help=_("Used when the text encoder is trained; empty means half of the learning rate."),
+    )  # fmt: skip
+    schedule: str = setting(
+        "cosine", kind="choice", choices=("constant", "cosine", "linear"), label=_("Learning rate schedule"),
+        help=_("How the learning rate falls towards the end."),
+    )  # fmt: skip
+    warmup_steps: int = setting(
+        0, kind="int", label=_("Warm-up"), minimum=0, maximum=100_000, unit=_("steps"),
+        help=_("Steps over which the learning rate rises from zero."),
+    )  # fmt: skip
+    weight_decay: float = setting(
+        0.01, kind="float", label=_("Weight decay"), minimum=0.0, maximum=1.0, help=_("AdamW weight decay.")
+    )
+    max_grad_norm: float = setting(
+        1.0, kind="float", label=_("Gradient clipping"), minimum=0.0, maximum=1000.0,
+        help=_("Longest gradient allowed; 0 turns clipping off."),
+    )  # fmt: skip
+    min_snr_gamma: float | None = setting(
+        None, kind="float", label=_("Min-SNR gamma"), minimum=0.1, maximum=100.0,
+        help=_("Balances easy and hard noise levels; 5 is usual, empty turns it off."),
+    )  # fmt: skip
+    noise_offset: float = setting(
+        0.0, kind="float", label=_("Noise offset"), minimum=0.0, maximum=1.0,
+        help=_("Helps very dark or bright pictures; 0.05 is usual, 0 turns it off."),
+    )  # fmt: skip
+    caption_dropout: float = setting(
+        0.0, kind="float", label=_("Caption dropout"), minimum=0.0, maximum=1.0,
+        help=_("Share of samples trained without their caption."),
+    )  # fmt: skip
+    resolution: int = setting(
+        512, kind="int", label=_("Resolution"), minimum=32, maximum=4096, unit=_("pixels"), advanced=False,
+        help=_("Side of a square picture of the trained area; other shapes get buckets of the same area."),
+    )  # fmt: skip
+    flip: bool = setting(
+        False,
+        kind="bool",
+        label=_("Mirror"),
+        help=_("Show half of the pictures mirrored; not for text or faces."),
+    )
+    gradient_checkpointing: bool = setting(
+        False, kind="bool", label=_("Gradient checkpointing"), help=_("Less memory, about a third slower.")
+    )
+    precision: str = setting(
+        "auto", kind="choice", choices=("auto", "fp32", "bf16"), label=_("Precision"),
+        help=_("Numbers of the frozen model; auto takes bf16 where the device has it. The LoRA is always fp32."),
+    )  # fmt: skip
+    seed: int = setting(
+        0,
+        kind="int",
+        label=_("Seed"),
+        minimum=0,
+        maximum=2**63 - 1,
+        help=_("The same seed gives the same run."),
+    )
+    held_out: float = setting(
+        0.0, kind="float", label=_("Held-out share"), minimum=0.0, maximum=0.5,
+        help=_("Share of the pictures kept aside to measure what was learned."),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SamplingSpec:
+    """Say which pictures are drawn on the way."""
+
+    prompts: tuple[str, ...] = setting(
+        (), kind="list", label=_("Sample prompts"), advanced=False,
+        help=_("Drawn with fixed seeds before training and on the way; {trigger} is filled in."),
+    )  # fmt: skip
+    negative: str = setting("", kind="str", label=_("Negative prompt"), help=_("What samples must not show."))
+    every_epochs: int | None = setting(
+        None, kind="int", label=_("Sample every so many epochs"), minimum=1, maximum=100_000,
+        help=_("1 if neither this nor steps is given."),
+    )  # fmt: skip
+    every_steps: int | None = setting(
+        None, kind="int", label=_("Sample every so many steps"), minimum=1, maximum=1_000_000,
+        help=_("Instead of counting epochs."),
+    )  # fmt: skip
+    steps: int = setting(
+        20, kind="int", label=_("Denoising steps"), minimum=1, maximum=200, help=_("DDIM steps per sample.")
+    )
+    guidance: float = setting(
+        7.0, kind="float", label=_("Guidance"), minimum=1.0, maximum=50.0,
+        help=_("How closely samples follow the prompt."),
+    )  # fmt: skip
+    seed: int = setting(
+        42, kind="int", label=_("Sample seed"), minimum=0, maximum=2**63 - 1, help=_("Fixed seed.")
+    )
+    count: int = setting(
+        1,
+        kind="int",
+        label=_("Pictures per prompt"),
+        minimum=1,
+        maximum=16,
+        help=_("Different seeds per prompt."),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckpointSpec:
+    """Say when the run is saved."""
+
+    every_steps: int | None = setting(
+        None, kind="int", label=_("Save every so many steps"), minimum=1, maximum=1_000_000,
+        help=_("A resumable checkpoint and a downloadable file."),
+    )  # fmt: skip
+    every_epochs: int | None = setting(
+        None, kind="int", label=_("Save every so many epochs"), minimum=1, maximum=100_000,
+        help=_("1 if no other cadence is given."),
+    )  # fmt: skip
+    every_minutes: float | None = setting(
+        10.0, kind="float", label=_("Save every so many minutes"), minimum=0.1, maximum=1440.0, nullable=True,
+        help=_("At most so much work is lost when a machine fails; empty turns it off."),
+    )  # fmt: skip
+    keep: int = setting(
+        3, kind="int", label=_("Checkpoints kept"), minimum=1, maximum=1000,
+        help=_("Older resumable checkpoints are deleted; exported files stay."),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """Say what the exported file looks like and says about itself."""
+
+    dtype: str = setting(
+        "fp16", kind="choice", choices=("fp16", "bf16", "fp32"), label=_("Number format of the file"),
+        help=_("fp16 is read everywhere and halves the file."),
+    )  # fmt: skip
+    author: str = setting("", kind="str", label=_("Author"), help=_("Written into the file."))
+    description: str = setting("", kind="str", label=_("Description"), help=_("Written into the file."))
+    license: str = setting("", kind="str", label=_("Licence"), help=_("Written into the file."))
+    include_tag_frequencies: bool = setting(
+        False, kind="bool", label=_("Write tag counts into the file"),
+        help=_("Off, because it tells every reader of the file what is in your pictures."),
+    )  # fmt: skip
