@@ -20,8 +20,8 @@ WEB = (
     "projects",
     "billing",
 )
-TORCH_FREE = ("spec", "sections", "fields", "parsing", "events", "estimate", "hints", "registry", "schedule", "cadence", "errors",
-              "control", "cli", "child", "forkserver")  # fmt: skip
+TORCH_FREE = ("spec", "sections", "fields", "parsing", "events", "estimate", "hints", "registry", "schedule", "cadence",
+              "errors", "control", "cli", "child", "forkserver")  # fmt: skip
 
 
 def modules_after(code: str) -> set[str]:
