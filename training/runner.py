@@ -1,20 +1,16 @@
 """Supervise one attempt: prepare its folder, start the engine, carry wishes to it, store what it tells, end it.
 
-Threads: the caller's decides and writes; one reads events, one reads the log, one waits for the child's end, one
-keeps the lease (`Keeper`). Only the keeper may say that the lease is lost, and it kills the engine itself then.
+Threads: the caller's decides and writes; those of the engine's process read it and wait for its end; one keeps the
+lease (`Keeper`). Only the keeper may say that the lease is lost, and it kills the engine itself then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
-import queue
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,8 +18,9 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
+from training import engine_process
 from training.engine import events as told
-from training.engine.forkserver import Ticket
+from training.engine_process import DRAIN, EXIT_DONE, EXIT_INTERRUPTED, GRACE, Engine, Ladder
 from training.models import TrainingJob
 from training.queue import lease as leases
 from training.queue.lease import Lease
@@ -36,78 +33,10 @@ from training.warm import WarmEngine
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BATCH_SECONDS = 0.25
-BATCH_BYTES = 64 * 1024
-LOG_LINES = 40
 WISH_EVERY = 1.0
-CANCEL_GRACE, GRACE, TERM_GRACE = 20.0, 120.0, 10.0
 STALL_SECONDS, STALL_STEPS = 600.0, 20
 # How long storing goes on trying while database or storage are away; the lease usually ends it sooner.
 PATIENCE = 1800.0
-
-DRAIN = "drain"
-# What the engine's exit codes mean (docs/engine-protocol.md); the others count as crashes.
-EXIT_DONE, EXIT_INTERRUPTED = 0, 75
-_CATEGORY = {64: "user", 65: "user", 71: "capacity"}
-
-
-class Engine:
-    """Hold the child, its pipes and the threads that read them."""
-
-    def __init__(self, ticket: Ticket, events: int, control: int, output: int) -> None:
-        self.pid = ticket.pid
-        self.exit_code: int | None = None
-        self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.log: deque[str] = deque(maxlen=LOG_LINES)
-        self._control = control
-        self._lock = threading.Lock()
-        self._readers = [
-            _thread("events", self._read, events, self.lines.put),
-            _thread("log", self._read, output, self._keep_line),
-            _thread("waiter", self._wait, ticket),
-        ]
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether the child is gone and everything it said was read."""
-        return not any(reader.is_alive() for reader in self._readers)
-
-    def send(self, kind: str, **fields: object) -> None:
-        """Send a control message; an engine that is gone takes none, and no harm is done."""
-        line = json.dumps({"type": kind, **fields}).encode() + b"\n"
-        with self._lock, contextlib.suppress(OSError):
-            if self._control >= 0:
-                os.write(self._control, line)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the child's process group, unless it has ended."""
-        with self._lock:
-            if self.exit_code is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.pid, number)
-
-    def close(self) -> None:
-        """Close the control pipe, on which a child that still lives ends itself."""
-        with self._lock:
-            if self._control >= 0:
-                os.close(self._control)
-                self._control = -1
-
-    def _wait(self, ticket: Ticket) -> None:
-        code = ticket.wait()
-        with self._lock:
-            self.exit_code = -signal.SIGKILL if code is None else code
-
-    def _keep_line(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip()
-        if text:
-            self.log.append(text[:1000])
-
-    @staticmethod
-    def _read(fd: int, put: Callable[[bytes], object]) -> None:
-        with os.fdopen(fd, "rb") as source:
-            for line in source:
-                put(line)
 
 
 class Keeper:
@@ -120,7 +49,8 @@ class Keeper:
         self.engine: Engine | None = None
         self._stop = threading.Event()
         self._renewed = float("-inf")
-        self._thread = _thread("keeper", self._run)
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """End the thread; the lease stays as it is."""
@@ -180,18 +110,14 @@ class Runner:
     ) -> None:
         self.lease = lease
         self.draining = draining
-        self._drain_seconds = drain_seconds
-        self._overdue = False
         self._warm = warm
         self._keeper = Keeper(lease)
+        self._ladder = Ladder(drain_seconds)
         self._engine: Engine | None = None
         self._step = 0
         self._total_steps = 0
         self._speed = 0.0
         self._heard = time.monotonic()
-        self._asked = ""
-        self._asked_at = 0.0
-        self._terminated = False
         self._stalled = False
         self._error: told.Error | None = None
         self._export: told.Export | None = None
@@ -256,27 +182,7 @@ class Runner:
     # -- The engine -------------------------------------------------------------------------------------------
 
     def _start(self, spec: Path, run_dir: Path, resume_from: Path | None) -> None:
-        events_read, events_write = os.pipe()
-        control_read, control_write = os.pipe()
-        log_read, log_write = os.pipe()
-        theirs = (events_write, control_read, log_write)
-        try:
-            ticket = self._warm.fork(
-                spec=spec,
-                run_dir=run_dir,
-                resume_from=resume_from,
-                events_fd=events_write,
-                control_fd=control_read,
-                log_fd=log_write,
-            )
-        except BaseException:
-            for fd in (events_read, control_write, log_read):
-                os.close(fd)
-            raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
-        self._engine = Engine(ticket, events_read, control_write, log_read)
+        self._engine = engine_process.start(self._warm, spec=spec, run_dir=run_dir, resume_from=resume_from)
         self._keeper.attach(self._engine)
         self._heard = time.monotonic()
 
@@ -288,27 +194,18 @@ class Runner:
             if batch:
                 self._heard = time.monotonic()
                 self._take(batch)
-            elif engine.ended and engine.lines.empty():
+            elif engine.ended:
                 return
             self._deliver(engine)
             self._watch(engine)
 
     def _next_batch(self, engine: Engine) -> list[telemetry.Told]:
-        """Collect events for a quarter of a second, or less if there are many."""
         batch: list[telemetry.Told] = []
-        size, deadline = 0, time.monotonic() + BATCH_SECONDS
-        while size < BATCH_BYTES:
-            try:
-                line = engine.lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                break
-            size += len(line)
+        for line in engine.next_lines():
             try:
                 batch.append(told.from_line(line.decode("utf-8")))
             except (ValueError, KeyError) as error:
                 log.warning("%s: an event was not understood: %s", self.lease.job_uid, error)
-            if engine.ended and engine.lines.empty():
-                break
         return batch
 
     def _take(self, batch: list[telemetry.Told]) -> None:
@@ -340,30 +237,16 @@ class Runner:
         return self._wanted() in (Desired.CANCEL, Desired.PAUSE, DRAIN)
 
     def _deliver(self, engine: Engine) -> None:
-        """Send a new wish to the engine, and grow impatient with one that is not carried out."""
         wanted = self._wanted()
         # An engine that stops before its first step has nothing to keep.
         if wanted == Desired.STOP and not self._step:
             return
-        now = time.monotonic()
-        if wanted and wanted != self._asked:
-            engine.send(wanted)
-            self._asked, self._asked_at, self._terminated = wanted, now, False
-            if wanted != DRAIN:
-                self._patiently(self._start_stopping)
-        if not self._asked:
+        if not wanted or wanted == self._ladder.asked:
+            self._ladder.climb(engine)
             return
-        if self._asked == DRAIN:
-            if now > self._asked_at + self._drain_seconds:
-                self._overdue = True
-                engine.signal(signal.SIGKILL)
-            return
-        grace = CANCEL_GRACE if self._asked == Desired.CANCEL else GRACE
-        if now > self._asked_at + grace + TERM_GRACE:
-            engine.signal(signal.SIGKILL)
-        elif now > self._asked_at + grace and not self._terminated:
-            self._terminated = True
-            engine.signal(signal.SIGTERM)
+        self._ladder.ask(engine, wanted)
+        if wanted != DRAIN:
+            self._patiently(self._start_stopping)
 
     def _start_stopping(self) -> None:
         with transaction.atomic():
@@ -390,9 +273,9 @@ class Runner:
             self._finalize(self._export)
         elif self._error is not None and self._error.category != "platform":
             self._fail(self._error)
-        elif wanted == Desired.PAUSE and (code is None or code == EXIT_INTERRUPTED or self._asked):
+        elif wanted == Desired.PAUSE and (code is None or code == EXIT_INTERRUPTED or self._ladder.asked):
             self._end(lifecycle.pause_job_now)
-        elif code is None or self._overdue or (self.draining.is_set() and code == EXIT_INTERRUPTED):
+        elif code is None or self._ladder.overdue or (self.draining.is_set() and code == EXIT_INTERRUPTED):
             self._end(lambda job: lifecycle.requeue_job(job, "worker_restarts"))
         else:
             self._report_crash(code)
@@ -484,9 +367,3 @@ class _Throttled:
         if done == total or time.monotonic() - self._told >= 0.5:
             self._told = time.monotonic()
             self._tell(done, total)
-
-
-def _thread(name: str, run: Callable[..., object], *arguments: object) -> threading.Thread:
-    thread = threading.Thread(target=run, args=arguments, name=name, daemon=True)
-    thread.start()
-    return thread

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from django.utils import timezone
+
 from accounts.actor import Actor
 from core.storage import blob_key, save_bytes
 from projects.models import Blob, Dataset, DatasetVersion, DatasetVersionItem, Project
 from tests.factories import png_bytes
-from training.models import FoundationModel
+from training.models import Attempt, Checkpoint, FoundationModel, JobEvent, MetricChunk, Sample, TrainingJob
+from training.states import JobState
 
 
 def make_base(**fields: Any) -> FoundationModel:
@@ -76,3 +79,37 @@ def make_version(
         ]
     )
     return version
+
+
+def set_state(job: TrainingJob, state: JobState, **fields: Any) -> TrainingJob:
+    """Put a job into a state, with the lease or the end that belongs to it."""
+    live = state in {JobState.STARTING, JobState.RUNNING, JobState.STOPPING, JobState.FINALIZING}
+    done = state in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.STOPPED}
+    TrainingJob.objects.for_team(job.team).filter(pk=job.pk).update(
+        state=state,
+        lease_until=timezone.now() if live else None,
+        finished_at=timezone.now() if done else None,
+        **fields,
+    )
+    job.refresh_from_db()
+    return job
+
+
+def fill_run(job: TrainingJob, actor: Actor, rounds: int) -> None:
+    """Give a job the telemetry of a run: samples, checkpoints, curves, log."""
+    blob = make_blob(actor)
+    for number in range(rounds):
+        step = 20 * number
+        Sample.objects.create(
+            team=job.team, job=job, blob=blob, step=step, epoch=number, prompt_index=0, prompt="a cat",
+            seed=42, with_lora=number > 0,
+        )  # fmt: skip
+        Checkpoint.objects.create(team=job.team, job=job, fence=1, step=step, epoch=number, export=blob)
+        MetricChunk.objects.create(
+            team=job.team, job=job, metric="loss", chunk=number, steps=[step], values=[0.5]
+        )
+        JobEvent.objects.create(
+            team=job.team, job=job, seq=100 + number, fence=1, type="log", at=timezone.now(),
+            data={"level": "info", "message": f"round {number}"},
+        )  # fmt: skip
+        Attempt.objects.create(team=job.team, job=job, fence=10 + number, started_at=timezone.now())

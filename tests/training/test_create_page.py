@@ -1,0 +1,158 @@
+"""The page that starts a training: its form, its forecast and fixes, and the one job that comes of it."""
+
+from __future__ import annotations
+
+from tests.scenario import Scenario
+from tests.training.conftest import client_of
+from tests.training.rows import make_base, make_blob, make_version
+from training.models import TrainingJob
+from training.states import JobState
+
+NEW = "/t/atelier/trainings/new/"
+
+
+def _form(scenario: Scenario, **changed: str) -> dict[str, str]:
+    """Fill in the form as the page offers it."""
+    page = client_of(scenario.alice).get(NEW)
+    context = page.context
+    data = {
+        "form_token": context["form"].data["form_token"],
+        "source": context["form"].data["source"],
+        "base_model": "demo",
+        "template": "style",
+        "name": "Ink icons",
+        "trigger": "ink",
+        "prompts": context["prompts"],
+        "prompts_offered": context["prompts_offered"],
+        "length_unit": "steps",
+        "action": "start",
+    }
+    draft = context["draft"]
+    for each in [*draft.basic, *(setting for _t, settings, _n in draft.groups for setting in settings)]:
+        data[f"recommended.{each.name}"] = each.remembered
+        if each.info.kind != "bool":
+            data[each.name] = each.shown
+        elif each.value:
+            data[each.name] = "on"
+    return {**data, **changed}
+
+
+def test_start_makes_one_job_however_often_it_is_pressed(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    data = _form(scenario)
+    client = client_of(scenario.alice)
+    answers = [client.post(NEW, data) for _ in range(2)]
+    job = TrainingJob.objects.for_team(scenario.team).get()
+    assert [(a.status_code, a["Location"]) for a in answers] == [
+        (303, f"/t/atelier/trainings/{job.uid}/")
+    ] * 2
+    assert (job.name, job.state, job.template) == ("Ink icons", JobState.QUEUED, "style")
+    assert job.spec["training"]["steps"] == 100
+
+
+def test_a_changed_value_is_kept_and_untouched_ones_follow_the_recommendation(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    data = _form(scenario, **{"method.rank": "12", "training.batch_size": "16"})
+    client_of(scenario.alice).post(NEW, data)
+    spec = TrainingJob.objects.for_team(scenario.team).get().spec
+    assert (spec["method"]["rank"], spec["training"]["batch_size"]) == (12, 16)
+    # The learning rate was not touched: it follows the larger batch.
+    assert spec["training"]["learning_rate"] == 1.4e-3
+
+
+def test_a_wrong_value_is_answered_with_the_form_and_starts_nothing(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    data = _form(scenario, **{"method.rank": "0", "name": ""})
+    answer = client_of(scenario.alice).post(NEW, data)
+    assert answer.status_code == 422
+    page = answer.content.decode()
+    assert "Rank must be between 1 and 512." in page
+    assert "This field is required." in page
+    assert TrainingJob.objects.for_team(scenario.team).count() == 0
+
+
+def test_a_change_is_answered_with_the_forecast_and_starts_nothing(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    data = _form(scenario, **{"training.steps": "50"})
+    del data["action"]
+    answer = client_of(scenario.alice).post(NEW, data, headers={"HX-Request": "true"})
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert answer.context["draft"].estimate.steps == 50
+    assert 'id="forecast"' in page
+    assert "<html" not in page
+    assert TrainingJob.objects.for_team(scenario.team).count() == 0
+
+
+def test_a_fix_is_applied_and_the_settings_are_drawn_again(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    data = _form(scenario, **{"training.learning_rate": "0.1"})
+    del data["action"]
+    client = client_of(scenario.alice)
+    warned = client.post(NEW, data, headers={"HX-Request": "true"})
+    [(problem, fix)] = [pair for pair in warned.context["fixes"] if pair[0].code == "learning_rate"]
+    assert problem.fix.label == "Use 0.001"
+    mended = client.post(NEW, {**data, "fix": fix}, headers={"HX-Request": "true"})
+    assert mended.context["draft"].recipe.values["/training/learning_rate"] == 1e-3
+    assert not [pair for pair in mended.context["fixes"] if pair[0].code == "learning_rate"]
+    assert "hx-swap-oob" in mended.content.decode()
+    assert 'id="settings"' in mended.content.decode()
+
+
+def test_a_dataset_is_frozen_at_the_start(scenario: Scenario) -> None:
+    from projects.models import Dataset, DatasetVersion, Item
+
+    version = make_version(scenario.alice)
+    make_base()
+    dataset = Dataset.objects.create(
+        team=scenario.team, project=version.dataset.project, name="Fresh", created_by=scenario.alice.user
+    )
+    for seed in "bcd":
+        blob = make_blob(scenario.alice, seed)
+        Item.objects.create(
+            team=scenario.team, dataset=dataset, blob=blob, filename=f"{seed}.png", caption="a dog"
+        )
+    client_of(scenario.alice).post(NEW, _form(scenario, source=dataset.uid))
+    job = TrainingJob.objects.for_team(scenario.team).get()
+    frozen = DatasetVersion.objects.for_team(scenario.team).get(dataset=dataset)
+    assert (job.dataset_version, frozen.item_count) == (frozen, 3)
+
+
+def test_epochs_can_be_chosen_instead_of_steps(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    data = _form(scenario, length_unit="epochs")
+    shown = client_of(scenario.alice).post(NEW, {**data, "action": "update"})
+    length = shown.context["draft"].basic[0]
+    assert (length.info.pointer, length.value, length.recommended) == ("/training/epochs", 33, 33)
+    del data["recommended.training.steps"], data["training.steps"]
+    data |= {"recommended.training.epochs": "33", "training.epochs": "7"}
+    client_of(scenario.alice).post(NEW, data)
+    spec = TrainingJob.objects.for_team(scenario.team).get().spec
+    assert (spec["training"]["steps"], spec["training"]["epochs"]) == (None, 7)
+
+
+def test_pictures_of_another_team_cannot_be_chosen(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    foreign = make_version(scenario.charlie)
+    make_base()
+    answer = client_of(scenario.alice).post(NEW, _form(scenario, source=foreign.uid))
+    assert answer.status_code == 422
+    assert TrainingJob.objects.for_team(scenario.team).count() == 0
+
+
+def test_training_again_begins_with_the_old_values(scenario: Scenario, job: TrainingJob) -> None:
+    spec = {**job.spec, "method": {**job.spec["method"], "rank": 5}}
+    TrainingJob.objects.for_team(scenario.team).filter(pk=job.pk).update(spec=spec)
+    page = client_of(scenario.alice).get(f"{NEW}?clone={job.uid}")
+    draft = page.context["draft"]
+    assert draft.recipe.values["/method/rank"] == 5
+    assert (page.context["form"].data["name"], page.context["form"].data["trigger"]) == (
+        "Ink icons",
+        "ink style",
+    )
