@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -52,6 +53,8 @@ def site() -> Iterator[WholeInstallation]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium, although .ci/run installs one")
         pytest.skip("no Chromium on this machine: .ci/run installs one")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
