@@ -1,7 +1,7 @@
 """Turn the bytes of a file into a checked picture, or into the reason why not. Knows no database and no web.
 
 A file is judged by its content, never by its name. What comes out is 8-bit sRGB, upright and still: either the
-original bytes, if they were so already, or a lossless PNG.
+original coding, if it was so already, or a lossless PNG; in both cases without place, time, names and comments.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import pillow_heif
 from PIL import Image, ImageCms, ImageOps
 
+from projects.metadata import Unreadable, without_metadata
 from projects.reasons import Refusal
 
 MAX_PICTURE_BYTES = 200 * 1024**2
@@ -49,7 +50,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-# Kept as they came when nothing has to change; the rest becomes PNG, which every reader knows.
+# Kept in their own coding when no pixel has to change; the rest becomes PNG, which every reader knows.
 _KEPT = {Kind.JPEG: "image/jpeg", Kind.PNG: "image/png", Kind.WEBP: "image/webp"}
 _DECODED = {*_KEPT, Kind.GIF, Kind.BMP, Kind.TIFF, Kind.HEIF, Kind.AVIF}
 
@@ -187,7 +188,7 @@ def _checked(opened: Image.Image, content: bytes, kind: Kind) -> CheckedPicture:
     remarks = [Remark("animated_first_frame", {})] if is_animated else []
     if min(picture.size) < SMALL_SIDE:
         remarks.append(Remark("small", {"width": picture.width, "height": picture.height}))
-    stored, content_type = (content, _KEPT[kind]) if is_plain else (_png(picture), "image/png")
+    stored, content_type = _stored(picture, content, kind) if is_plain else (_png(picture), "image/png")
     return CheckedPicture(
         content=stored,
         content_type=content_type,
@@ -197,6 +198,15 @@ def _checked(opened: Image.Image, content: bytes, kind: Kind) -> CheckedPicture:
         thumbnail=_thumbnail(picture),
         remarks=tuple(remarks),
     )
+
+
+def _stored(picture: Image.Image, content: bytes, kind: Kind) -> tuple[bytes, str]:
+    """Return the file of a plain picture without its metadata, and its type."""
+    try:
+        return without_metadata(content, _KEPT[kind]), _KEPT[kind]
+    except Unreadable:
+        # Built so oddly that only the decoder understands it: coded anew it has no metadata either.
+        return _png(picture), "image/png"
 
 
 def _is_plain(picture: Image.Image, content: bytes, kind: Kind) -> bool:

@@ -21,7 +21,7 @@ class OddFile:
     content: bytes
     refused: str = ""
     size: tuple[int, int] = SIZE
-    kept: bool = False
+    kept: bool = False  # every byte of it
     remark: str = ""
     # What the pixel a quarter in from the top left must be, within a tolerance.
     pixel: tuple[int, int, int] | None = None
@@ -92,14 +92,10 @@ def _plain(good: dict[str, bytes]) -> Iterator[OddFile]:
     for kind, content in good.items():
         kept = kind in ("JPEG", "PNG", "WEBP")
         yield OddFile(f"good {kind}", content, kept=kept, pixel=RED)
-        # Judged by content: bytes after the end belong to nobody, and change nothing.
+        # Judged by content: bytes after the end belong to nobody, change nothing, and are left behind.
         if kind in ("JPEG", "PNG", "GIF", "BMP"):
-            yield OddFile(
-                f"{kind} with a script behind it",
-                content + b"<script>alert(1)</script>",
-                kept=kept,
-                pixel=RED,
-            )
+            script = b"<script>alert(1)</script>"
+            yield OddFile(f"{kind} with a script behind it", content + script, pixel=RED)
     yield OddFile(
         "progressive JPEG", encode(picture(), "JPEG", progressive=True, quality=95), kept=True, pixel=RED
     )
@@ -219,8 +215,7 @@ def _turned() -> Iterator[OddFile]:
             stored = picture() if stored_as is None else picture().transpose(stored_as)
             options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
             content = encode(stored, kind, exif=exif, **options)
-            kept = orientation == 1 and kind != "TIFF"
-            yield OddFile(f"{kind} held the {orientation}. way", content, kept=kept, pixel=RED)
+            yield OddFile(f"{kind} held the {orientation}. way", content, pixel=RED)
     exif = Image.Exif()
     exif[0x0112] = 99
     yield OddFile(
@@ -229,7 +224,6 @@ def _turned() -> Iterator[OddFile]:
     yield OddFile(
         "JPEG with broken EXIF",
         encode(picture(), "JPEG", quality=95, exif=b"Exif\0\0rubbish"),
-        kept=True,
         pixel=RED,
     )
 

@@ -37,6 +37,7 @@ def test_file_becomes_the_right_picture(file: OddFile) -> None:
     assert_sound(checked)
     assert (checked.width, checked.height) == file.size
     assert (checked.content == file.content) is file.kept
+    assert b"<script>" not in checked.content
     assert [remark.code for remark in checked.remarks][:1] == ([file.remark] if file.remark else [])
     if file.pixel:
         stored = Image.open(io.BytesIO(checked.content)).convert("RGB")
