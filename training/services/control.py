@@ -6,6 +6,8 @@ carries it out. A stronger wish replaces a weaker one, never the other way round
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -24,93 +26,92 @@ _STRENGTH = {"": 0, Desired.PAUSE: 1, Desired.STOP: 2, Desired.CANCEL: 3}
 
 def cancel_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
     """End a training without a result. Canceling a canceled one changes nothing; other ends raise Conflict."""
-    with transaction.atomic():
-        row = _lock(actor, job)
-        if row.state == JobState.CANCELED:
-            return row
-        if row.is_finished:
-            raise _finished(row)
-        if row.state in LIVE:
-            _wish(row, Desired.CANCEL)
-        else:
-            move(row, JobState.CANCELED)
-        audit(actor, "training.cancel", row)
-        return row
+    return _change(actor, job, "training.cancel", JobState.CANCELED, _cancel)
 
 
 def stop_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
     """End a training early and keep what it learned; raise Conflict if there is nothing to keep yet."""
-    with transaction.atomic():
-        row = _lock(actor, job)
-        if row.state == JobState.STOPPED:
-            return row
-        if row.is_finished:
-            raise _finished(row)
-        if row.state in LIVE:
-            if not row.step:
-                raise _nothing_yet(row)
-            _wish(row, Desired.STOP)
-        else:
-            if not has_state(row):
-                raise _nothing_yet(row)
-            # The next free worker loads the last checkpoint and makes the file of it.
-            row.desired = Desired.STOP
-            row.save(update_fields=["desired"])
-            if row.state == JobState.PAUSED:
-                _requeue(row)
-            else:
-                _tell(row)
-        audit(actor, "training.stop", row)
-        return row
+    return _change(actor, job, "training.stop", JobState.STOPPED, _stop)
 
 
 def pause_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
     """Take a training off its worker, or out of the queue, until it is resumed."""
-    with transaction.atomic():
-        row = _lock(actor, job)
-        if row.state == JobState.PAUSED:
-            return row
-        if row.is_finished:
-            raise _finished(row)
-        if row.state == JobState.FINALIZING:
-            raise Conflict("finishing", _("This training is being finished. Nothing is left to pause."))
-        if row.state in LIVE:
-            if _STRENGTH[row.desired] > _STRENGTH[Desired.PAUSE]:
-                raise Conflict("ending", _("This training is being ended already."), state=row.state)
-            _wish(row, Desired.PAUSE)
-        else:
-            move(row, JobState.PAUSED)
-        audit(actor, "training.pause", row)
-        return row
+    return _change(actor, job, "training.pause", JobState.PAUSED, _pause)
 
 
 def resume_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
     """Put a paused training back into the queue; it goes on from its last checkpoint."""
+    return _change(actor, job, "training.resume", JobState.QUEUED, _resume)
+
+
+def _change(
+    actor: Actor, job: TrainingJob, action: str, goal: JobState, carry_out: Callable[[TrainingJob], None]
+) -> TrainingJob:
+    """Lock the job and `carry_out` the wish, unless the job is at its `goal` already; raise Conflict if it ended."""
+    require(actor, Can.TRAINING_EDIT)
     with transaction.atomic():
-        row = _lock(actor, job)
-        if row.state == JobState.QUEUED:
+        row: TrainingJob | None = (
+            TrainingJob.objects.for_team(actor.team)
+            .select_related("team")
+            .select_for_update(no_key=True, of=("self",))
+            .filter(pk=job.pk)
+            .first()
+        )
+        if row is None:
+            raise NotFound
+        if row.state == goal:
             return row
-        if row.state in LIVE and row.desired == Desired.PAUSE:
-            raise Conflict("pausing", _("This training is being paused. Resume it when it rests."))
-        if row.state != JobState.PAUSED:
-            raise Conflict("not_paused", _("Only a paused training can be resumed."), state=row.state)
-        _requeue(row)
-        audit(actor, "training.resume", row)
+        if row.is_finished:
+            raise Conflict("finished", _("This training is finished already."), state=row.state)
+        carry_out(row)
+        audit(actor, action, row)
         return row
 
 
-def _lock(actor: Actor, job: TrainingJob) -> TrainingJob:
-    require(actor, Can.TRAINING_EDIT)
-    row: TrainingJob | None = (
-        TrainingJob.objects.for_team(actor.team)
-        .select_related("team")
-        .select_for_update(no_key=True, of=("self",))
-        .filter(pk=job.pk)
-        .first()
-    )
-    if row is None:
-        raise NotFound
-    return row
+def _cancel(job: TrainingJob) -> None:
+    if job.state in LIVE:
+        _wish(job, Desired.CANCEL)
+    else:
+        move(job, JobState.CANCELED)
+
+
+def _stop(job: TrainingJob) -> None:
+    is_live = job.state in LIVE
+    if not (job.step if is_live else has_state(job)):
+        raise Conflict(
+            "nothing_learned",
+            _("This training has not learned anything yet. Cancel it instead."),
+            state=job.state,
+        )
+    if is_live:
+        _wish(job, Desired.STOP)
+        return
+    # The next free worker loads the last checkpoint and makes the file of it.
+    job.desired = Desired.STOP
+    job.save(update_fields=["desired"])
+    if job.state == JobState.PAUSED:
+        _requeue(job)
+    else:
+        _tell(job)
+
+
+def _pause(job: TrainingJob) -> None:
+    if job.state == JobState.FINALIZING:
+        raise Conflict("finishing", _("This training is being finished. Nothing is left to pause."))
+    if job.state not in LIVE:
+        move(job, JobState.PAUSED)
+        return
+    if _STRENGTH[job.desired] > _STRENGTH[Desired.PAUSE]:
+        raise Conflict("ending", _("This training is being ended already."), state=job.state)
+    _wish(job, Desired.PAUSE)
+
+
+def _resume(job: TrainingJob) -> None:
+    if job.state in LIVE and job.desired == Desired.PAUSE:
+        raise Conflict("pausing", _("This training is being paused. Resume it when it rests."))
+    if job.state != JobState.PAUSED:
+        raise Conflict("not_paused", _("Only a paused training can be resumed."), state=job.state)
+    _requeue(job)
 
 
 def _wish(job: TrainingJob, desired: Desired) -> None:
@@ -134,15 +135,3 @@ def _requeue(job: TrainingJob) -> None:
     job.run_after = None
     move(job, JobState.QUEUED, save=["queued_at", "run_after"])
     transaction.on_commit(send_ticket, robust=True)
-
-
-def _finished(job: TrainingJob) -> Conflict:
-    return Conflict("finished", _("This training is finished already."), state=job.state)
-
-
-def _nothing_yet(job: TrainingJob) -> Conflict:
-    return Conflict(
-        "nothing_learned",
-        _("This training has not learned anything yet. Cancel it instead."),
-        state=job.state,
-    )
