@@ -1,21 +1,16 @@
-"""Kill everything in the middle of a training and show that nothing is lost: `python bench/chaos.py`.
+"""Kill everything in the middle of a training and show that nothing is lost: `python -m bench.chaos`.
 
 Starts the whole platform in a folder of its own, trains the demo model once undisturbed, then once more while it
-kills (-9) the engine, the worker, the web server and Valkey. A browser's socket stays open throughout. Compared at
-the end: the weights bit for bit, every step, every event, every billed second.
+kills (-9) the engine, the worker, the web server, Valkey and PostgreSQL. The training's page stays open in a real
+browser throughout. Compared at the end: the weights bit for bit, every step, every event, what the page showed,
+every billed second. Needs what `make test` installs, and a Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,89 +19,88 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
+from tests.browser import launch  # noqa: E402
+from tests.installation import Installation  # noqa: E402
 
-class Platform:
-    """The platform under test: one `manage.py up` with short leases."""
 
-    def __init__(self, var: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        os.environ.update(
-            LF_VAR_DIR=str(var),
-            LF_LEASE_SECONDS="15",
-            LF_LEASE_RENEW_SECONDS="3",
-            LF_ENGINE_LEASE_SECONDS="10",
-            DJANGO_SETTINGS_MODULE="config.settings",
-        )
-        for name in ("DATABASE_URL", "REDIS_URL"):
-            os.environ.pop(name, None)
-        with (var / "up.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up", "--no-demo", "--port", str(self.port)],
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+class Platform(Installation):
+    """The platform under test, with leases so short that a training outlives several."""
 
-    def find(self, *words: str) -> psutil.Process:
-        """Return the one process of the platform whose command line has all `words`."""
-        found = []
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                line = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-            if all(word in line for word in words):
-                found.append(process)
-        if not found:
-            raise LookupError(" ".join(words))
-        return found[0]
-
-    def kill(self, *words: str) -> None:
-        self.find(*words).kill()
+    options = ("--no-demo",)
+    settings = {"LF_LEASE_SECONDS": "15", "LF_LEASE_RENEW_SECONDS": "3", "LF_ENGINE_LEASE_SECONDS": "10"}
 
     def kill_engine(self) -> None:
-        self.find("training.engine.forkserver").children()[0].kill()
+        for process in psutil.Process(self.child("gpu_worker").pid).children():
+            if "training.engine.forkserver" in process.cmdline():
+                process.children()[0].kill()
+                return
+        raise LookupError("no engine")
 
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
 
+class OpenPage(threading.Thread):
+    """The page of a training in a real browser, opened once: follows to the end, and is never touched.
 
-class Watcher(threading.Thread):
-    """A page that is left open: follows a training over the socket, reconnects, and never reloads."""
+    Playwright's loop must not run in the thread that asks the database.
+    """
 
-    def __init__(self, port: int, cookie: str, topic: str) -> None:
+    WATCH = """
+        document.addEventListener('training:event', (event) => window.noted('applied', event.detail))
+        document.addEventListener('DOMContentLoaded', () => {
+          const log = document.querySelector('[data-log-lines]')
+          if (log) new MutationObserver((records) => {
+            for (const record of records) for (const line of record.addedNodes)
+              window.noted('shown', { seq: Number(line.dataset.seq) })
+          }).observe(log, { childList: true })
+        })
+    """
+
+    def __init__(self, address: str, cookie: dict[str, str]) -> None:
         super().__init__(daemon=True)
-        self.url, self.cookie, self.topic = f"ws://127.0.0.1:{port}/ws/", cookie, topic
-        self.port = port
-        self.items: list[dict[str, Any]] = []
-        self.connections = 0
-        self.finished = False
+        self.address, self.cookie = address, cookie
+        self.after = 0  # the events up to here were there when the page was opened
+        self.events: list[dict[str, Any]] = []
+        self.log_lines: list[int] = []
+        self.curve: list[int] = []
+        self.sockets = 0
+        self.opened = threading.Event()
+        self.ended = threading.Event()
 
     def run(self) -> None:
-        asyncio.run(self._follow())
+        with sync_playwright() as playwright:
+            context = launch(playwright).new_context()
+            context.add_cookies([self.cookie])  # type: ignore[list-item]
+            context.expose_binding("noted", self._note)
+            context.add_init_script(self.WATCH)
+            page = context.new_page()
+            page.on("websocket", self._count)
+            page.goto(self.address)
+            live = page.locator("[data-module=training-page]")
+            self.after = int(live.get_attribute("data-after") or 0)
+            self.opened.set()
+            while not self._saw("phase", "phase", "evaluate"):
+                page.wait_for_timeout(200)
+            page.get_by_text("Numbers as a table").click()
+            steps = page.locator("[data-table] tr td:first-child")
+            self.curve = [int(step) for step in steps.all_inner_texts()]
+            page.locator("a[href*='/lora-files/']").first.wait_for(timeout=600_000)
+            self.ended.set()
 
-    async def _follow(self) -> None:
-        import websockets
+    def _count(self, _socket: object) -> None:
+        self.sockets += 1
 
-        headers = {"Cookie": self.cookie, "Origin": f"http://127.0.0.1:{self.port}"}
-        while not self.finished:
-            try:
-                async with websockets.connect(self.url, additional_headers=headers) as page:
-                    self.connections += 1
-                    after = self.items[-1]["seq"] if self.items else 0
-                    await page.send(json.dumps({"subscribe": self.topic, "after": after}))
-                    while not self.finished:
-                        frame = json.loads(await asyncio.wait_for(page.recv(), 30))
-                        self.items += frame.get("items", [])
-            except (OSError, TimeoutError, websockets.WebSocketException):
-                await asyncio.sleep(0.5)
+    def _note(self, _source: object, kind: str, event: dict[str, Any]) -> None:
+        if kind == "applied":
+            self.events.append(event)
+        else:
+            self.log_lines.append(event["seq"])
+
+    def _saw(self, kind: str, name: str, value: str) -> bool:
+        return any(each["type"] == kind and each["data"].get(name) == value for each in self.events)
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 1800) -> None:
@@ -129,44 +123,41 @@ def until(condition: Callable[[], bool], *, seconds: float = 1800) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--keep", action="store_true", help="leave the folder for a look at it")
     options = parser.parse_args()
-    var = Path(tempfile.mkdtemp(prefix="lora-foundry-chaos-"))
-    platform = Platform(var)
+    platform = Platform()
+    os.environ.update(LF_VAR_DIR=str(platform.var), DJANGO_SETTINGS_MODULE="config.settings")
     try:
+        platform.wait_until_ready()
         return run(platform, options.steps)
     finally:
         platform.stop()
-        if options.keep:
-            print(f"left in {var}")
-        else:
-            shutil.rmtree(var, ignore_errors=True)
 
 
 def run(platform: Platform, steps: int) -> int:
-    until(lambda: (Path(os.environ["LF_VAR_DIR"]) / "run" / "services.json").exists(), seconds=120)
     import django
 
     django.setup()
     from django.core.management import call_command
-    from django.db import connection
 
-    until(lambda: "training_worker" in connection.introspection.table_names(), seconds=120)
     from training.models import Worker
 
     until(lambda: Worker.objects.exists(), seconds=300)
+    from training.management.commands.seed_demo import TEAM
+
     call_command("seed_demo", no_training=True)
-    quiet, hit = make_job(steps), None
+    quiet = make_job(steps)
     until(lambda: state(quiet) == "succeeded")
     print(f"undisturbed: {steps} steps in {seconds(quiet):.0f} s")
     hit = make_job(steps)
-    watcher = Watcher(platform.port, login_cookie(), f"training:{hit.uid}")
-    watcher.start()
+    page = OpenPage(f"http://127.0.0.1:{platform.port}/t/{TEAM}/trainings/{hit.uid}/", login_cookie(platform))
+    page.start()
+    assert page.opened.wait(60), "the page does not open"
     kills: list[tuple[str, Callable[[], None]]] = [
         ("engine", platform.kill_engine),
-        ("worker", lambda: platform.kill("manage.py", "gpu_worker")),
-        ("web server", lambda: platform.kill("uvicorn")),
-        ("Valkey", lambda: platform.kill("valkey-server")),
+        ("worker", lambda: platform.child("gpu_worker").kill()),
+        ("web server", lambda: platform.child("uvicorn").kill()),
+        ("Valkey", lambda: platform.child("valkey").kill()),
+        ("PostgreSQL", lambda: platform.child("postgres", "-D").kill()),
     ]
     for number, (name, kill) in enumerate(kills, start=1):
         wanted = steps * number // (len(kills) + 1)
@@ -175,9 +166,8 @@ def run(platform: Platform, steps: int) -> int:
         kill()
         time.sleep(1)
     until(lambda: state(hit) in ("succeeded", "failed"))
-    until(lambda: bool(watcher.items) and watcher.items[-1]["data"].get("state") == "succeeded", seconds=60)
-    watcher.finished = True
-    return report(quiet, hit, steps, watcher)
+    assert page.ended.wait(60), "the page does not show the file"
+    return report(quiet, hit, steps, page)
 
 
 def make_job(steps: int) -> Any:
@@ -210,7 +200,7 @@ def make_job(steps: int) -> Any:
     return job
 
 
-def login_cookie() -> str:
+def login_cookie(platform: Platform) -> dict[str, str]:
     """Return the cookie of a browser in which the demo person is logged in."""
     from django.conf import settings
     from django.test import Client
@@ -220,7 +210,8 @@ def login_cookie() -> str:
 
     client = Client()
     client.force_login(User.objects.get(email=EMAIL))
-    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+    name = settings.SESSION_COOKIE_NAME
+    return {"name": name, "value": client.cookies[name].value, "url": f"http://127.0.0.1:{platform.port}"}
 
 
 def row(job: Any) -> Any:
@@ -244,16 +235,16 @@ def seconds(job: Any) -> float:
     return float((found.finished_at - found.started_at).total_seconds())
 
 
-def report(quiet: Any, hit: Any, steps: int, watcher: Watcher) -> int:
+def report(quiet: Any, hit: Any, steps: int, page: OpenPage) -> int:
     """Print what was compared; return 0 if all of it holds."""
     from billing.models import UsageEntry
     from training.models import Attempt, JobEvent, MetricChunk
+    from training.selectors import LOG_TYPES
 
     team = hit.team
     attempts = list(Attempt.objects.for_team(team).filter(job=hit).order_by("fence"))
-    stored = list(
-        JobEvent.objects.for_team(team).filter(job=hit).order_by("seq").values_list("seq", flat=True)
-    )
+    stored = list(JobEvent.objects.for_team(team).filter(job=hit).order_by("seq").values_list("seq", "type"))
+    sent = [(seq, kind) for seq, kind in stored if seq > page.after]
     points = [
         step
         for chunk in MetricChunk.objects.for_team(team).filter(job=hit, metric="loss").order_by("chunk")
@@ -268,17 +259,18 @@ def report(quiet: Any, hit: Any, steps: int, watcher: Watcher) -> int:
         "ended succeeded": state(hit) == "succeeded",
         "weights are bit-equal to the undisturbed run": weights(hit) == weights(quiet),
         "every step is there once": points == list(range(1, steps + 1)),
-        "events are numbered without a gap": stored == list(range(1, len(stored) + 1)),
-        "the open page got every event once": [item["seq"] for item in watcher.items] == stored,
+        "events are numbered without a gap": [seq for seq, _kind in stored]
+        == list(range(1, len(stored) + 1)),
+        "the open page got every event once": [(each["seq"], each["type"]) for each in page.events] == sent,
+        "its log shows each line once": page.log_lines == [seq for seq, kind in sent if kind in LOG_TYPES],
+        "its curve shows each step once": page.curve == points,
         "billed seconds are those of the attempts": {k: round(v, 2) for k, v in billed.items()}
         == {k: round(v, 2) for k, v in spent.items()},
     }
     print(
         f"attempts: {[(a.outcome, a.first_step, a.last_step) for a in attempts]}; steps made again: {redone}"
     )
-    print(
-        f"events: {len(stored)}; the page connected {watcher.connections} times; {seconds(hit):.0f} s in all"
-    )
+    print(f"events: {len(stored)}; the page connected {page.sockets} times; {seconds(hit):.0f} s in all")
     for name, holds in checks.items():
         print(f"{'ok  ' if holds else 'FAIL'} {name}")
     return 0 if all(checks.values()) else 1

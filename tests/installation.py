@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,7 @@ class Installation:
     """One running `manage.py up` on a data folder of its own, without the demo and without a training worker."""
 
     options: tuple[str, ...] = ("--no-demo", "--no-training")
+    settings: Mapping[str, str] = {}
 
     def __init__(self) -> None:
         self.var = var = open_folder()
@@ -42,7 +44,7 @@ class Installation:
         self.output = var / "output.txt"
         hidden = ("DATABASE_URL", "REDIS_URL", "PYTEST_", "DJANGO_SETTINGS_MODULE", "LF_")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        self.env["LF_VAR_DIR"] = str(var)
+        self.env |= {"LF_VAR_DIR": str(var), **self.settings}
         self.process = self.begin()
 
     def command(self) -> list[str]:
@@ -103,3 +105,9 @@ class Installation:
         except subprocess.TimeoutExpired:
             self.process.kill()
         shutil.rmtree(self.var, ignore_errors=True)
+
+
+class WholeInstallation(Installation):
+    """Everything: the demo and the training worker too."""
+
+    options = ()

@@ -13,6 +13,12 @@ const PARTS: Record<string, string[]> = {
   checkpoint: ['files'],
   evaluation: ['head'],
 }
+/** The types of event that are lines of the log, and how each tells its level. */
+const LOGGED: Record<string, (data: Record<string, unknown>) => string> = {
+  status: () => 'status',
+  warning: () => 'warning',
+  log: (data) => String(data.level ?? 'info'),
+}
 const FINAL = new Set(['succeeded', 'failed', 'canceled', 'stopped'])
 const LOG_LINES = 1000
 const GATHER = 250
@@ -50,7 +56,8 @@ export function mount(page: HTMLElement): () => void {
     } else if (event.type === 'sample' || event.type === 'checkpoint') {
       curve.mark(event.type, Number(event.data.step), event.data.with_lora !== false)
     }
-    if (event.type === 'log' || event.type === 'warning') log.add(event)
+    log.add(event)
+    page.dispatchEvent(new CustomEvent('training:event', { detail: event, bubbles: true }))
     if (event.type === 'status') {
       page.dataset.state = String(event.data.state)
       // The recipe's side column and the attempts belong to the end: one whole reload shows all of it.
@@ -267,13 +274,19 @@ function mountLog(page: HTMLElement): { add(event: LiveEvent): void } {
   toEnd()
   return {
     add(event) {
+      const level = LOGGED[event.type]?.(event.data)
+      if (!level) return
       const line = document.createElement('li')
-      line.dataset.level = event.type === 'warning' ? 'warning' : String(event.data.level ?? 'info')
+      line.dataset.seq = String(event.seq)
+      line.dataset.level = level
       const time = document.createElement('time')
       time.dateTime = event.at
       time.textContent = event.at.slice(11, 19)
       const words = document.createElement('span')
-      words.textContent = [event.data.message, event.data.hint].filter(Boolean).join(' ')
+      words.textContent =
+        event.type === 'status'
+          ? text(`state-${event.data.state}`, {}, list)
+          : [event.data.message, event.data.hint].filter(Boolean).join(' ')
       line.append(time, words)
       narrow(line)
       list.append(line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,30 +13,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.installation import ROOT, Installation
+from tests.browser import CHROMIUM, launch
+from tests.installation import ROOT, WholeInstallation
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 INK = ROOT / "demo" / "styles" / "ink"
 KOHYA_KEY = re.compile(r"lora_(unet|te)_[a-z0-9_]+\.(lora_down\.weight|lora_up\.weight|alpha)\Z")
 # Waiting times are limits, not expectations: this machine may be doing other things.
 SOON, TRAINED = 60_000, 420_000
-
-
-class WholeInstallation(Installation):
-    """Everything, the demo and the training worker too."""
-
-    options = ()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +41,7 @@ def browser() -> Iterator[Browser]:
             pytest.fail("no Chromium, although .ci/run installs one")
         pytest.skip("no Chromium on this machine: .ci/run installs one")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = launch(playwright)
         yield browser
         browser.close()
 

@@ -69,6 +69,7 @@ def job(request: TeamRequest, uid: str) -> HttpResponse:
         **_files(row),
         "curves": selectors.curves(row),
         "log": selectors.log_lines(row),
+        "states": JobState.values,
         "attempts": list(row.attempts.select_related("worker").order_by("fence")),
         "recipe": _recipe(row),
         "recipe_yaml": _yaml(row),

@@ -1,0 +1,267 @@
+"""Walk every page and take its picture at 1440 and 390 px, light and dark, in both languages: `python -m bench.tour`.
+
+Starts the whole platform in a folder of its own and lets the demo train. The pictures of a page stand together on
+two sheets, one a width. What a machine can see is checked as well: faults in the console, pages wider than the
+screen, pictures that do not load, English left over in Chinese. Needs what `make test` installs, and a Chromium.
+
+    python -m bench.tour --out /tmp/tour            every page
+    python -m bench.tour --out /tmp/tour dataset    pages with a name that holds this word
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
+
+from core.processes import wait_until  # noqa: E402
+from tests.browser import launch  # noqa: E402
+from tests.installation import Installation, WholeInstallation  # noqa: E402
+
+WIDTHS = {1440: 900, 390: 844}
+THEMES = ("light", "dark")
+LANGUAGES = ("en", "zh-hans")
+TALLEST = 2600  # pixels of a page that are shown on its sheet
+
+LEFT_OVER = """() => {
+  const found = new Set()
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const holder = node.parentElement
+    if (holder.closest('script, style, code, pre, kbd, body [lang], option')) continue
+    if (/[a-z]{3,} [a-z]{2,} [a-z]{2,}/i.test(node.textContent)) found.add(node.textContent.trim().slice(0, 80))
+  }
+  return [...found]
+}"""
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+BROKEN = "[...document.images].filter((i) => i.complete && !i.naturalWidth && i.src).map((i) => i.src)"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Name a page, its address, and who looks at it."""
+
+    name: str
+    address: str
+    logged_in: bool = True
+    status: int = 200
+
+
+class Tour:
+    """Visits stops in a browser and keeps what it saw."""
+
+    def __init__(self, browser: Browser, origin: str, cookies: list[dict[str, str]], out: Path) -> None:
+        self.browser, self.origin, self.cookies, self.out = browser, origin, cookies, out
+        self.told: list[str] = []  # by the page at hand
+        self.faults: list[str] = []
+        self.pictures: dict[tuple[str, int], list[Image.Image]] = {}
+
+    def visit(self, stops: list[Stop]) -> None:
+        for width, theme, language in product(WIDTHS, THEMES, LANGUAGES):
+            for logged_in in (True, False):
+                context = self.browser.new_context(
+                    base_url=self.origin, viewport={"width": width, "height": WIDTHS[width]}, locale="en-US"
+                )
+                choices = {"theme": theme, "django_language": language}
+                context.add_cookies(
+                    [{"name": name, "value": value, "url": self.origin} for name, value in choices.items()]
+                )
+                if logged_in:
+                    context.add_cookies(self.cookies)  # type: ignore[arg-type]
+                page = context.new_page()
+                page.on("pageerror", lambda error: self.told.append(str(error)))
+                page.on("console", lambda line: self.told.append(line.text) if line.type == "error" else None)
+                for stop in stops:
+                    if stop.logged_in is logged_in:
+                        self._look(page, stop, width, f"{stop.name} {width} {theme} {language}")
+                context.close()
+
+    def _look(self, page: Page, stop: Stop, width: int, label: str) -> None:
+        self.told.clear()
+        answer = page.goto(stop.address)
+        page.wait_for_timeout(250)  # milliseconds: the live connection opens, the curve is drawn
+        told = [line for line in self.told if stop.status == 200 or "Failed to load" not in line]
+        if answer is None or answer.status != stop.status:
+            told.append(f"status {answer and answer.status}")
+        if (wider := page.evaluate(TOO_WIDE)) > 0:
+            told.append(f"{wider} px wider than the screen")
+        told += [f"broken picture {source}" for source in page.evaluate(BROKEN)]
+        if "zh" in label:
+            told += [f"English: {words!r}" for words in page.evaluate(LEFT_OVER)]
+        self.faults += [f"{label}: {line}" for line in told]
+        shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        self.pictures.setdefault((stop.name, width), []).append(
+            shot.crop((0, 0, shot.width, min(shot.height, TALLEST)))
+        )
+
+    def write_sheets(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        for (name, width), shots in self.pictures.items():
+            columns = 2 if width > 1000 else 4
+            scale = 0.6 if width > 1000 else 1.0
+            small = [shot.resize((int(shot.width * scale), int(shot.height * scale))) for shot in shots]
+            gap = 16
+            cell = (small[0].width + gap, max(shot.height for shot in small) + gap)
+            rows = -(-len(small) // columns)
+            sheet = Image.new("RGB", (cell[0] * columns, cell[1] * rows), (255, 0, 255))
+            for number, shot in enumerate(small):
+                sheet.paste(shot, (cell[0] * (number % columns), cell[1] * (number // columns)))
+            sheet.save(self.out / f"{re.sub('[^a-z0-9]+', '-', name)}-{width}.png")
+
+
+def furnish(platform: Installation) -> list[Stop]:
+    """Wait for the demo's training, leave a job in every other state, and return every page there is to see."""
+    import django
+
+    django.setup()
+    from accounts.access import actor_for
+    from accounts.models import User
+    from projects.models import Dataset, Item, LoraModel, Project
+    from training.management.commands.seed_demo import EMAIL, TEAM
+    from training.models import TrainingJob
+    from training.services.control import cancel_job, pause_job
+    from training.services.jobs import create_job
+    from training.states import JobState
+
+    actor = actor_for(User.objects.get(email=EMAIL), TEAM)
+    jobs = TrainingJob.objects.for_team(actor.team)
+    while (done := jobs.earliest("pk")).state != JobState.SUCCEEDED:
+        if done.is_finished:
+            raise RuntimeError(f"the demo training ended {done.state}: {done.error_message}")
+        time.sleep(1)
+
+    def another(name: str) -> TrainingJob:
+        return create_job(
+            actor=actor,
+            dataset_version=done.dataset_version,
+            foundation_model=done.foundation_model,
+            template="style",
+            name=name,
+            trigger="ink style",
+            prompts=["a cat", "a rocket"],
+        )
+
+    cancel_job(actor=actor, job=another("Ink, given up"))
+    paused = pause_job(actor=actor, job=another("Ink, for later"))
+    failed = another("Ink, too fast")
+    cancel_job(actor=actor, job=failed)
+    jobs.filter(pk=failed.pk).update(
+        state=JobState.FAILED,
+        error_code="nan_loss",
+        error_category="user",
+        error_message="The loss is no longer a number since step 40.",
+        error_hint="Halve the learning rate.",
+        error_patch={"training": {"learning_rate": 0.0005}},
+    )
+    project = Project.objects.for_team(actor.team).get()
+    dataset = Dataset.objects.for_team(actor.team).get(name="Ink")
+    item = Item.objects.for_team(actor.team).filter(dataset=dataset).earliest("pk")
+    model = LoraModel.objects.for_team(actor.team).get()
+    if not wait_until(lambda: any((platform.var / "mail").glob("*")), timeout=30):
+        raise RuntimeError("no mail came")
+    mail = next((platform.var / "mail").iterdir()).stem
+    team = f"/t/{TEAM}"
+    pages = {
+        "home": "/",
+        "projects": "/projects/",
+        "project": f"/projects/{project.uid}/",
+        "project new": "/projects/new/",
+        "project change": f"/projects/{project.uid}/change/",
+        "dataset": f"/datasets/{dataset.uid}/",
+        "dataset new": f"/projects/{project.uid}/datasets/new/",
+        "dataset change": f"/datasets/{dataset.uid}/change/",
+        "picture": f"/items/{item.uid}/",
+        "upload log": f"/datasets/{dataset.uid}/uploads/log/",
+        "trainings": "/trainings/",
+        "training new": f"/trainings/new/?dataset={dataset.uid}",
+        "training new, nothing chosen": "/trainings/new/",
+        "training succeeded": f"/trainings/{done.uid}/",
+        "training failed": f"/trainings/{failed.uid}/",
+        "training paused": f"/trainings/{paused.uid}/",
+        "base models": "/base-models/",
+        "models": "/models/",
+        "model": f"/models/{model.uid}/",
+        "settings": "/settings/",
+        "members": "/settings/members/",
+        "keys": "/settings/keys/",
+        "not found": "/projects/prj_0/",
+    }
+    mine = {
+        "profile": "/profile/",
+        "email": "/account/email/",
+        "password change": "/account/password/change/",
+        "logout": "/account/logout/",
+        "mails": "/dev/mail/",
+        "mail": f"/dev/mail/{mail}/",
+        "mail body": f"/dev/mail/{mail}/body/",
+    }
+    anybody = {
+        "login": "/account/login/",
+        "signup": "/account/signup/",
+        "password reset": "/account/password/reset/",
+        "password reset done": "/account/password/reset/done/",
+        "password reset key": "/account/password/reset/key/1-nonsense/",
+        "verification sent": "/account/confirm-email/",
+    }
+    status = {"not found": 404}
+    return [
+        *(Stop(name, team + address, status=status.get(name, 200)) for name, address in pages.items()),
+        *(Stop(name, address) for name, address in mine.items()),
+        *(Stop(name, address, logged_in=False) for name, address in anybody.items()),
+    ]
+
+
+def session_of(platform: Installation) -> list[dict[str, str]]:
+    """Log in through the form and return the browser's cookies."""
+    login: dict[str, Any] = json.loads((platform.var / "demo.json").read_text())
+    origin = f"http://127.0.0.1:{platform.port}"
+    with sync_playwright() as playwright:
+        page = launch(playwright).new_page()
+        page.goto(f"{origin}/account/login/")
+        page.locator("input[name=login]").fill(login["email"])
+        page.locator("input[name=password]").fill(login["password"])
+        page.locator("form[action*=login] button[type=submit]").click()
+        page.wait_for_url(re.compile("/t/"))
+        session = next(c["value"] for c in page.context.cookies() if c["name"] == "sessionid")  # type: ignore[typeddict-item]
+        return [{"name": "sessionid", "value": session, "url": origin}]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("words", nargs="*")
+    options = parser.parse_args()
+    platform = WholeInstallation()
+    os.environ.update(LF_VAR_DIR=str(platform.var), DJANGO_SETTINGS_MODULE="config.settings")
+    try:
+        platform.wait_until_ready()
+        stops = furnish(platform)
+        wanted = [s for s in stops if not options.words or any(word in s.name for word in options.words)]
+        cookies = session_of(platform)
+        with sync_playwright() as playwright:
+            tour = Tour(launch(playwright), f"http://127.0.0.1:{platform.port}", cookies, options.out)
+            tour.visit(wanted)
+        tour.write_sheets()
+    finally:
+        platform.stop()
+    print("\n".join(tour.faults))
+    print(f"{len(wanted)} pages, {len(tour.faults)} faults; sheets in {options.out}")
+    return 1 if tour.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
