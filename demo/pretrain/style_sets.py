@@ -16,7 +16,7 @@ from images import CONCEPTS, icon_of
 from PIL import Image
 
 KEPT_OUT = (
-    "cat", "panda", "frog", "lion", "owl", "apple", "banana", "hamburger",
+    "panda", "cat", "frog", "lion", "owl", "apple", "banana", "hamburger",
     "heart", "rocket", "umbrella", "guitar", "crown", "ghost", "sunflower", "house",
 )  # fmt: skip
 HELD_OUT = ("cat", "panda", "lion", "apple", "hamburger", "rocket", "guitar", "house")

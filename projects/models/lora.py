@@ -84,9 +84,10 @@ class LoraFile(TenantModel):
         return self.filename
 
     @property
-    def name_in_prompt(self) -> str:
-        """Give the name A1111 and Forge know the file by: without its ending."""
-        return self.filename.removesuffix(".safetensors")
+    def prompt_tag(self) -> str:
+        """Give what calls the file in a prompt of A1111 and Forge, with the version's trigger words."""
+        tag = f"<lora:{self.filename.removesuffix('.safetensors')}:1>"
+        return ", ".join(filter(None, [tag, self.version.trigger_words]))
 
 
 class LoraSample(TenantModel):

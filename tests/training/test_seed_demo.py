@@ -38,11 +38,11 @@ def test_the_demo_is_whole_and_its_first_training_waits(var: Path) -> None:
         assert DatasetVersion.objects.for_team(team).get(dataset=dataset).item_count == 20
     base = FoundationModel.objects.get()
     assert (base.key, base.path, base.is_demo) == ("demo", "base", True)
-    assert base.prompts[:2] == ["a cat", "a panda"]
+    assert base.prompts[:2] == ["a panda", "a cat"]
     job = TrainingJob.objects.for_team(team).get()
     assert (job.name, job.state, job.foundation_model) == ("Ink icons", "queued", base)
     assert job.spec["trigger"] == "ink style"
-    assert job.spec["sampling"]["prompts"][0] == "a cat, ink style"
+    assert job.spec["sampling"]["prompts"][0] == "a panda, ink style"
 
 
 def test_the_noted_login_opens_the_team(var: Path) -> None:

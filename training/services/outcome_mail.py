@@ -50,7 +50,7 @@ def _about(job: TrainingJob) -> dict[str, Any]:
     return {
         "job": job,
         "project": job.project,
-        "minutes": max(1, round(seconds / 60)),
+        "seconds": seconds,
         "url": settings.SITE_URL + page,
     }
 

@@ -18,6 +18,7 @@ from projects.models import Project
 from training import selectors
 from training.advisor.templates import TemplateKey
 from training.models import TrainingJob
+from training.services.explain import explain_failure
 from training.states import JobState
 
 register = template.Library()
@@ -66,6 +67,12 @@ def every(rows: Sequence[Any] | None, most: int) -> Sequence[Any]:
 def job_state(state: str) -> str:
     """Say a job's state in words."""
     return str(JobState(state).label) if state in JobState.values else state
+
+
+@register.filter
+def cause(row: TrainingJob) -> str:
+    """Say why a training failed."""
+    return explain_failure(row).cause
 
 
 @register.filter

@@ -20,6 +20,7 @@ from training.engine.spec import FIELDS, RunSpec, SpecError
 from training.models import TrainingJob
 from training.queue.outlook import queue_outlook
 from training.services.control import cancel_job, pause_job, resume_job, stop_job
+from training.services.explain import explain_failure
 from training.services.jobs import retry_job
 from training.services.recipes import flatten, plain
 from training.services.telemetry import events_after
@@ -156,6 +157,7 @@ def _head(row: TrainingJob) -> dict[str, Any]:
         "ending": row.desired in (Desired.CANCEL, Desired.STOP),
         "can_stop": has_kept and row.desired not in (Desired.CANCEL, Desired.STOP),
         "can_pause": row.state in {JobState.QUEUED, JobState.STARTING, JobState.RUNNING} and not row.desired,
+        "why": explain_failure(row) if row.state == JobState.FAILED else None,
         "fix_label": fix_label(row.error_patch),
         "final_file": selectors.final_file(row),
         "figures": figures(row.evaluation),

@@ -112,6 +112,8 @@ def section_of(view_name: str) -> str:
         return "models"
     if name.startswith("foundation"):
         return "foundations"
+    if name == "profile":
+        return ""
     return {
         "projects": "projects",
         "training": "trainings",

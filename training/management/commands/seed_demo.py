@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import transaction
+from django.utils.translation import gettext_noop
 
 from accounts.access import actor_for
 from accounts.actor import Actor
@@ -34,6 +35,10 @@ PROJECT = "Icon styles"
 # The first style that is there is trained at once: the one whose change is seen best.
 FIRST_STYLES = ("ink", "pastel", "gameboy")
 PROMPTS_DRAWN = 4
+# Stored in English, shown in the reader's language.
+DESCRIPTION = gettext_noop(
+    "A small model that draws 48 things as icons, made to be trained on a laptop in minutes."
+)
 
 
 class Command(BaseCommand):
@@ -94,7 +99,7 @@ class Command(BaseCommand):
             name="Foundry Icons (demo)",
             family="sd",
             licence="Apache-2.0",
-            description="A small model that draws 48 things as icons, made to be trained on a laptop in minutes.",
+            description=DESCRIPTION,
             resolution=64,
             prompts=read_prompts(settings.BASE_DIR / "demo" / "prompts.json"),
             is_demo=True,
