@@ -1,6 +1,8 @@
 """Run the measurements of `make bench`, one after another, each in a process of its own.
 
-python -m bench [engine] [styles] [pages]        (chaos: python -m bench.chaos, several minutes)
+python -m bench [engine] [styles] [pages]
+
+Apart, because they need a browser and several minutes: python -m bench.chaos, python -m bench.tour.
 """
 
 from __future__ import annotations

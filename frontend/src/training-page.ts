@@ -60,10 +60,9 @@ export function mount(page: HTMLElement): () => void {
     page.dispatchEvent(new CustomEvent('training:event', { detail: event, bubbles: true }))
     if (event.type === 'status') {
       page.dataset.state = String(event.data.state)
-      // The recipe's side column and the attempts belong to the end: one whole reload shows all of it.
       if (FINAL.has(page.dataset.state)) {
         live.close()
-        window.setTimeout(() => location.reload(), 600)
+        drawToTheEnd(page)
       }
     }
   }
@@ -94,6 +93,16 @@ export function mount(page: HTMLElement): () => void {
     for (const timer of parts.values()) clearTimeout(timer)
     page.removeEventListener('htmx:afterSwap', keepHealth)
   }
+}
+
+/** Draw all of the page anew: attempts and curve have their last state too. No reload, which would undo a click. */
+function drawToTheEnd(page: HTMLElement): void {
+  void htmx.ajax('get', page.dataset.url ?? '', {
+    target: page,
+    select: '[data-module="training-page"]',
+    swap: 'outerHTML',
+  })
+  htmx.trigger(document.body, 'jobs-changed')
 }
 
 function showHealth(page: HTMLElement, health: Health): void {

@@ -37,7 +37,7 @@ class Running:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     # PostgreSQL runs as another user when we are root: pytest keeps these folders to their owner.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         if os.geteuid() == 0 and folder.stat().st_uid == 0 and folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
     servers = Running()
