@@ -292,6 +292,7 @@ function mountLog(page: HTMLElement): { add(event: LiveEvent): void } {
       time.dateTime = event.at
       time.textContent = event.at.slice(11, 19)
       const words = document.createElement('span')
+      if (event.type !== 'status') words.lang = 'en' // the engine's own words
       words.textContent =
         event.type === 'status'
           ? text(`state-${event.data.state}`, {}, list)
