@@ -37,7 +37,7 @@ THEMES = ("light", "dark")
 LANGUAGES = ("en", "zh-hans")
 # A mail speaks its reader's own language, whatever the browser's is.
 WRITTEN_IN_ENGLISH = {"mail body"}
-WRITTEN_BY_PEOPLE = {"Three ways to draw the same icons, twenty pictures each."}
+WRITTEN_BY_PEOPLE = ("Three ways to draw the same icons", "Pastel sticker")
 TALLEST = 2600  # pixels of a page that are shown on its sheet
 
 LEFT_OVER = """() => {
@@ -104,8 +104,8 @@ class Tour:
             told.append(f"{wider} px wider than the screen")
         told += [f"broken picture {source}" for source in page.evaluate(BROKEN)]
         if "zh" in label and stop.name not in WRITTEN_IN_ENGLISH:
-            left_over = set(page.evaluate(LEFT_OVER)) - WRITTEN_BY_PEOPLE
-            told += [f"English: {words!r}" for words in left_over]
+            left_over = page.evaluate(LEFT_OVER)
+            told += [f"English: {w!r}" for w in left_over if not w.startswith(WRITTEN_BY_PEOPLE)]
         self.faults += [f"{label}: {line}" for line in told]
         shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
         self.pictures.setdefault((stop.name, width), []).append(
@@ -155,13 +155,13 @@ def furnish(platform: Installation) -> list[Stop]:
             foundation_model=done.foundation_model,
             template="style",
             name=name,
-            trigger="ink style",
+            trigger="pastel style",
             prompts=["a cat", "a rocket"],
         )
 
-    cancel_job(actor=actor, job=another("Ink, given up"))
-    paused = pause_job(actor=actor, job=another("Ink, for later"))
-    failed = another("Ink, too fast")
+    cancel_job(actor=actor, job=another("Given up"))
+    paused = pause_job(actor=actor, job=another("For later"))
+    failed = another("Too fast")
     cancel_job(actor=actor, job=failed)
     jobs.filter(pk=failed.pk).update(
         state=JobState.FAILED,
@@ -172,7 +172,7 @@ def furnish(platform: Installation) -> list[Stop]:
         error_patch={"/training/learning_rate": 0.00025},
     )
     project = Project.objects.for_team(actor.team).get()
-    dataset = Dataset.objects.for_team(actor.team).get(name="Ink")
+    dataset = Dataset.objects.for_team(actor.team).get(pk=done.dataset_version.dataset_id)
     item = Item.objects.for_team(actor.team).filter(dataset=dataset).earliest("pk")
     model = LoraModel.objects.for_team(actor.team).get()
     if not wait_until(lambda: any((platform.var / "mail").glob("*")), timeout=30):

@@ -40,9 +40,9 @@ def test_the_demo_is_whole_and_its_first_training_waits(var: Path) -> None:
     assert (base.key, base.path, base.is_demo) == ("demo", "base", True)
     assert base.prompts[:2] == ["a panda", "a cat"]
     job = TrainingJob.objects.for_team(team).get()
-    assert (job.name, job.state, job.foundation_model) == ("Ink icons", "queued", base)
-    assert job.spec["trigger"] == "ink style"
-    assert job.spec["sampling"]["prompts"][0] == "a panda, ink style"
+    assert (job.name, job.state, job.foundation_model) == ("Pastel sticker icons", "queued", base)
+    assert job.spec["trigger"] == "pastel style"
+    assert job.spec["sampling"]["prompts"][0] == "a panda, pastel style"
 
 
 def test_the_noted_login_opens_the_team(var: Path) -> None:

@@ -32,8 +32,8 @@ from training.services.jobs import create_job
 EMAIL = "demo@lorafoundry.local"
 TEAM = "demo"
 PROJECT = "Icon styles"
-# The first style that is there is trained at once: the one whose change is seen best.
-FIRST_STYLES = ("ink", "pastel", "gameboy")
+# The first style that is there is trained at once: the one that keeps every drawing while its look changes.
+FIRST_STYLES = ("pastel", "gameboy", "ink")
 PROMPTS_DRAWN = 4
 # Stored in English, shown in the reader's language.
 DESCRIPTION = gettext_noop(
