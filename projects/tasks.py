@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import logging
+from datetime import timedelta
 
-import dramatiq
-
-from core.models import OutboxMessage
-from core.outbox import done, is_done
+from core.outbox import short_job
 from projects.models import Upload
 from projects.services.intake import give_up, ingest
 
-log = logging.getLogger(__name__)
 
-_ATTEMPTS = 5
-
-
-@dramatiq.actor(queue_name="media", max_retries=1, min_backoff=1_000, time_limit=3_600_000)
-def ingest_upload(outbox_id: int, upload_uid: str) -> None:
-    """Look at the files of a complete upload; a second message for the same upload does nothing."""
-    if is_done(outbox_id):
-        return
-    # The uid comes from the outbox, which was written when the upload was allowed.
-    upload = Upload.unscoped.select_related("team", "dataset", "created_by").filter(uid=upload_uid).first()
-    if upload is None:
-        done(outbox_id)
-        return
-    try:
-        is_finished = ingest(upload)
-    except Exception:
-        if not OutboxMessage.objects.filter(pk=outbox_id, attempts__gte=_ATTEMPTS).exists():
-            raise
-        log.exception("giving up %s", upload_uid)
+def _give_up(upload_uid: str) -> None:
+    if upload := _upload(upload_uid):
         give_up(upload)
-        is_finished = True
-    if is_finished:
-        done(outbox_id)
+
+
+# A large zip takes minutes. Whoever comes meanwhile finds its lock and leaves; whoever comes after a kill goes on.
+@short_job(queue_name="media", lease=timedelta(seconds=30), time_limit=timedelta(hours=1), give_up=_give_up)
+def ingest_upload(upload_uid: str) -> bool:
+    """Look at the files of a complete upload."""
+    upload = _upload(upload_uid)
+    return upload is None or ingest(upload)
+
+
+def _upload(uid: str) -> Upload | None:
+    # The uid comes from the outbox, which was written when the upload was allowed.
+    found: Upload | None = (
+        Upload.unscoped.select_related("team", "dataset", "created_by").filter(uid=uid).first()
+    )
+    return found

@@ -6,7 +6,7 @@ import logging
 
 import dramatiq
 
-from core.outbox import done, is_done
+from core.outbox import short_job
 from training.models import TrainingJob
 
 log = logging.getLogger(__name__)
@@ -30,13 +30,11 @@ def send_ticket() -> None:
         log.warning("could not send a ticket: %s", error)
 
 
-@dramatiq.actor(queue_name="mail", max_retries=8, min_backoff=5_000, max_backoff=600_000, time_limit=60_000)
-def mail_outcome(outbox_id: int, job_uid: str) -> None:
+@short_job(queue_name="mail", most_failures=8)
+def mail_outcome(job_uid: str) -> None:
     """Write to the person who started a training how it ended."""
     from training.services.outcome_mail import send_outcome
 
-    if is_done(outbox_id):
-        return
     job = (
         TrainingJob.unscoped.select_related(
             "team", "project", "created_by", "lora_version", "foundation_model"
@@ -46,4 +44,3 @@ def mail_outcome(outbox_id: int, job_uid: str) -> None:
     )
     if job is not None:
         send_outcome(job)
-    done(outbox_id)

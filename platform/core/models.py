@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils import timezone
 
 from core.tenancy.models import TenantModel
 
@@ -10,20 +11,22 @@ from core.tenancy.models import TenantModel
 class OutboxMessage(models.Model):
     """A short job that must not be lost: written with the change that causes it, sent after the commit.
 
-    The broker may lose a message; `tick` sends again what is not done in time. Actors are idempotent.
+    The broker may lose a message; `tick` sends again what is neither done nor taken. Jobs bear being begun twice.
     """
 
     actor = models.CharField(max_length=100)
     subject_uid = models.CharField(max_length=40)
-    attempts = models.PositiveIntegerField(default=0)
+    sends = models.PositiveIntegerField(default=1)
+    failures = models.PositiveIntegerField(default=0)
     last_error = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
-    sent_at = models.DateTimeField(null=True)
+    taken_until = models.DateTimeField(null=True)
+    next_try_at = models.DateTimeField(default=timezone.now)
     done_at = models.DateTimeField(null=True)
 
     class Meta:
         indexes = [
-            models.Index(fields=["sent_at"], condition=models.Q(done_at=None), name="core_outbox_open")
+            models.Index(fields=["next_try_at"], condition=models.Q(done_at=None), name="core_outbox_due")
         ]
 
     def __str__(self) -> str:

@@ -1,69 +1,138 @@
-"""The outbox: short jobs that survive the loss of the broker.
+"""The outbox: short jobs that survive the loss of the broker, of the worker and of the network.
 
-`enqueue` writes a row in the caller's transaction and sends a message after the commit. The actor marks the row
-done. `resend_lost` (run by `tick`) sends again what was not done in time, so actors must be idempotent.
+    @short_job(queue_name="mail", most_failures=8)
+    def mail_outcome(job_uid: str) -> None: ...
+
+    enqueue(mail_outcome, job.uid)        # inside the transaction that causes it
+
+`enqueue` writes a row and sends a message after the commit. Whoever gets the message takes the row for a while, does
+the job and marks it done. `send_due` (run by `tick`) sends again what is neither done nor taken: a message may be lost
+or come twice, a job may begin twice after a kill, so jobs must bear it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import dramatiq
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from core.models import OutboxMessage
-
-if TYPE_CHECKING:
-    from dramatiq import Actor
+from core.periodic import every
 
 log = logging.getLogger(__name__)
 
-RESEND_AFTER = timedelta(seconds=30)
-GIVE_UP_AFTER_ATTEMPTS = 20
+FIRST_AGAIN = timedelta(seconds=30)
+LAST_AGAIN = timedelta(minutes=10)
+_SENT_AT_ONCE = 500
+_DONE_KEPT_FOR = timedelta(days=7)
+
+# Given the subject's uid; False says "not now": another process is at it, or it must wait.
+Job = Callable[[str], bool | None]
 
 
-def enqueue(actor: Actor[Any, Any], subject_uid: str) -> None:
-    """Have `actor` called with (outbox id, subject uid) once the current transaction is committed."""
-    row = OutboxMessage.objects.create(actor=actor.actor_name, subject_uid=subject_uid)
-    transaction.on_commit(lambda: _send(row.pk), robust=True)
+def short_job(
+    *,
+    queue_name: str,
+    most_failures: int = 5,
+    lease: timedelta = timedelta(minutes=2),
+    time_limit: timedelta = timedelta(minutes=2),
+    give_up: Callable[[str], None] | None = None,
+) -> Callable[[Job], dramatiq.Actor[Any, Any]]:
+    """Make an actor of a job that is sent through the outbox.
+
+    A failure is tried again after 5 s, then four times as long each time, at most ten minutes; after
+    `most_failures` of them `give_up` is called and the row is closed. A killed job is taken again after `lease`.
+    """
+
+    def decorate(job: Job) -> dramatiq.Actor[Any, Any]:
+        def actor(outbox_id: int, subject_uid: str) -> None:
+            _work_off(outbox_id, job, most_failures, lease, give_up)
+
+        return dramatiq.actor(
+            actor,
+            actor_name=job.__name__,
+            queue_name=queue_name,
+            max_retries=0,  # the outbox tries again, and remembers how often
+            time_limit=int(time_limit.total_seconds() * 1000),
+        )
+
+    return decorate
 
 
-def done(outbox_id: int) -> None:
-    """Mark the row of a finished short job."""
-    OutboxMessage.objects.filter(pk=outbox_id, done_at=None).update(done_at=timezone.now())
+def enqueue(actor: dramatiq.Actor[Any, Any], subject_uid: str) -> None:
+    """Have the short job `actor` done for `subject_uid` once the current transaction is committed."""
+    row = OutboxMessage.objects.create(
+        actor=actor.actor_name, subject_uid=subject_uid, next_try_at=timezone.now() + FIRST_AGAIN
+    )
+    transaction.on_commit(lambda: _send(row), robust=True)
 
 
-def is_done(outbox_id: int) -> bool:
-    """Tell whether the short job of this row was done already (a message can come twice)."""
-    return OutboxMessage.objects.filter(pk=outbox_id).exclude(done_at=None).exists()
+@every(5)
+def send_due() -> int:
+    """Send every row again that is neither done nor taken; return how many."""
+    now = timezone.now()
+    due = OutboxMessage.objects.filter(done_at=None, next_try_at__lte=now).order_by("next_try_at")
+    rows = list(due[:_SENT_AT_ONCE])
+    for row in rows:
+        # A long queue must not grow by the same messages again and again.
+        pause = min(LAST_AGAIN, FIRST_AGAIN * 2 ** min(row.sends, 10))
+        OutboxMessage.objects.filter(pk=row.pk, done_at=None).update(
+            next_try_at=now + pause, sends=F("sends") + 1
+        )
+        _send(row)
+    return len(rows)
 
 
-def _send(outbox_id: int) -> None:
-    import dramatiq
+@every(3600)
+def forget_done() -> None:
+    """Delete the rows of jobs that were done a week ago."""
+    OutboxMessage.objects.filter(done_at__lt=timezone.now() - _DONE_KEPT_FOR).delete()
 
-    row = OutboxMessage.objects.get(pk=outbox_id)
+
+def _send(row: OutboxMessage) -> None:
     try:
         dramatiq.get_broker().get_actor(row.actor).send(row.pk, row.subject_uid)
     except Exception as error:
-        # The broker is away: the row stays open and `tick` sends it again.
-        log.warning("could not send %s: %s", row, error)
-        OutboxMessage.objects.filter(pk=outbox_id).update(last_error=str(error)[:500])
+        log.warning("%s waits, the broker does not answer: %s", row, error)
+
+
+def _work_off(
+    outbox_id: int,
+    job: Job,
+    most_failures: int,
+    lease: timedelta,
+    give_up: Callable[[str], None] | None,
+) -> None:
+    now = timezone.now()
+    rows = OutboxMessage.objects.filter(pk=outbox_id, done_at=None)
+    is_free = Q(taken_until=None) | Q(taken_until__lt=now)
+    if not rows.filter(is_free).update(taken_until=now + lease, next_try_at=now + lease):
         return
-    OutboxMessage.objects.filter(pk=outbox_id).update(sent_at=timezone.now(), attempts=F("attempts") + 1)
-
-
-def resend_lost() -> int:
-    """Send again every open row that was not done in time; return how many."""
-    late = timezone.now() - RESEND_AFTER
-    open_rows = OutboxMessage.objects.filter(
-        Q(sent_at__lt=late) | Q(sent_at=None, created_at__lt=late),
-        done_at=None,
-        attempts__lt=GIVE_UP_AFTER_ATTEMPTS,
-    )
-    ids = list(open_rows.order_by("id").values_list("pk", flat=True)[:500])
-    for outbox_id in ids:
-        _send(outbox_id)
-    return len(ids)
+    row = OutboxMessage.objects.get(pk=outbox_id)
+    try:
+        is_done = job(row.subject_uid) is not False
+        error = ""
+    except Exception as failure:
+        log.warning("%s failed %d times", row, row.failures + 1, exc_info=True)
+        is_done, error = False, f"{type(failure).__name__}: {failure}"[:500]
+    now = timezone.now()
+    if error and row.failures + 1 >= most_failures:
+        if give_up is not None:
+            give_up(row.subject_uid)
+        is_done = True
+    if is_done:
+        rows.update(done_at=now, last_error=error, failures=row.failures + bool(error))
+    else:
+        pause = timedelta(seconds=5) * 4**row.failures if error else FIRST_AGAIN
+        rows.update(
+            taken_until=None,
+            next_try_at=now + min(pause, LAST_AGAIN),
+            last_error=error,
+            failures=row.failures + bool(error),
+        )

@@ -91,6 +91,7 @@ def _empty_storage() -> Any:
 
 def run_media_worker() -> int:
     """Do the waiting work of the media queue, the way a worker would; return how many messages there were."""
+    OutboxMessage.objects.update(taken_until=None)  # the lease of one that was killed ends
     messages = list(OutboxMessage.objects.filter(done_at=None, actor=ingest_upload.actor_name))
     for message in messages:
         ingest_upload.fn(message.pk, message.subject_uid)

@@ -170,10 +170,9 @@ def test_work_that_always_fails_ends_with_a_result(
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(intake, "check_picture", broken)
-    with pytest.raises(RuntimeError):
+    for _failure in range(5):
+        assert results(api, answer) == []
         media_worker()
-    OutboxMessage.objects.update(attempts=5)
-    media_worker()
     assert results(api, answer) == [("a.png", "refused", "failed")]
     assert media_worker() == 0
 
