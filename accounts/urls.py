@@ -16,7 +16,7 @@ pages = [
     path("t/<slug:slug>/settings/members/", team.member_list, name="member_list"),
     path("t/<slug:slug>/settings/keys/", api_keys.api_key_list, name="api_key_list"),
     path("t/<slug:slug>/settings/keys/new/", api_keys.api_key_create, name="api_key_create"),
-    path("t/<slug:slug>/settings/keys/<str:uid>/revoke/", api_keys.api_key_revoke, name="api_key_revoke"),
+    path("t/<slug:slug>/settings/keys/<uid:uid>/revoke/", api_keys.api_key_revoke, name="api_key_revoke"),
 ]
 
 urlpatterns = [

@@ -36,7 +36,8 @@ WIDTHS = {1440: 900, 390: 844}
 THEMES = ("light", "dark")
 LANGUAGES = ("en", "zh-hans")
 # A mail speaks its reader's own language, whatever the browser's is.
-WRITTEN_IN_ENGLISH = {"mail body"}
+# Programmers' pages speak English.
+WRITTEN_IN_ENGLISH = {"mail body", "api docs"}
 WRITTEN_BY_PEOPLE = ("Three ways to draw the same icons", "Pastel sticker")
 TALLEST = 2600  # pixels of a page that are shown on its sheet
 
@@ -220,6 +221,7 @@ def furnish(platform: Installation) -> list[Stop]:
         "password reset done": "/account/password/reset/done/",
         "password reset key": "/account/password/reset/key/1-nonsense/",
         "verification sent": "/account/confirm-email/",
+        "api docs": "/api/docs/",
     }
     status = {"not found": 404}
     return [

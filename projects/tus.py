@@ -6,7 +6,6 @@ The pages and the API answer through these four functions, so both behave alike;
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable
 from io import BytesIO
@@ -108,7 +107,9 @@ def metadata(request: HttpRequest) -> dict[str, str]:
         key, _blank, value = part.partition(" ")
         try:
             pairs[key] = base64.b64decode(value, validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
+            if "\0" in pairs[key]:
+                raise ValueError("a zero byte")
+        except ValueError:  # of base64, of UTF-8, or ours
             raise _bad_request("upload_metadata_invalid", "Upload-Metadata is `key base64,...`.") from None
     return pairs
 

@@ -12,6 +12,7 @@ from accounts.actor import Actor, require
 from accounts.roles import Can
 from core.api.pagination import UidCursor
 from core.errors import NotFound
+from core.ids import UidConverter
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -40,7 +41,7 @@ class TeamViewSet(viewsets.GenericViewSet[Any]):
 
     can: ClassVar[dict[str, Can]]
     lookup_field = "uid"
-    lookup_value_regex = "[a-z]+_[0-9a-z]{26}"
+    lookup_value_regex = UidConverter.regex
     pagination_class = UidCursor
     door = "machine"
 

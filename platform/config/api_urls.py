@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from core.http.decorators import public_view
 
@@ -19,7 +19,7 @@ urlpatterns = [
     path(
         "docs/",
         public_view(
-            SpectacularSwaggerView.as_view(
+            SpectacularSwaggerSplitView.as_view(
                 url_name="openapi", permission_classes=[], authentication_classes=[]
             )
         ),

@@ -72,6 +72,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "core.health.HealthMiddleware",
     "core.http.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -79,6 +80,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "core.http.middleware.PlainAddressMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
@@ -142,10 +144,18 @@ DATABASES = {
 DATABASES["default"].update(
     {
         "ATOMIC_REQUESTS": False,
+        # Under ASGI each request has a thread of its own, so a connection kept by its thread is never used again:
+        # they are pooled instead, so many for each process.
         "CONN_HEALTH_CHECKS": True,
-        "CONN_MAX_AGE": env.int("LF_DB_CONN_MAX_AGE", default=60),
+        "CONN_MAX_AGE": 0,
     }
 )
+if pool_size := env.int("LF_DB_POOL", default=20):
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+        "min_size": 0,
+        "max_size": pool_size,
+        "timeout": 10,
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env("REDIS_URL", default=_services.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
 
@@ -154,13 +164,6 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "lf",
-    }
-}
-# redis-py's five-second socket timeout would end the blocking reads of the channel layer: none here.
-CHANNEL_LAYERS = {
-    "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}], "prefix": "lf-channels"},
     }
 }
 DRAMATIQ_BROKER = {
@@ -256,6 +259,8 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_SESSION_REMEMBER = True
+# How many proxies stand in front: logins are throttled by the address that the last of them saw.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.int("LF_PROXIES", default=0)
 
 # -- Language and time ----------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
@@ -326,8 +331,6 @@ if PRODUCTION:
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     SECURE_SSL_REDIRECT = env.bool("LF_SSL_REDIRECT", default=True)
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    # Health is asked for inside the network, over plain HTTP.
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True

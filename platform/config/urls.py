@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from core.http.errors import not_found, server_error
+from core.http.errors import bad_request, not_found, server_error
+
+# Operators are throttled and asked for their second factor like everybody else.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -17,5 +21,6 @@ urlpatterns = [
     path("api/", include("config.api_urls")),
 ]
 
+handler400 = bad_request
 handler404 = not_found
 handler500 = server_error

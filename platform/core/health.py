@@ -11,7 +11,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
 State = Literal["ok", "warning", "failed"]
 
@@ -24,21 +24,6 @@ class Finding:
     state: State
     detail: str
     remedy: str = ""
-
-
-Check = Callable[[], Finding]
-_extra: list[Check] = []
-
-
-def register_check(check: Check) -> Check:
-    """Add an app's own check to `manage.py doctor`; call it from `AppConfig.ready()`."""
-    _extra.append(check)
-    return check
-
-
-def registered_checks() -> list[Check]:
-    """Return the checks that apps added."""
-    return list(_extra)
 
 
 def check_database() -> Finding:
@@ -104,6 +89,17 @@ def _setting(client: redis.Redis, name: str) -> str:
 def readiness() -> list[Finding]:
     """Check what a request needs: database, migrations, Redis."""
     return [check_database(), check_migrations(), check_redis()]
+
+
+class HealthMiddleware:
+    """Answer `/healthz` and `/readyz` before anything else: whoever asks names no host and needs no session."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        answer = {"/healthz": healthz, "/readyz": readyz}.get(request.path)
+        return answer(request) if answer else self.get_response(request)
 
 
 def healthz(request: HttpRequest) -> JsonResponse:

@@ -49,3 +49,15 @@ class UidField(models.CharField):  # type: ignore[type-arg]
 
     def has_default(self) -> bool:
         return True
+
+
+class UidConverter:
+    """Match a public id in an address (`<uid:uid>`); anything else is not found without asking the database."""
+
+    regex = "[a-z]+_[0-9a-z]{26}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value

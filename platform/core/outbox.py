@@ -54,13 +54,13 @@ def short_job(
         def actor(outbox_id: int, subject_uid: str) -> None:
             _work_off(outbox_id, job, most_failures, lease, give_up)
 
-        return dramatiq.actor(
-            actor,
+        register = dramatiq.actor(
             actor_name=job.__name__,
             queue_name=queue_name,
             max_retries=0,  # the outbox tries again, and remembers how often
             time_limit=int(time_limit.total_seconds() * 1000),
         )
+        return register(actor)
 
     return decorate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -118,10 +119,11 @@ class ProjectViewSet(Listed):
     def partial_update(self, request: Request, uid: str) -> Response:
         changes = self.input(ProjectChange)
         self.get_object()
-        if "archived" in changes:
-            archive_project(actor=self.actor, uid=uid, archived=changes.pop("archived"))
-        if changes:
-            change_project(actor=self.actor, uid=uid, **changes)
+        with transaction.atomic():
+            if "archived" in changes:
+                archive_project(actor=self.actor, uid=uid, archived=changes.pop("archived"))
+            if changes:
+                change_project(actor=self.actor, uid=uid, **changes)
         return self.shown(uid)
 
 

@@ -57,3 +57,45 @@ def test_too_many_wrong_passwords_are_slowed_down(client: Client) -> None:
     for _try in range(12):
         answer = client.post("/account/login/", somebody, REMOTE_ADDR="203.0.113.50")
     assert "Too many" in answer.content.decode()
+
+
+@pytest.mark.parametrize("address", ["/api/v1/trainings/123", "/api/v1/nothing", "/api/nothing"])
+def test_programs_get_a_problem_document_for_a_wrong_address(client: Client, address: str) -> None:
+    answer = client.get(address)
+    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+    assert answer.json()["code"] == "not_found"
+
+
+def test_programs_get_a_problem_document_for_a_fault_of_ours(rf: RequestFactory) -> None:
+    answer = server_error(rf.get("/api/v1/me"))
+    assert (answer.status_code, answer["Content-Type"]) == (500, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/t/atelier/projects/%00/", 400),
+        ("/t/atelier/trainings/?q=%00", 400),
+        ("/t/atelier/datasets/ds_1/", 404),
+        ("/t/atelier/datasets/a%2Fb/", 404),
+    ],
+)
+def test_odd_addresses_are_refused_before_the_database_sees_them(
+    scenario: Scenario, client: Client, address: str, status: int
+) -> None:
+    client.force_login(scenario.alice.user)
+    assert client.get(address).status_code == status
+
+
+def test_operators_log_in_through_the_throttled_door(client: Client, db: None) -> None:
+    answer = client.get("/admin/login/")
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/account/login/")
+
+
+def test_the_interactive_documentation_brings_no_inline_script(client: Client) -> None:
+    page = client.get("/api/docs/").content.decode()
+    assert "<script>" not in page
+    script = client.get("/api/docs/?script=")
+    assert script["Content-Type"].startswith("application/javascript")
+    assert "SwaggerUIBundle" in script.content.decode()

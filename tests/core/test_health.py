@@ -10,6 +10,7 @@ from django.test import Client
 
 from core import health
 from core.health import Finding
+from core.management.commands import doctor
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,11 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_living_process_says_so_without_a_database(client: Client) -> None:
     response = client.get("/healthz")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_whoever_asks_for_health_names_no_host(client: Client) -> None:
+    assert client.get("/healthz", headers={"Host": "10.0.0.7:8000"}).status_code == 200
+    assert client.get("/dev/mail/", headers={"Host": "10.0.0.7:8000"}).status_code == 400
 
 
 @pytest.mark.django_db
@@ -45,7 +51,7 @@ def test_without_redis_it_is_not_ready_and_shows_no_address(client: Client, sett
 @pytest.mark.django_db
 def test_doctor_says_what_to_do_about_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = Finding("training worker", "failed", "none for 90 s", "Start one: manage.py gpu_worker.")
-    monkeypatch.setattr(health, "_extra", [lambda: finding])
+    monkeypatch.setattr(doctor, "local_checks", lambda: [lambda: finding])
     output = io.StringIO()
     with pytest.raises(CommandError, match="training worker"):
         call_command("doctor", stdout=output, no_color=True)
@@ -60,7 +66,7 @@ def test_a_check_that_breaks_does_not_end_the_examination(monkeypatch: pytest.Mo
     def check_gremlins() -> Finding:
         raise RuntimeError("bitten")
 
-    monkeypatch.setattr(health, "_extra", [check_gremlins])
+    monkeypatch.setattr(doctor, "local_checks", lambda: [check_gremlins])
     output = io.StringIO()
     with pytest.raises(CommandError, match="gremlins"):
         call_command("doctor", stdout=output, no_color=True)

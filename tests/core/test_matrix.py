@@ -52,7 +52,7 @@ def fill(address: str, slug: str, world: World) -> str:
         return f"{match.group(1)}/{UID_OF[match.group(1)](world)}"
 
     path = path.replace("^", "").replace("$", "").replace("\\Z", "")
-    path = re.sub(r"([\w-]+)/(?:<str:uid>|\(\?P<uid>[^)]*\))", uid, path)
+    path = re.sub(r"([\w-]+)/(?:<uid:uid>|\(\?P<uid>[^)]*\))", uid, path)
     assert "<" not in path, f"{address}: tests/core/test_matrix.py does not know what fills it"
     return "/" + path
 
@@ -98,7 +98,7 @@ def test_ids_of_another_team_are_not_found_in_ones_own(scenario: Scenario, world
     client.force_login(scenario.charlie.user)
     found = {}
     for address, _pattern in team_pages():
-        if "<str:uid>" in address:
+        if "<uid:uid>" in address:
             path = fill(address, scenario.charlie.team.slug, world)
             status = getattr(client, method)(path).status_code
             if status not in {404, 405}:

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from core.api.errors import problem
-from core.errors import DomainError
+from core.errors import DomainError, NotFound
 
 
 class DomainErrorMiddleware:
@@ -24,7 +24,7 @@ class DomainErrorMiddleware:
         if not isinstance(error, DomainError):
             return None
         if "application/json" in request.headers.get("Accept", ""):
-            return JsonResponse(problem(error), status=error.status, content_type="application/problem+json")
+            return _problem(error)
         if error.status == 404:
             return render(request, "errors/404.html", status=404)
         if error.status == 403:
@@ -32,11 +32,30 @@ class DomainErrorMiddleware:
         return render(request, "errors/problem.html", {"error": error}, status=error.status)
 
 
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer a request that no page can understand."""
+    if request.path.startswith("/api/"):
+        error = DomainError("bad_request", "This request cannot be understood.")
+        error.status = 400
+        return _problem(error)
+    return render(request, "400.html", status=400)
+
+
+def _problem(error: DomainError) -> JsonResponse:
+    return JsonResponse(problem(error), status=error.status, content_type="application/problem+json")
+
+
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Answer an address that is not there."""
+    if request.path.startswith("/api/"):
+        return _problem(NotFound())
     return render(request, "errors/404.html", status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer a fault of ours; the template uses nothing that could fail again."""
+    if request.path.startswith("/api/"):
+        error = DomainError("internal", "Something went wrong on our side. Try again later.")
+        error.status = 500
+        return _problem(error)
     return render(request, "errors/500.html", status=500)

@@ -1,4 +1,4 @@
-"""Give every request an id that logs, errors and answers share."""
+"""What happens to every request before a view sees it: an id, and a look at its address."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable
 
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
@@ -29,3 +30,15 @@ class RequestIdMiddleware:
             return response
         finally:
             request_id.reset(token)
+
+
+class PlainAddressMiddleware:
+    """Refuse a zero byte in an address: no name has one, and PostgreSQL cannot even look for it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            raise BadRequest("a zero byte in the address")
+        return self.get_response(request)

@@ -17,7 +17,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError
 
-from core.health import Finding, readiness, registered_checks
+from core.health import Finding, readiness
 
 SMALLEST_DISK = 2 * 1024**3
 MARKS = {"ok": "ok     ", "warning": "warning", "failed": "failed "}
@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         findings = [*readiness()]
-        for check in (*local_checks(), *registered_checks()):
+        for check in local_checks():
             findings.append(guarded(check))
         for finding in findings:
             self._show(finding)

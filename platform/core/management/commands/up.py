@@ -150,8 +150,10 @@ class Platform:
         self.port = choose_port(self.options["port"])
         if self.port != self.options["port"]:
             self.supervisor.say(f"Port {self.options['port']} is taken: using {self.port}.")
-        address = f"http://{host if host not in ('0.0.0.0', '::') else '127.0.0.1'}:{self.port}"  # noqa: S104
+        address = f"http://{reachable(host)}:{self.port}"
         self.env.setdefault("LF_SITE_URL", os.environ.get("LF_SITE_URL", address))
+        if reachable(host) not in settings.ALLOWED_HOSTS:
+            self.env["LF_HOSTS"] = ",".join([*settings.ALLOWED_HOSTS, host])
         lock.seek(0)
         lock.truncate()
         lock.write(f"{os.getpid()} {address}\n")
@@ -223,9 +225,9 @@ class Platform:
         return [sys.executable, str(self.root / "manage.py"), *arguments]
 
     def _web_is_ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(reachable(self.options["host"]), self.port, timeout=5)
         try:
-            connection.request("GET", "/readyz", headers={"Host": "127.0.0.1"})
+            connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
@@ -299,6 +301,11 @@ def take_lock(var: Path) -> IO[str]:
     lock.write(f"{os.getpid()}\n")
     lock.flush()
     return lock
+
+
+def reachable(host: str) -> str:
+    """Return the address at which this machine reaches a server that listens on `host`."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
 
 
 def choose_port(wanted: int) -> int:
