@@ -133,6 +133,8 @@ def furnish(platform: Installation) -> list[Stop]:
     import django
 
     django.setup()
+    from django.db import transaction
+
     from accounts.access import actor_for
     from accounts.models import User
     from projects.models import Dataset, Item, LoraModel, Project
@@ -160,18 +162,19 @@ def furnish(platform: Installation) -> list[Stop]:
             prompts=["a cat", "a rocket"],
         )
 
-    cancel_job(actor=actor, job=another("Given up"))
-    paused = pause_job(actor=actor, job=another("For later"))
-    failed = another("Too fast")
-    cancel_job(actor=actor, job=failed)
-    jobs.filter(pk=failed.pk).update(
-        state=JobState.FAILED,
-        error_code="diverged",
-        error_category="user",
-        error_message="Training diverged twice, at last before step 40.",
-        error_hint="Lower the learning rate to a quarter and start again.",
-        error_patch={"/training/learning_rate": 0.00025},
-    )
+    # In one transaction, so that no worker sees them before they are what they shall be.
+    with transaction.atomic():
+        cancel_job(actor=actor, job=another("Given up"))
+        paused = pause_job(actor=actor, job=another("For later"))
+        failed = cancel_job(actor=actor, job=another("Too fast"))
+        jobs.filter(pk=failed.pk).update(
+            state=JobState.FAILED,
+            error_code="diverged",
+            error_category="user",
+            error_message="Training diverged twice, at last before step 40.",
+            error_hint="Lower the learning rate to a quarter and start again.",
+            error_patch={"/training/learning_rate": 0.00025},
+        )
     project = Project.objects.for_team(actor.team).get()
     dataset = Dataset.objects.for_team(actor.team).get(pk=done.dataset_version.dataset_id)
     item = Item.objects.for_team(actor.team).filter(dataset=dataset).earliest("pk")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from csp.constants import UNSAFE_INLINE
+from csp.decorators import csp_update
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -18,9 +20,12 @@ urlpatterns = [
     ),
     path(
         "docs/",
-        public_view(
-            SpectacularSwaggerSplitView.as_view(
-                url_name="openapi", permission_classes=[], authentication_classes=[]
+        # Swagger's page brings a style of its own.
+        csp_update({"style-src": [UNSAFE_INLINE]})(
+            public_view(
+                SpectacularSwaggerSplitView.as_view(
+                    url_name="openapi", permission_classes=[], authentication_classes=[]
+                )
             )
         ),
         name="api_docs",
