@@ -109,6 +109,18 @@ def stem_of(name: str) -> str:
     return unicodedata.normalize("NFC", ended).casefold()[-255:]
 
 
+def short_stem(name: str) -> str:
+    """Return the stem of a name without its folders."""
+    return stem_of(PurePosixPath(name).name)
+
+
+def is_same_picture(name: str, other: str) -> bool:
+    """Tell whether two names may mean one picture: without endings, the shorter path is the end of the longer one."""
+    one, two = stem_of(name).split("/"), stem_of(other).split("/")
+    shared = min(len(one), len(two))
+    return one[-shared:] == two[-shared:]
+
+
 def is_caption_name(name: str) -> bool:
     """Tell whether a file of this name is meant as the caption of a picture."""
     return name.lower().endswith(_CAPTION_ENDINGS)
@@ -144,7 +156,7 @@ def clean_caption(text: str) -> str:
 
 
 def read_table(content: bytes, *, is_csv: bool) -> dict[str, str]:
-    """Return a table of captions as {stem of the file: caption}; raise Refusal (`bad_table`)."""
+    """Return a table of captions as {name of the file: caption}; raise Refusal (`bad_table`)."""
     text = _decode_text(content)
     captions: dict[str, str] = {}
     try:
@@ -158,10 +170,8 @@ def read_table(content: bytes, *, is_csv: bool) -> dict[str, str]:
         file = next((lowered[name] for name in _FILE_COLUMNS if lowered.get(name)), None)
         caption = next((lowered[name] for name in _TEXT_COLUMNS if lowered.get(name)), None)
         if isinstance(file, str) and isinstance(caption, str):
-            captions[stem_of(display_name(file.replace("\\", "/").removeprefix("./")))] = clean_caption(
-                caption
-            )
-    if rows and not captions:
+            captions[display_name(file.replace("\\", "/").removeprefix("./"))] = clean_caption(caption)
+    if not captions:
         raise Refusal("bad_table")
     return captions
 

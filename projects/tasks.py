@@ -14,7 +14,7 @@ def _give_up(upload_uid: str) -> None:
         give_up(upload)
 
 
-# A large zip takes minutes. Whoever comes meanwhile finds its lock and leaves; whoever comes after a kill goes on.
+# A large zip takes minutes. Whoever comes meanwhile finds its claim and leaves; whoever comes after a kill goes on.
 @short_job(queue_name="media", lease=timedelta(seconds=30), time_limit=timedelta(hours=1), give_up=_give_up)
 def ingest_upload(upload_uid: str) -> bool:
     """Look at the files of a complete upload."""

@@ -33,6 +33,10 @@ class Upload(TenantModel):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     expires_at = models.DateTimeField()
+    # Who looks at its files (`projects.services.claims`), and how many were killed in a row while they did.
+    claim = models.UUIDField(null=True, editable=False)
+    claimed_until = models.DateTimeField(null=True, editable=False)
+    kills = models.PositiveSmallIntegerField(db_default=0, editable=False)
 
     class Meta(TenantModel.Meta):
         constraints = [

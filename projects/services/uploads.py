@@ -6,6 +6,7 @@ cannot mix their bytes and a lost connection loses at most the part that was on 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import IO, Protocol
 
@@ -143,9 +144,10 @@ def part_keys(upload: Upload) -> list[str]:
     return [storage.upload_part_key(upload.team.uid, upload.uid, n) for n in range(upload.parts + 1)]
 
 
-def assemble(upload: Upload, target: IO[bytes]) -> None:
-    """Write the received parts of `upload` one after the other to `target`."""
+def assemble(upload: Upload, target: IO[bytes], before_part: Callable[[], None]) -> None:
+    """Write the received parts of `upload` one after the other to `target`; there may be hundreds, from far away."""
     for number in range(upload.parts):
+        before_part()
         target.write(storage.read_bytes(storage.upload_part_key(upload.team.uid, upload.uid, number)))
 
 

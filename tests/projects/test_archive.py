@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 from projects import archive
-from projects.archive import Archive, Role, clean_caption, display_name, read_caption, read_table, stem_of
+from projects.archive import (
+    Archive,
+    Role,
+    clean_caption,
+    display_name,
+    is_same_picture,
+    read_caption,
+    read_table,
+    stem_of,
+)
 from projects.reasons import Refusal
 from tests.factories import png_bytes
 
@@ -231,17 +240,33 @@ def test_file_that_is_no_caption_says_why(content: bytes, code: str) -> None:
 
 
 def test_caption_tables_in_every_usual_shape() -> None:
-    wanted = {"a": "a cup", "sub/b": "a mug"}
+    wanted = {"a.png": "a cup", "sub/b.png": "a mug"}
     lines = b'{"file_name": "a.png", "text": "a cup"}\n\n{"file_name": "sub/b.png", "caption": "a mug"}\n'
     assert read_table(lines, is_csv=False) == wanted
     table = "File_Name,Text\r\na.png,a cup\r\n./sub\\b.png,a mug\r\n".encode("utf-8-sig")
     assert read_table(table, is_csv=True) == wanted
 
 
-@pytest.mark.parametrize("content", [b"{not json", b"[1, 2]", b'{"a": 1}', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"{not json", b"[1, 2]", b'{"a": 1}', b"[" * 100_000, b"\n"])
 def test_table_that_cannot_be_read_says_so(content: bytes) -> None:
     with pytest.raises(Refusal, match="bad_table"):
         read_table(content, is_csv=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "same"),
+    [
+        ("a.png", "A.txt", True),
+        ("images/a.png", "a.png", True),
+        ("set/images/a.png", "images/a", True),
+        ("cats/1.png", "dogs/1.png", False),
+        ("a.png", "b.png", False),
+    ],
+)
+def test_two_names_may_mean_one_picture_if_one_only_leaves_out_folders(
+    name: str, other: str, same: bool
+) -> None:
+    assert is_same_picture(name, other) is is_same_picture(other, name) is same
 
 
 def test_names_are_compared_without_ending_case_and_form() -> None:

@@ -12,12 +12,14 @@ from django.db import connection
 
 from core import storage
 from core.errors import Conflict
-from projects.models import Blob, DatasetVersion, LoraVersion, Upload
+from projects.models import Blob, DatasetVersion, Item, LoraVersion, Upload, UploadedFile
 from projects.services.blobs import store_blob
 from projects.services.datasets import create_dataset
+from projects.services.intake import ingest
 from projects.services.projects import create_project
-from projects.services.uploads import append, create_upload
+from projects.services.uploads import append, create_upload, receive_file
 from projects.services.versions import freeze_dataset
+from tests.factories import png_bytes
 from tests.projects.conftest import Workshop
 from tests.projects.test_api import make_version
 from tests.scenario import make_scenario
@@ -70,6 +72,25 @@ def test_two_senders_of_one_upload_do_not_mix_their_bytes(workshop: Workshop) ->
     assert (upload.offset, upload.parts) == (600, 1)
     key = storage.upload_part_key(workshop.scenario.team.uid, upload.uid, 0)
     assert storage.read_bytes(key) == bytes(winners) * 600
+
+
+def test_workers_that_look_at_one_upload_at_once_add_it_once(workshop: Workshop) -> None:
+    content = png_bytes((300, 300))
+    upload = receive_file(
+        actor=workshop.alice,
+        dataset_uid=workshop.dataset.uid,
+        filename="a.png",
+        size=len(content),
+        source=io.BytesIO(content),
+    )
+    rows = Upload.objects.for_team(workshop.scenario.team).select_related("team", "created_by")
+    answers = together(4, lambda number: ingest(rows.get(pk=upload.pk)))
+    # Whoever came during the work was sent away; whoever came after it found it done.
+    assert True in answers
+    assert set(answers) <= {True, False}
+    assert Item.objects.for_team(workshop.scenario.team).count() == 1
+    results = UploadedFile.objects.for_team(workshop.scenario.team)
+    assert list(results.values_list("outcome", flat=True)) == ["added"]
 
 
 def test_same_bytes_stored_at_once_are_one_blob(workshop: Workshop) -> None:

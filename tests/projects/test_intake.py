@@ -6,9 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -77,7 +75,7 @@ def test_caption_finds_a_picture_whose_upload_is_just_being_finished(
     picture, caption = Upload.objects.for_team(workshop.scenario.team).order_by("id")
     with monkeypatch.context() as patched:
         # The worker of the picture stands between the last file and the mark that all is done.
-        patched.setattr(intake, "_finish", lambda upload: None)
+        patched.setattr(intake, "_finish", lambda claim: None)
         assert intake.ingest(picture) is True
     assert intake.ingest(caption) is True
     assert Item.objects.for_team(workshop.scenario.team).get().caption == "a cup"
@@ -195,24 +193,6 @@ def test_kept_answers_are_forgotten_after_a_day(workshop: Workshop) -> None:
         )
     forget_idempotency_keys()
     assert [record.key for record in IdempotencyRecord.objects.for_team(team)] == ["young"]
-
-
-def test_two_workers_never_look_at_one_upload_together(api: APIClient, workshop: Workshop) -> None:
-    upload_file(api, workshop, "a.png", png_bytes((300, 300)))
-    upload = Upload.objects.for_team(workshop.scenario.team).get()
-    # Another session of the database holds the upload, as another worker would.
-    with psycopg.connect(**session_parameters(), autocommit=True) as other:
-        other.execute("SELECT pg_advisory_lock(%s, %s)", [intake._LOCK_SPACE, upload.pk])
-        assert intake.ingest(upload) is False
-        other.execute("SELECT pg_advisory_unlock_all()")
-    upload.refresh_from_db()
-    assert upload.state == "processing"
-    assert intake.ingest(upload) is True
-
-
-def session_parameters() -> dict[str, Any]:
-    known = ("host", "port", "user", "password", "dbname")
-    return {key: value for key, value in connection.get_connection_params().items() if key in known}
 
 
 def test_bytes_of_deleted_pictures_go_after_a_day_and_used_ones_stay(workshop: Workshop) -> None:
