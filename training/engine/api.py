@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,11 +27,11 @@ from training.engine.events import (
     Log,
     Phase,
     Plan,
-    Sample,
     Warning,
 )
 from training.engine.export import kohya, metadata, verify
 from training.engine.families.base import Parts, TextRow
+from training.engine.gallery import Gallery
 from training.engine.loop import TrainingLoop
 from training.engine.methods.base import Adapter
 from training.engine.optimizer import Optimizer
@@ -72,7 +73,7 @@ class LoRATrainer:
         self._base = base
         self._started = datetime.now(UTC)
         self._clock_start = time.monotonic()
-        self._prompts = [p.replace("{trigger}", self.spec.trigger) for p in self.spec.sampling.prompts]
+        self.gallery = Gallery(self.spec, self.run_dir, self.sink, self.control)
 
     def run(self) -> Path:
         """Do all four steps; return the exported file. Interruptions are told as events and raised."""
@@ -130,7 +131,7 @@ class LoRATrainer:
         latents = ProgressTeller(self.sink, self.control, "cache_latents")
         self.dataset.cache_latents(self.family, self.parts, self.cache_dir, identity, latents)
         latents.finish(len(self.dataset.train) + len(self.dataset.held_out))
-        texts = [*self.dataset.all_texts(), *self._prompts, self.spec.sampling.negative]
+        texts = [*self.dataset.all_texts(), *self.gallery.prompts, self.spec.sampling.negative]
         text = ProgressTeller(self.sink, self.control, "cache_text")
         self.dataset.cache_texts(self.family, self.parts, self.cache_dir, identity, texts, text)
         text.finish(len(set(texts)))
@@ -194,16 +195,17 @@ class LoRATrainer:
         if self.device.type != "cpu":
             return
         if not self.state.threads:
-            self.sink.emit(Phase("warm_up", 0, 1))
+            teller = ProgressTeller(self.sink, self.control, "warm_up", total=1)
             count = min(2, self.state.micro_batch)
 
-            # The forward pass alone tells which number of threads is faster, at a third of the price.
-            @torch.no_grad()
+            # Forward and backward: the two scale differently, and the backward pass is the longer one.
             def once() -> None:
-                self.computer.losses(self.computer.draws(0)[0][:count])
+                self.computer.losses(self.computer.draws(0)[0][:count]).sum().backward()
+                self.optimizer.zero_grad()
+                teller(0, 1)
 
             self.state.threads = choose_threads(once)
-            self.sink.emit(Phase("warm_up", 1, 1))
+            teller.finish(1)
         torch.set_num_threads(self.state.threads)
 
     def _tell_plan(self, resumed: bool) -> None:
@@ -225,62 +227,25 @@ class LoRATrainer:
         plan = self.dataset.plan
         if plan.total_steps < 1:
             raise DataError("no_steps", "there is nothing to train")
-        self.sink.emit(Phase("train", self.state.step, plan.total_steps))
         self.loop = TrainingLoop(
             spec=self.spec, plan=plan, parts=self.parts, adapter=self.adapter, computer=self.computer,
             optimizer=self.optimizer, state=self.state, sink=self.sink, control=self.control, borders=self,
         )  # fmt: skip
         return self.loop.run()
 
-    def has_baseline(self) -> bool:
-        """Tell whether the pictures with the adapter off are there already."""
-        return all(self._sample_path(0, i, c).exists() for i, c in self._pictures())
-
-    def _pictures(self) -> list[tuple[int, int]]:
-        count = self.spec.sampling.count
-        return [(prompt, copy) for prompt in range(len(self._prompts)) for copy in range(count)]
-
-    def _sample_path(self, step: int, prompt: int, copy: int) -> Path:
-        extra = f"-{copy}" if copy else ""
-        return self.run_dir / "samples" / f"step-{step:08d}-p{prompt}{extra}.png"
+    def is_drawn(self, step: int) -> bool:
+        """Tell whether the samples of a step are there already; step 0 is the adapter off."""
+        return self.gallery.is_drawn(step)
 
     def draw(self, step: int, *, lora: bool) -> None:
-        """Draw every prompt with its fixed seed, in one batch."""
-        sampling, size = self.spec.sampling, self.spec.training.resolution
-        pictures = self._pictures()
-        self.sink.emit(Phase("sample", 0, len(pictures)))
-        seeds = [sampling.seed + copy for _, copy in pictures]
-        if lora:
-            images = self._draw(pictures, seeds, size)
-        else:
-            with self.adapter.disabled():
-                images = self._draw(pictures, seeds, size)
-        epoch = -(-step // self.dataset.plan.steps_per_epoch)
-        for (prompt, copy), seed, image in zip(pictures, seeds, images, strict=True):
-            path = self._sample_path(step, prompt, copy)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}")
-            image.save(aside, format="PNG")
-            aside.replace(path)
-            self.sink.emit(Sample(
-                step=step, epoch=epoch, prompt_index=prompt, prompt=self._prompts[prompt], seed=seed,
-                path=str(path.relative_to(self.run_dir)), width=image.width, height=image.height, lora=lora,
-            ))  # fmt: skip
-        self.sink.emit(Phase("train", self.state.step, self.dataset.plan.total_steps))
-
-    def _draw(self, pictures: list[tuple[int, int]], seeds: list[int], size: int) -> list[evaluate.Picture]:
-        sampling = self.spec.sampling
-        rows = self.text_rows([self._prompts[prompt] for prompt, _ in pictures])
-        negative = self.text_rows([sampling.negative])[0]
-        return self.artist.draw(
-            rows,
-            negative,
-            seeds=seeds,
-            steps=sampling.steps,
-            guidance=sampling.guidance,
-            width=size,
-            height=size,
-        )
+        """Draw every prompt with its fixed seed."""
+        plan = self.dataset.plan
+        with nullcontext() if lora else self.adapter.disabled():
+            self.gallery.draw(
+                self.artist, self.text_rows(self.gallery.prompts), self.text_rows([self.spec.sampling.negative])[0],
+                step=step, epoch=-(-step // plan.steps_per_epoch), lora=lora,
+            )  # fmt: skip
+        self.sink.emit(Phase("train", self.state.step, plan.total_steps))
 
     def text_rows(self, texts: list[str]) -> list[TextRow]:
         """Return encoded texts: from the cache, or from the live encoder when that is trained."""
@@ -354,18 +319,10 @@ class LoRATrainer:
             raise
 
     def evaluate(self) -> None:
-        """Tell the three figures of ``evaluate`` with the adapter off and on."""
-        self.sink.emit(Phase("evaluate", 0, 1))
-        self.sink.emit(evaluate.evaluate(self))
-        self.sink.emit(Phase("evaluate", 1, 1))
-
-    def sample_files(self, step: int) -> list[Path]:
-        """Return the files of the samples of a step, prompts in order."""
-        return [self._sample_path(step, prompt, copy) for prompt, copy in self._pictures()]
-
-    def sample_prompts(self) -> list[str]:
-        """Return the prompt of each of ``sample_files``."""
-        return [self._prompts[prompt] for prompt, _ in self._pictures()]
+        """Tell the three figures of ``evaluate`` with the adapter off and on; one that fails is a warning."""
+        teller = ProgressTeller(self.sink, self.control, "evaluate", total=1, interval=1.0)
+        self.sink.emit(evaluate.evaluate(self, teller))
+        teller.finish(1)
 
     # -- housekeeping ----------------------------------------------------------------------------------------------
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def pick_device() -> torch.device:
@@ -81,3 +84,32 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+class Portions:
+    """Compute many things a few at a time, and fewer for good once memory ran out."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.size = size
+        self._device = device
+
+    def each(self, count: int, compute: Callable[[slice], T]) -> Iterator[T]:
+        """Yield ``compute(part)`` for consecutive parts that cover ``range(count)``.
+
+        A part that does not fit the memory is computed again in halves; one thing that does not fit is an error.
+        """
+        start = 0
+        while start < count:
+            part = slice(start, min(start + self.size, count))
+            try:
+                result = compute(part)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.size == 1:
+                    raise
+            else:
+                start = part.stop
+                yield result
+                continue
+            # Here the traceback, which held the tensors, is gone.
+            self.size //= 2
+            free_memory(self._device)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,37 +17,69 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.engine.data.pictures import load_image
-from training.engine.events import Evaluation
+from training.engine.data.pictures import load_small
+from training.engine.errors import Interrupted
+from training.engine.events import Evaluation, Warning
+from training.engine.progress import Progress
 
 if TYPE_CHECKING:
     from training.engine.api import LoRATrainer
 
 Picture = Image.Image
 Vector = NDArray[np.float64]
+Figure = dict[str, float] | None
+
+EDGE = 64
+"""Every picture is judged at so many pixels a side; a larger one is never needed whole, nor two at once."""
+MOST_OF_THE_SET = 200
 
 
-def evaluate(trainer: LoRATrainer) -> Evaluation:
-    """Compute what can be computed; a figure without its material is None."""
-    files = {"base": trainer.sample_files(0), "lora": trainer.sample_files(trainer.state.step)}
+def evaluate(trainer: LoRATrainer, progress: Progress) -> Evaluation:
+    """Compute what can be computed; a figure without its material, or whose computation fails, is None.
+
+    ``progress`` counts the parts of one figure after another.
+    """
+    files = {"base": trainer.gallery.files(0), "lora": trainer.gallery.files(trainer.state.step)}
     if not files["base"] or not all(path.exists() for side in files.values() for path in side):
         files = {}
     return Evaluation(
-        held_out_loss=_held_out(trainer),
-        style_distance=_style(trainer, files) if files else None,
-        content_score=_content(trainer, files) if files else None,
+        held_out_loss=_figure(trainer, "held_out_loss", lambda: _held_out(trainer, progress)),
+        style_distance=_figure(trainer, "style_distance", lambda: _style(trainer, files, progress)),
+        content_score=_figure(trainer, "content_score", lambda: _content(trainer, files, progress)),
         images=len(files.get("lora", [])),
     )
 
 
-def _held_out(trainer: LoRATrainer) -> dict[str, float] | None:
-    with_lora = trainer.computer.held_out_loss(8)
+def _figure(trainer: LoRATrainer, name: str, compute: Callable[[], Figure]) -> Figure:
+    """Return a figure; the file is written and verified by now, so a failure here is no more than a warning."""
+    try:
+        return compute()
+    except Interrupted:
+        raise
+    except Exception as error:
+        trainer.sink.emit(Warning(
+            "evaluation_failed", f"{name} could not be computed: {error or type(error).__name__}.",
+            hint="The finished file is whole; only this figure is missing.",
+        ))  # fmt: skip
+        return None
+
+
+def _held_out(trainer: LoRATrainer, progress: Progress) -> Figure:
+    micro_batch = trainer.state.micro_batch
+    with_lora = trainer.computer.held_out_loss(micro_batch, progress)
     if with_lora is None:
         return None
     with trainer.adapter.disabled():
-        base = trainer.computer.held_out_loss(8)
+        base = trainer.computer.held_out_loss(micro_batch, progress)
     assert base is not None
     return {"base": round(base, 6), "lora": round(with_lora, 6)}
+
+
+def _small(paths: Sequence[Path], progress: Progress) -> Iterator[Picture]:
+    """Open pictures one after another, scaled down."""
+    for number, path in enumerate(paths, start=1):
+        yield load_small(path, EDGE)
+        progress(number, len(paths))
 
 
 # -- style -------------------------------------------------------------------------------------------------------------
@@ -55,9 +87,7 @@ def _held_out(trainer: LoRATrainer) -> dict[str, float] | None:
 
 def style_vector(image: Picture) -> Vector:
     """Return 24 numbers on colour and edges of a picture brought to 64 pixels; none depends on its size."""
-    pixels = (
-        np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR), dtype=np.float64) / 255.0
-    )
+    pixels = _pixels(image)
     grey = pixels @ np.array([0.299, 0.587, 0.114])
     high, low = pixels.max(2), pixels.min(2)
     saturation = np.where(high > 0, (high - low) / np.maximum(high, 1e-6), 0.0)
@@ -71,18 +101,27 @@ def style_vector(image: Picture) -> Vector:
     ])  # fmt: skip
 
 
-def style_distance(drawn: Sequence[Picture], wanted: Sequence[Picture]) -> float:
-    """Return how far drawn pictures' mean statistics are from the set's, in standard deviations of the set."""
-    target = np.stack([style_vector(image) for image in wanted])
-    spread = target.std(0) + 0.05
-    mean = np.stack([style_vector(image) for image in drawn]).mean(0)
-    return float(np.sqrt((((mean - target.mean(0)) / spread) ** 2).mean()))
+def style_vectors(images: Iterable[Picture]) -> Vector:
+    """Return ``style_vector`` of each picture, as rows; holds one picture at a time."""
+    return np.stack([style_vector(image) for image in images])
 
 
-def _style(trainer: LoRATrainer, files: dict[str, list[Path]]) -> dict[str, float]:
-    wanted = [load_image(p.item.path) for p in trainer.dataset.train[:200]]
+def style_distance(drawn: Vector, wanted: Vector) -> float:
+    """Return how far drawn pictures' mean statistics are from the set's, in standard deviations of the set.
+
+    Both are ``style_vectors``.
+    """
+    spread = wanted.std(0) + 0.05
+    return float(np.sqrt((((drawn.mean(0) - wanted.mean(0)) / spread) ** 2).mean()))
+
+
+def _style(trainer: LoRATrainer, files: dict[str, list[Path]], progress: Progress) -> Figure:
+    if not files:
+        return None
+    pictures = [picture.item.path for picture in trainer.dataset.train[:MOST_OF_THE_SET]]
+    wanted = style_vectors(_small(pictures, progress))
     return {
-        side: round(style_distance([load_image(path) for path in paths], wanted), 4)
+        side: round(style_distance(style_vectors(_small(paths, progress)), wanted), 4)
         for side, paths in files.items()
     }
 
@@ -99,9 +138,7 @@ def shape_map(image: Picture) -> Vector:
 
     Strong edges are capped, so that a black-and-white drawing and a soft painting of the same thing agree.
     """
-    pixels = (
-        np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR), dtype=np.float64) / 255.0
-    )
+    pixels = _pixels(image)
     dx = np.diff(pixels, axis=1, append=pixels[:, -1:])
     dy = np.diff(pixels, axis=0, append=pixels[-1:])
     edges = np.sqrt((dx**2 + dy**2).sum(2))
@@ -115,28 +152,34 @@ def shape_map(image: Picture) -> Vector:
     return cells / length if length > 1e-9 else cells
 
 
-def content_score(drawn: Sequence[Picture], plain: Sequence[Picture], prompts: Sequence[str]) -> float:
+def shape_maps(images: Iterable[Picture]) -> Vector:
+    """Return ``shape_map`` of each picture, as rows; holds one picture at a time."""
+    return np.stack([shape_map(image) for image in images])
+
+
+def content_score(drawn: Vector, plain: Vector, prompts: Sequence[str]) -> float:
     """Return the share of pictures whose outlines are those of their own prompt in ``plain``, and of no other.
 
-    Both lists hold the same prompts and seeds in the same order; ruined pictures score 0. Asking the base model which
-    prompt explains a picture best was tried and dropped: with a base in mid-training it was right for 7 of 8 true ink
-    drawings, and no more often than chance (0 to 1 of 8) for true pictures of dark styles.
+    Both are ``shape_maps`` of the same prompts and seeds in the same order; ruined pictures score 0. Asking the base
+    model which prompt explains a picture best was tried and dropped: with a base in mid-training it was right for 7 of
+    8 true ink drawings, and no more often than chance (0 to 1 of 8) for true pictures of dark styles.
     """
-    table = (
-        np.stack([shape_map(image) for image in drawn]) @ np.stack([shape_map(image) for image in plain]).T
-    )
     found = [
         prompts[int(row.argmax())] == prompt and float(row.max()) >= SAME_DRAWING
-        for row, prompt in zip(table, prompts, strict=True)
+        for row, prompt in zip(drawn @ plain.T, prompts, strict=True)
     ]
     return sum(found) / len(found)
 
 
-def _content(trainer: LoRATrainer, files: dict[str, list[Path]]) -> dict[str, float] | None:
-    prompts = trainer.sample_prompts()
-    if len(set(prompts)) < 2:
+def _content(trainer: LoRATrainer, files: dict[str, list[Path]], progress: Progress) -> Figure:
+    prompts = trainer.gallery.prompts
+    if not files or len(set(prompts)) < 2:
         return None
-    pictures = {side: [load_image(path) for path in paths] for side, paths in files.items()}
-    return {
-        side: round(content_score(drawn, pictures["base"], prompts), 4) for side, drawn in pictures.items()
-    }
+    maps = {side: shape_maps(_small(paths, progress)) for side, paths in files.items()}
+    return {side: round(content_score(drawn, maps["base"], prompts), 4) for side, drawn in maps.items()}
+
+
+def _pixels(image: Picture) -> Vector:
+    """Return a picture as (64, 64, 3) in [0, 1]."""
+    small = image.convert("RGB").resize((EDGE, EDGE), Image.Resampling.BILINEAR)
+    return np.asarray(small, dtype=np.float64) / 255.0

@@ -20,11 +20,14 @@ from training.engine.families.base import Parts
 from training.engine.methods.base import Adapter
 from training.engine.metrics import MetricsLog
 from training.engine.optimizer import Optimizer
+from training.engine.progress import ProgressTeller
 from training.engine.spec import RunSpec, StepPlan
 from training.engine.step import StepComputer
 
 BAD_STEPS = 3
 """So many steps without a finite gradient in a row mean that something is wrong for good."""
+SIGN_OF_LIFE = 10.0
+"""Seconds between signs of life within a step or a measurement, which may take minutes on a CPU."""
 
 
 class Borders(Protocol):
@@ -39,8 +42,8 @@ class Borders(Protocol):
     def roll_back(self) -> int:
         """Put back the last checkpoint's weights, moments and counters, or the fresh ones; return the step."""
 
-    def has_baseline(self) -> bool:
-        """Tell whether the pictures with the adapter off were drawn before."""
+    def is_drawn(self, step: int) -> bool:
+        """Tell whether the samples of a step are there; step 0 is the adapter off."""
 
 
 @dataclasses.dataclass
@@ -65,6 +68,9 @@ class TrainingLoop:
             self.sink, total_steps=self.plan.total_steps, steps_per_epoch=self.plan.steps_per_epoch,
             memory_mb=lambda: memory_mb(device),
         )  # fmt: skip
+        self._alive = ProgressTeller(
+            self.sink, self.control, "train", self.state.step, self.plan.total_steps, interval=SIGN_OF_LIFE
+        )
         self._saved_at = self.clock()
         self._saved_step = self.state.step
         # Reading a value makes a GPU wait; the CPU has it anyway.
@@ -73,25 +79,35 @@ class TrainingLoop:
         self._bad_run = 0
 
     def run(self) -> bool:
-        """Train to the end (True) or until a request to stop and keep (False); raise Interrupted for the others."""
+        """Train to the end (True) or until a request to stop and keep (False); raise Interrupted for the others.
+
+        An interruption may come between any two parts of the work; what is saved is always a whole step.
+        """
+        try:
+            return self._run()
+        except Interrupted as interrupted:
+            self._keep(interrupted.reason)
+            raise
+
+    def _run(self) -> bool:
         state, plan = self.state, self.plan
-        baseline = bool(self.spec.sampling.prompts) and not self.borders.has_baseline()
+        baseline = not self.borders.is_drawn(0)
+        if state.step:
+            self._catch_up()
+            baseline = False
         while state.step < plan.total_steps:
             request = self.control.take()
             if request in INTERRUPTING:
-                self._interrupt(str(request))
+                raise Interrupted(str(request))
             if request == "stop":
                 self._read_norms()
                 self.metrics.tell(state.step, now=True)
                 return False
             if request == "checkpoint":
                 self._save()
-            first_held_out = None
             if state.step == 0:
-                first_held_out = self.computer.held_out_loss(state.micro_batch)
+                self._held_out(0)
             self._one_step()
-            if first_held_out is not None:
-                self.metrics.add("held_out_loss", 0, first_held_out)
             if baseline:
                 # Drawn with the adapter off, so it shows step 0 although the first step is already made: a person
                 # who waits sees the run move before the slower pictures come.
@@ -101,6 +117,14 @@ class TrainingLoop:
         self._read_norms()
         self.metrics.tell(state.step, now=True)
         return True
+
+    def _catch_up(self) -> None:
+        """Draw what an attempt before did not come to: the base model's samples, and those of the step it saved."""
+        step = self.state.step
+        if not self.borders.is_drawn(0):
+            self._draw(0, lora=False)
+        if self._is_sampled(step) and not self.borders.is_drawn(step):
+            self._sample(step)
 
     def advance(self) -> None:
         """Make one step and what is due after it."""
@@ -136,7 +160,7 @@ class TrainingLoop:
         while True:
             problem: str | None = None
             try:
-                return self.computer.backward(step, self.state.micro_batch)
+                return self.computer.backward(step, self.state.micro_batch, self._still_here)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -219,15 +243,23 @@ class TrainingLoop:
     # -- borders ----------------------------------------------------------------------------------------------------
 
     def _borders(self) -> None:
-        step, sampling, cadence = self.state.step, self.spec.sampling, self.spec.checkpoint
-        if is_due(step, self.plan, sampling.every_steps, sampling.every_epochs):
-            self._held_out(step)
-            if sampling.prompts:
-                self._draw(step, lora=True)
+        step, cadence = self.state.step, self.spec.checkpoint
+        if self._is_sampled(step):
+            self._sample(step)
         minutes = cadence.every_minutes
         late = minutes is not None and self.clock() - self._saved_at > 60 * minutes
         if late or is_due(step, self.plan, cadence.every_steps, cadence.every_epochs):
             self._save()
+
+    def _is_sampled(self, step: int) -> bool:
+        sampling = self.spec.sampling
+        return is_due(step, self.plan, sampling.every_steps, sampling.every_epochs)
+
+    def _sample(self, step: int) -> None:
+        """Measure on the held-out pictures and draw the prompts."""
+        self._held_out(step)
+        if self.spec.sampling.prompts:
+            self._draw(step, lora=True)
 
     def _drawings_left(self) -> int:
         sampling = self.spec.sampling
@@ -236,7 +268,7 @@ class TrainingLoop:
         return times_left(self.state.step, self.plan, sampling.every_steps, sampling.every_epochs)
 
     def _held_out(self, step: int) -> None:
-        loss = self.computer.held_out_loss(max(self.state.micro_batch, 8))
+        loss = self.computer.held_out_loss(self.state.micro_batch, self._still_here)
         if loss is not None:
             self.metrics.add("held_out_loss", step, loss)
 
@@ -254,10 +286,14 @@ class TrainingLoop:
         self._saved_at = self.clock()
         self._saved_step = self.state.step
 
-    def _interrupt(self, reason: str) -> None:
+    def _still_here(self, done: int, total: int) -> None:
+        """Give a sign of life between the parts of a step or of a measurement, and let a request end it."""
+        self._alive(self.state.step, self.plan.total_steps)
+
+    def _keep(self, reason: str) -> None:
+        """Save the last whole step before an interruption, unless nobody wants it."""
         self._read_norms()
         self.metrics.tell(self.state.step, now=True)
         if reason != "cancel" and self._saved_step != self.state.step:
             self.sink.emit(Log("info", f"Saving at step {self.state.step} before the interruption."))
             self.borders.save(self.state.step)
-        raise Interrupted(reason)

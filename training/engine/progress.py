@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from training.engine.control import Control
 from training.engine.events import EventSink, Phase
 
+Progress = Callable[[int, int], None]
+"""Takes (done, total); whoever works calls it between any two parts of the work, and lets what it raises pass."""
+
+
+def untold(done: int, total: int) -> None:
+    """Tell nobody: for work whose progress nobody asks for."""
+
 
 class ProgressTeller:
-    """Tell progress of a phase at most ten times a second, and let a request end the phase."""
+    """Tell progress of a phase at most once in ``interval`` seconds, and let a request end the phase."""
 
-    def __init__(self, sink: EventSink, control: Control, phase: str) -> None:
-        self._sink, self._control, self._phase = sink, control, phase
-        self._told = float("-inf")
-        sink.emit(Phase(phase, 0, 0))
+    def __init__(
+        self, sink: EventSink, control: Control, phase: str, done: int = 0, total: int = 0, *,
+        interval: float = 0.1,
+    ) -> None:  # fmt: skip
+        self._sink, self._control, self._phase, self._interval = sink, control, phase, interval
+        self._tell(done, total)
 
     def __call__(self, done: int, total: int) -> None:
         """Tell, and raise Interrupted if asked to end."""
         self._control.check()
-        now = time.monotonic()
-        if now - self._told >= 0.1 and done < total:
-            self._told = now
-            self._sink.emit(Phase(self._phase, done, total))
+        if time.monotonic() - self._told_at >= self._interval:
+            self._tell(done, total)
 
     def finish(self, total: int) -> None:
         """Tell that all is there, computed now or found in the cache."""
-        self._sink.emit(Phase(self._phase, total, total))
+        if self._told != (total, total):
+            self._tell(total, total)
+
+    def _tell(self, done: int, total: int) -> None:
+        self._told, self._told_at = (done, total), time.monotonic()
+        self._sink.emit(Phase(self._phase, done, total))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from training.engine import rng
 from training.engine.data.pictures import to_image
-from training.engine.device import autocast, free_memory, is_out_of_memory
+from training.engine.device import Portions, autocast
 from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.progress import Progress, untold
 
 
 class Artist:
@@ -21,35 +22,37 @@ class Artist:
         self._family = family
         self._parts = parts
         self._precision = precision
-        self._batch = 8
+        self._portions = Portions(8, parts.device)
 
     @torch.no_grad()
     def draw(
         self, rows: Sequence[TextRow], negative: TextRow, *, seeds: Sequence[int], steps: int, guidance: float,
-        width: int, height: int,
+        width: int, height: int, progress: Progress = untold,
     ) -> list[Image.Image]:  # fmt: skip
-        """Return one picture for each text row; a seed gives the same picture in any batch (up to rounding)."""
+        """Return one picture for each text row; a seed gives the same picture in any batch (up to rounding).
+
+        ``progress`` counts denoising steps over all pictures: one step may take half a minute on a CPU.
+        """
         images: list[Image.Image] = []
-        while len(images) < len(rows):
-            start = len(images)
-            part = slice(start, start + self._batch)
-            failed = False
-            try:
-                latents = self._denoise(rows[part], negative, seeds[part], steps, guidance, width, height)
-                pixels = self._family.decode_image(self._parts, latents)
-                images.extend(to_image(p) for p in pixels)
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or self._batch == 1:
-                    raise
-                failed = True
-            if failed:
-                self._batch //= 2
-                free_memory(self._parts.device)
+
+        def compute(part: slice) -> list[Image.Image]:
+            count = part.stop - part.start
+
+            def step_done(step: int) -> None:
+                progress(part.start * steps + step * count, len(rows) * steps)
+
+            latents = self._denoise(
+                rows[part], negative, seeds[part], steps, guidance, width, height, step_done
+            )
+            return [to_image(pixels) for pixels in self._family.decode_image(self._parts, latents)]
+
+        for drawn in self._portions.each(len(rows), compute):
+            images.extend(drawn)
         return images
 
     def _denoise(
         self, rows: Sequence[TextRow], negative: TextRow, seeds: Sequence[int], steps: int, guidance: float,
-        width: int, height: int,
+        width: int, height: int, step_done: Callable[[int], None],
     ) -> Tensor:  # fmt: skip
         family, parts, device = self._family, self._parts, self._parts.device
         shape = family.latent_shape(parts, width, height)
@@ -61,7 +64,7 @@ class Artist:
         guided = guidance > 1.0
         every = [*([negative] * len(rows) if guided else []), *rows]
         text = {name: tensor.to(device) for name, tensor in family.collate_text(every).items()}
-        for t in scheduler.timesteps.to(device):
+        for number, t in enumerate(scheduler.timesteps.to(device), start=1):
             doubled = torch.cat([x, x]) if guided else x
             with autocast(self._precision, device):
                 out = family.forward(parts, doubled, t.expand(doubled.shape[0]), text).float()
@@ -69,5 +72,6 @@ class Artist:
                 plain, prompted = out.chunk(2)
                 out = plain + guidance * (prompted - plain)
             x = scheduler.step(out, t, x).prev_sample
+            step_done(number)
         latents: Tensor = x
         return latents

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from training.engine import rng
 from training.engine.data.dataset import Dataset, Picture
-from training.engine.device import autocast
+from training.engine.device import Portions, autocast
 from training.engine.diffusion import per_sample_loss
 from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.progress import Progress, untold
 from training.engine.spec import RunSpec
 
 
@@ -60,19 +62,25 @@ class StepComputer:
             batches.append(batch)
         return batches
 
-    def backward(self, step: int, micro_batch: int) -> Tensor:
+    def backward(self, step: int, micro_batch: int, progress: Progress = untold) -> Tensor:
         """Add the gradients of the mean loss over all samples of a step; return that loss, still on the device.
 
         ``micro_batch`` is the most samples computed at once; it changes memory, not numbers (up to rounding).
+        ``progress`` counts samples.
         """
         batches = self.draws(step)
         count = sum(len(batch) for batch in batches)
         total = torch.zeros((), device=self.device)
+        done = 0
         for batch in batches:
             for start in range(0, len(batch), micro_batch):
-                loss = self.losses(batch[start : start + micro_batch]).sum() / count
+                part = batch[start : start + micro_batch]
+                loss = self.losses(part).sum() / count
                 loss.backward()
                 total += loss.detach()
+                done += len(part)
+                if done < count:
+                    progress(done, count)
         return total
 
     def losses(self, draws: Sequence[Draw]) -> Tensor:
@@ -115,29 +123,34 @@ class StepComputer:
         return self._family.collate_text(rows)
 
     @torch.no_grad()
-    def held_out_loss(self, micro_batch: int) -> float | None:
+    def held_out_loss(self, micro_batch: int, progress: Progress = untold) -> float | None:
         """Return the mean loss over the held-out pictures with noise and timesteps that never change.
 
         Five timesteps in the middle of fifths of the schedule, the same for every picture; None without such
-        pictures.
+        pictures. At most ``micro_batch`` are computed at once, fewer if they do not fit the memory.
         """
         pictures = self._dataset.held_out
         if not pictures:
             return None
-        seed = self._spec.training.seed
         work = [(index, level) for index in range(len(pictures)) for level in range(5)]
         work.sort(key=lambda pair: pictures[pair[0]].bucket)
-        losses: list[Tensor] = []
-        for shape in sorted({p.bucket for p in pictures}):
-            same = [pair for pair in work if pictures[pair[0]].bucket == shape]
-            for start in range(0, len(same), micro_batch):
-                part = same[start : start + micro_batch]
-                latents = torch.stack([self._dataset.latent(pictures[i]) for i, _ in part])
-                noise = torch.stack([
-                    torch.randn(latents.shape[1:], generator=rng.generator(seed, "held-out-noise", i, level))
-                    for i, level in part
-                ])  # fmt: skip
-                u = torch.tensor([(level + 0.5) / 5 for _, level in part], dtype=torch.float64)
-                text = self._text([self._dataset.text(pictures[i]) for i, _ in part])
-                losses.append(self.denoising_loss(latents, noise, self._parts.process.timesteps(u), text))
-        return float(torch.cat(losses).mean())
+        portions = Portions(micro_batch, self.device)
+        losses: list[float] = []
+        for _, group in groupby(work, key=lambda pair: pictures[pair[0]].bucket):
+            same = list(group)
+            for part in portions.each(len(same), lambda part, same=same: self._held_out_part(same[part])):  # type: ignore[misc]
+                losses.extend(part.tolist())
+                progress(len(losses), len(work))
+        return sum(losses) / len(losses)
+
+    def _held_out_part(self, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """Return the losses of (held-out picture, noise level) pairs of one shape."""
+        pictures, seed = self._dataset.held_out, self._spec.training.seed
+        latents = torch.stack([self._dataset.latent(pictures[i]) for i, _ in pairs])
+        noise = torch.stack([
+            torch.randn(latents.shape[1:], generator=rng.generator(seed, "held-out-noise", i, level))
+            for i, level in pairs
+        ])  # fmt: skip
+        u = torch.tensor([(level + 0.5) / 5 for _, level in pairs], dtype=torch.float64)
+        text = self._text([self._dataset.text(pictures[i]) for i, _ in pairs])
+        return self.denoising_loss(latents, noise, self._parts.process.timesteps(u), text)

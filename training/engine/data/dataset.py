@@ -19,10 +19,11 @@ from training.engine.data.pictures import load_pixels, read_size
 from training.engine.data.sampler import Sampler
 from training.engine.errors import DataError
 from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.progress import Progress
 from training.engine.spec import RunSpec
 
-Progress = Callable[[int, int], None]
-LATENT_VERSION = 1
+# 2: grey of 16 bits is scaled, no longer cut off at 255.
+LATENT_VERSION = 2
 TEXT_VERSION = 1
 
 
