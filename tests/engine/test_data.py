@@ -173,6 +173,21 @@ def test_transparent_parts_become_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pixels", "suffix"),
+    [
+        (np.linspace(0, 65_535, 256).astype(np.uint16), "png"),
+        (np.linspace(0, 1, 256).astype(np.float32), "tiff"),
+        (np.linspace(0, 65_535, 256).astype(np.int32), "tiff"),
+    ],
+)  # fmt: skip
+def test_grey_of_more_than_8_bits_keeps_its_tones(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
+    Image.fromarray(np.tile(pixels, (256, 1))).save(tmp_path / f"a.{suffix}")
+    found = load_pixels(tmp_path / f"a.{suffix}", 256, 256)
+    wanted = torch.linspace(-1, 1, 256).expand(3, 256, 256)
+    assert float((found - wanted).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize(
     ("trigger", "caption", "text"),
     [
         ("inky", "a cat", "inky, a cat"), ("", "a cat", "a cat"), ("inky", "", "inky"), ("", "", ""),
@@ -181,6 +196,34 @@ def test_transparent_parts_become_white(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_trigger_and_caption_are_joined(trigger: str, caption: str, text: str) -> None:
     assert caption_text(CaptionSpec(), trigger, caption) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "caption", "text"),
+    [
+        ("a photo of {trigger}", "sks dog, park", "a photo of sks dog"),
+        ("a photo of {trigger}", "", "a photo of sks dog"),
+        ("{caption}, {trigger}", "a sks dog in a park", "a sks dog in a park"),
+        ("{caption}, {trigger}", "tasks dog, park", "tasks dog, park, sks dog"),
+        ("{caption}, {trigger}", "a sks dogs", "a sks dogs, sks dog"),
+    ],
+)
+def test_trigger_is_always_said_once(template: str, caption: str, text: str) -> None:
+    assert caption_text(CaptionSpec(template=template), "sks dog", caption) == text
+
+
+def test_byte_order_mark_is_no_part_of_a_caption(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa red plate\r\n")
+    assert [item.caption for item in read_items(DatasetSpec(folder=str(tmp_path)))] == ["a red plate"]
+
+
+def test_caption_in_another_encoding_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "盘子.png")
+    (tmp_path / "盘子.txt").write_bytes("红色的盘子".encode("gb18030"))
+    with pytest.raises(DataError, match=r"'盘子\.txt' is not UTF-8") as caught:
+        read_items(DatasetSpec(folder=str(tmp_path)))
+    assert (caught.value.code, caught.value.hint) == ("caption_not_utf8", "Save the file as UTF-8.")
 
 
 def test_shuffled_tags_keep_the_first_and_lose_none() -> None:

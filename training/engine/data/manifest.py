@@ -43,7 +43,7 @@ def read_items(dataset: DatasetSpec) -> list[Item]:
 
 def _from_manifest(path: Path) -> list[Item]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
         entries = data["items"]
     except FileNotFoundError as error:
         raise DataError("manifest_missing", "the manifest of the picture set was not found") from error
@@ -73,10 +73,20 @@ def _from_folder(folder: Path) -> list[Item]:
     items = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
-            text = path.with_suffix(".txt")
-            caption = text.read_text(encoding="utf-8").strip() if text.is_file() else ""
-            items.append(Item(path, file_sha256(path), caption))
+            items.append(Item(path, file_sha256(path), _caption(path.with_suffix(".txt"))))
     return items
+
+
+def _caption(path: Path) -> str:
+    """Read a caption file, with or without a byte order mark; no file is no caption."""
+    if not path.is_file():
+        return ""
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "caption_not_utf8", f"caption {path.name!r} is not UTF-8 text", hint="Save the file as UTF-8.",
+        ) from error  # fmt: skip
 
 
 def file_sha256(path: Path) -> str:
@@ -112,17 +122,22 @@ def split(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item]
 def caption_text(captions: CaptionSpec, trigger: str, caption: str, variant: int = 0, seed: int = 0) -> str:
     """Return the text trained on: the template filled in, tags reordered for ``variant`` above 0.
 
-    A trigger that the caption already has is not said twice; an empty part takes its comma with it.
+    A trigger that the caption already has, as a word of its own, is not said twice; an empty part takes its comma
+    with it.
     """
     if captions.shuffle_tags and variant:
         tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
         fixed, free = tags[: captions.keep_tags], tags[captions.keep_tags :]
         order = rng.permutation(len(free), seed, "tags/" + caption, variant)
         caption = ", ".join([*fixed, *(free[i] for i in order)])
-    if trigger and re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE):
+    if "{caption}" in captions.template and _has_word(caption, trigger):
         trigger = ""
     text = captions.template.replace("{trigger}", trigger).replace("{caption}", caption)
     if not trigger or not caption:
         text = re.sub(r"\s*,(\s*,)+", ",", text)
         text = re.sub(r"^[\s,]+|[\s,]+$", "", text)
     return text
+
+
+def _has_word(text: str, word: str) -> bool:
+    return bool(word) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
