@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from django.utils import timezone
@@ -51,16 +52,17 @@ def make_blob(actor: Actor, seed: str = "a", content: bytes | None = None) -> Bl
 
 
 def make_version(
-    actor: Actor, *, count: int = 24, caption: str = "a dog", name: str = "Ink"
+    actor: Actor, *, count: int = 24, caption: str = "a dog", name: str = "Ink", captions: Sequence[str] = ()
 ) -> DatasetVersion:
-    """Make a project with one dataset, frozen once with `count` pictures."""
+    """Make a project with one dataset, frozen once with `count` pictures, or with one for each of `captions`."""
+    captions = captions or [caption] * count
     project = Project.objects.create(team=actor.team, name=f"Project {name}", created_by=actor.user)
     dataset = Dataset.objects.create(team=actor.team, project=project, name=name, created_by=actor.user)
     version = DatasetVersion.objects.create(
         team=actor.team,
         dataset=dataset,
         number=1,
-        item_count=count,
+        item_count=len(captions),
         manifest_sha256="b" * 64,
         created_by=actor.user,
     )
@@ -73,9 +75,9 @@ def make_version(
                 blob=blob,
                 position=n,
                 filename=f"{n}.png",
-                caption=caption,
+                caption=text,
             )
-            for n in range(count)
+            for n, text in enumerate(captions)
         ]
     )
     return version

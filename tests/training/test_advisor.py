@@ -6,10 +6,13 @@ import itertools
 
 import pytest
 
+from tests.scenario import Scenario
+from tests.training.rows import make_version
 from training.advisor.recommend import GIVEN, Base, Device, Pictures, common_phrase, recommend
 from training.advisor.templates import TEMPLATES, template_for
+from training.engine.data.manifest import caption_text
 from training.engine.spec import FIELDS
-from training.services.recipes import flatten, make_recipe
+from training.services.recipes import describe_pictures, flatten, make_recipe
 
 DEMO = Base(key="demo", family="sd", resolution=64, is_demo=True, prompts=("a cat", "an apple"))
 SD15 = Base(key="sd15", family="sd", resolution=512)
@@ -108,11 +111,34 @@ def test_faces_logos_and_text_are_not_mirrored() -> None:
     }
 
 
-def test_captions_that_have_the_trigger_do_not_get_it_again() -> None:
-    pictures = Pictures(count=10, captioned=10, with_trigger=9)
-    advice = recommend(SD15, template_for("style"), pictures, BIG)
-    assert advice["/captions/template"].value == "{caption}"
-    assert str(advice["/captions/template"].reason) == "Your captions already contain the trigger word."
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+@pytest.mark.parametrize("base", [DEMO, SD15, SDXL, FLUX], ids=lambda base: base.key)
+def test_every_recommended_caption_says_the_trigger_word(base: Base, template: str) -> None:
+    for captioned in (0, 5, 10):
+        pictures = Pictures(count=10, captioned=captioned)
+        advice = recommend(base, template_for(template), pictures, BIG)["/captions/template"]
+        assert "{trigger}" in advice.value
+        assert "{caption}" in advice.value
+
+
+def test_set_half_captioned_with_the_trigger_trains_it_with_every_picture(scenario: Scenario) -> None:
+    captions = ["a dog, ink style", "ink style cat", "a pink stylebook", "a dog"]
+    version = make_version(scenario.alice, captions=captions)
+    recipe = make_recipe(
+        base=DEMO,
+        template=template_for("style"),
+        pictures=describe_pictures(version),
+        device=Device(),
+        name="Ink",
+        trigger="ink style",
+    )
+    assert recipe.spec is not None
+    assert [caption_text(recipe.spec.captions, "ink style", caption) for caption in captions] == [
+        "a dog, ink style",
+        "ink style cat",
+        "a pink stylebook, ink style",
+        "a dog, ink style",
+    ]
 
 
 def test_settings_may_be_nested_dotted_or_pointers() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.utils.functional import Promise
@@ -28,6 +28,7 @@ GIVEN = frozenset(
         "/threads",
     }
 )
+MOST = 1_000_000_000
 SAMPLE_ROUNDS = 5
 SAMPLE_PROMPTS = 4
 # Fewer than this and keeping some aside costs more than the figure is worth.
@@ -36,7 +37,7 @@ FEWEST_FOR_HELD_OUT = 16
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Hold what matters of a base model. `recommended` overrides single settings by JSON pointer."""
+    """Hold what matters of a base model."""
 
     key: str
     family: str
@@ -44,7 +45,6 @@ class Base:
     memory_mb: int = 0
     is_demo: bool = False
     prompts: tuple[str, ...] = ()
-    recommended: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,6 @@ class Pictures:
 
     count: int
     captioned: int = 0
-    with_trigger: int = 0
     tag_captions: bool = False
 
 
@@ -99,9 +98,6 @@ def recommend(
     advice.update(_length(base, start, pictures, batch * accumulation))
     advice.update(_loss(base, family, template, pictures))
     advice.update(_captions(base, template, pictures))
-    for pointer, value in base.recommended.items():
-        if pointer in advice:
-            advice[pointer] = Advice(value, _("Measured as the best value for this base model."))
     steps = _whole(chosen, "/training/steps", advice)
     if "/training/steps" not in chosen and (epochs := _number(chosen.get("/training/epochs"))):
         steps = epochs * max(1, math.ceil(pictures.count / (batch * accumulation)))
@@ -115,7 +111,8 @@ def _whole(chosen: Mapping[str, Any], pointer: str, advice: Mapping[str, Advice]
 
 
 def _number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """Return a number that may be reckoned with; what is wrong with others, the recipe's own check says."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST else 0
 
 
 def _size(base: Base, start: Start, template: Template) -> dict[str, Advice]:
@@ -253,10 +250,8 @@ def _loss(base: Base, family: Family, template: Template, pictures: Pictures) ->
 
 
 def _captions(base: Base, template: Template, pictures: Pictures) -> dict[str, Advice]:
-    mostly_there = pictures.count > 0 and pictures.with_trigger * 2 >= pictures.count
-    if mostly_there:
-        joined = Advice("{caption}", _("Your captions already contain the trigger word."))
-    elif template.key == TemplateKey.STYLE:
+    # Always with the trigger word: the engine leaves it out where a caption has it as a word of its own.
+    if template.key == TemplateKey.STYLE:
         joined = Advice("{caption}, {trigger}", _("First what is in the picture, then how it is drawn."))
     else:
         joined = Advice("{trigger}, {caption}", _("The first words count most, so the trigger word leads."))

@@ -114,7 +114,7 @@ class TrainingViewSet(Listed):
         recipe = make_recipe(
             base=describe_base(base),
             template=template_for(data["template"]),
-            pictures=describe_pictures(version, data["trigger"]),
+            pictures=describe_pictures(version),
             device=best_device(),
             name=data["name"],
             trigger=data["trigger"],

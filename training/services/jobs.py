@@ -72,7 +72,7 @@ def create_job(
     recipe = make_recipe(
         base=describe_base(foundation_model),
         template=chosen,
-        pictures=describe_pictures(dataset_version, trigger),
+        pictures=describe_pictures(dataset_version),
         device=best_device(),
         name=_clean_name(name),
         trigger=trigger,

@@ -64,15 +64,10 @@ def describe_base(model: FoundationModel) -> Base:
     )
 
 
-def describe_pictures(source: DatasetVersion | Dataset, trigger: str) -> Pictures:
+def describe_pictures(source: DatasetVersion | Dataset) -> Pictures:
     """Return what the advisor wants to know of a version, or of a dataset as it would be frozen now (two queries)."""
     items = _items(source)
-    trigger = trigger.strip()
-    counts = items.aggregate(
-        count=Count("id"),
-        captioned=Count("id", filter=~Q(caption="")),
-        with_trigger=Count("id", filter=Q(caption__icontains=trigger) if trigger else Q(pk__in=[])),
-    )
+    counts = items.aggregate(count=Count("id"), captioned=Count("id", filter=~Q(caption="")))
     first = list(items.order_by("id").values_list("caption", flat=True)[:_CAPTIONS_LOOKED_AT])
     tags = sum(caption.count(",") >= 4 and "." not in caption for caption in first)
     return Pictures(**counts, tag_captions=bool(first) and tags * 2 > len(first))

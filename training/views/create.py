@@ -223,7 +223,7 @@ def _draft(
     key = data.get("template", "")
     template = template_for(key if key in TEMPLATES else TemplateKey.STYLE.value)
     trigger = data.get("trigger", "").strip()
-    pictures = describe_pictures(source, trigger)
+    pictures = describe_pictures(source)
     described = describe_base(base)
     lines = _prompts(data) or default_prompts(described, template)
     recipe = make_recipe(
