@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from accounts.actor import Actor
 from accounts.models import ApiKey, Membership
@@ -15,6 +15,5 @@ def team_members(actor: Actor) -> QuerySet[Membership]:
 
 def team_api_keys(actor: Actor) -> QuerySet[ApiKey]:
     """Return the keys of the actor's team with their makers: valid ones first, then the newest."""
-    return (
-        ApiKey.objects.for_team(actor.team).select_related("created_by").order_by("revoked_at", "-created_at")
-    )
+    rows = ApiKey.objects.for_team(actor.team).select_related("created_by")
+    return rows.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")
