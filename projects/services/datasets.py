@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils.translation import gettext as _
@@ -9,9 +11,11 @@ from django.utils.translation import gettext as _
 from accounts.actor import Actor, require
 from accounts.roles import Can
 from accounts.services.audit import audit
+from core import storage
 from core.errors import Conflict, NotFound
 from projects.models import Dataset
-from projects.services.projects import checked_name, locked_project, taken
+from projects.services.projects import checked_name, locked_project, refuse_archived, taken
+from projects.services.uploads import part_keys, unfinished_uploads
 
 
 def create_dataset(*, actor: Actor, project_uid: str, name: str) -> Dataset:
@@ -21,8 +25,7 @@ def create_dataset(*, actor: Actor, project_uid: str, name: str) -> Dataset:
     try:
         with transaction.atomic():
             project = locked_project(actor, project_uid)
-            if project.archived_at is not None:
-                raise Conflict("project_archived", _("This project is archived. Restore it first."))
+            refuse_archived(project)
             dataset: Dataset = Dataset.objects.create(
                 team=actor.team, project=project, name=name, created_by=actor.user
             )
@@ -48,11 +51,15 @@ def rename_dataset(*, actor: Actor, uid: str, name: str) -> Dataset:
 
 
 def delete_dataset(*, actor: Actor, uid: str) -> None:
-    """Delete a dataset with its pictures and versions; raise Conflict (`in_use`) once a training used it."""
+    """Delete a dataset with its pictures, versions and uploads; raise Conflict (`in_use`) once a training used it."""
     require(actor, Can.DATASET_EDIT)
     try:
         with transaction.atomic():
-            dataset = locked_dataset(actor, uid)
+            # The full lock keeps uploads from being announced meanwhile.
+            dataset = locked_dataset(actor, uid, no_key=False)
+            for upload in unfinished_uploads(dataset):
+                for key in part_keys(upload):
+                    transaction.on_commit(partial(storage.delete, key), robust=True)
             audit(actor, "dataset.deleted", dataset)
             dataset.delete()
     except ProtectedError as error:
@@ -61,10 +68,10 @@ def delete_dataset(*, actor: Actor, uid: str) -> None:
         ) from error
 
 
-def locked_dataset(actor: Actor, uid: str) -> Dataset:
+def locked_dataset(actor: Actor, uid: str, *, no_key: bool = True) -> Dataset:
     """Return a dataset of the actor's team under its row lock; raise NotFound."""
     dataset: Dataset | None = (
-        Dataset.objects.for_team(actor.team).select_for_update(no_key=True).filter(uid=uid).first()
+        Dataset.objects.for_team(actor.team).select_for_update(no_key=no_key).filter(uid=uid).first()
     )
     if dataset is None:
         raise NotFound

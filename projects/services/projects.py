@@ -70,6 +70,12 @@ def locked_project(actor: Actor, uid: str) -> Project:
     return project
 
 
+def refuse_archived(project: Project) -> None:
+    """Raise Conflict (`project_archived`) for a project in the archive: nothing new comes into it."""
+    if project.archived_at is not None:
+        raise Conflict("project_archived", _("This project is archived. Restore it first."))
+
+
 def checked_name(name: str) -> str:
     """Return a name without outer blanks; raise DomainError when nothing, or too much, is left."""
     name = " ".join(name.split())

@@ -24,6 +24,7 @@ from core.errors import Conflict, DomainError, NotFound, QuotaExceeded, TooLarge
 from core.outbox import enqueue
 from projects.archive import display_name
 from projects.models import Dataset, Upload, UploadState
+from projects.services.projects import refuse_archived
 
 KEPT_FOR = timedelta(hours=24)
 # What a team may have on its way at once; what is never finished expires by itself.
@@ -45,12 +46,14 @@ class Gone(DomainError):
 def create_upload(*, actor: Actor, dataset_uid: str, filename: str, size: int) -> Upload:
     """Announce a file of `size` bytes for a dataset; an empty file is complete at once.
 
-    Raises NotFound, TooLarge (`upload_too_large`), QuotaExceeded (`too_many_uploads`).
+    Raises NotFound, Conflict (`project_archived`; what was announced before may still come), TooLarge
+    (`upload_too_large`), QuotaExceeded (`too_many_uploads`).
     """
     require(actor, Can.DATASET_EDIT)
-    dataset = Dataset.objects.for_team(actor.team).filter(uid=dataset_uid).first()
+    dataset = Dataset.objects.for_team(actor.team).select_related("project").filter(uid=dataset_uid).first()
     if dataset is None:
         raise NotFound
+    refuse_archived(dataset.project)
     if size < 0:
         raise DomainError("size_invalid", _("The size of a file cannot be negative."))
     if size > settings.UPLOAD_MAX_BYTES:
@@ -139,6 +142,12 @@ def receive_file(*, actor: Actor, dataset_uid: str, filename: str, size: int, so
     return append(actor=actor, uid=upload.uid, offset=0, source=source, length=size) if size else upload
 
 
+def unfinished_uploads(dataset: Dataset) -> list[Upload]:
+    """Return, locked, the uploads of a dataset that still have parts in storage."""
+    rows = Upload.objects.for_team(dataset.team).select_for_update(of=("self",)).select_related("team")
+    return list(rows.filter(dataset=dataset).exclude(state=UploadState.DONE).order_by("id"))
+
+
 def part_keys(upload: Upload) -> list[str]:
     """Return the storage keys of the parts received so far, and of the one that may be half written."""
     return [storage.upload_part_key(upload.team.uid, upload.uid, n) for n in range(upload.parts + 1)]
@@ -184,12 +193,10 @@ def _read_piece(source: Readable) -> bytes:
 
 def _store_part(actor: Actor, pk: int, offset: int, piece: bytes) -> Upload:
     with transaction.atomic():
-        upload: Upload = (
-            Upload.objects.for_team(actor.team)
-            .select_for_update(of=("self",))
-            .select_related("team")
-            .get(pk=pk)
-        )
+        rows = Upload.objects.for_team(actor.team).select_for_update(of=("self",)).select_related("team")
+        upload: Upload | None = rows.filter(pk=pk).first()
+        if upload is None:
+            raise NotFound
         _refuse_expired(upload)
         if upload.offset != offset or upload.state != UploadState.RECEIVING:
             raise _mismatch(upload)

@@ -13,6 +13,7 @@ from accounts.roles import Can
 from accounts.services.audit import audit
 from core.errors import DomainError, NotFound
 from projects.models import Dataset, DatasetVersion, DatasetVersionItem, Item
+from projects.services.projects import refuse_archived
 
 
 def manifest_sha256(entries: list[tuple[str, str]]) -> str:
@@ -29,14 +30,16 @@ def manifest_sha256(entries: list[tuple[str, str]]) -> str:
 def freeze_dataset(*, actor: Actor, uid: str) -> DatasetVersion:
     """Freeze the included pictures and captions of a dataset; an unchanged set gives its old version back.
 
-    Raises NotFound and DomainError (`dataset_empty`).
+    Raises NotFound, Conflict (`project_archived`) and DomainError (`dataset_empty`).
     """
     require(actor, Can.DATASET_EDIT)
     with transaction.atomic():
         # Nobody adds or freezes at the same moment; the pictures are read in one query.
-        dataset = Dataset.objects.for_team(actor.team).select_for_update().filter(uid=uid).first()
+        rows = Dataset.objects.for_team(actor.team).select_for_update(of=("self",)).select_related("project")
+        dataset = rows.filter(uid=uid).first()
         if dataset is None:
             raise NotFound
+        refuse_archived(dataset.project)
         items = list(
             Item.objects.for_team(actor.team)
             .filter(dataset=dataset, excluded=False)

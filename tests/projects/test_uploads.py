@@ -124,6 +124,42 @@ def test_expired_upload_says_gone_and_is_swept(api: APIClient, workshop: Worksho
     assert not uploads.exists()
 
 
+def test_deleted_dataset_leaves_no_part_of_its_uploads_in_storage(
+    api: APIClient, workshop: Workshop, django_capture_on_commit_callbacks: Any
+) -> None:
+    content = png_bytes((300, 300))
+    half = announce(api, workshop.dataset.uid, len(content)).headers["Location"]
+    whole = announce(api, workshop.dataset.uid, len(content)).headers["Location"]
+    send(api, half, 0, content[:100])
+    send(api, half, 100, content[100:200])
+    send(api, whole, 0, content)
+    team = workshop.scenario.team.uid
+    uids = [address.rpartition("/")[2] for address in (half, whole)]
+    keys = [storage.upload_part_key(team, uid, n) for uid, n in ((uids[0], 0), (uids[0], 1), (uids[1], 0))]
+    assert all(storage.exists(key) for key in keys)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert api.delete(f"/api/v1/datasets/{workshop.dataset.uid}").status_code == 204
+    assert not any(storage.exists(key) for key in keys)
+    assert send(api, half, 200, content[200:]).status_code == 404
+
+
+def test_archived_project_refuses_uploads_and_freezes(api: APIClient, workshop: Workshop) -> None:
+    workshop.add(1)
+    dataset, project = workshop.dataset.uid, workshop.dataset.project.uid
+    begun = announce(api, dataset, 10).headers["Location"]
+    api.patch(f"/api/v1/projects/{project}", {"archived": True}, format="json")
+    for answer in (
+        announce(api, dataset, 10),
+        upload_file(api, workshop, "cup.png", png_bytes((300, 300))),
+        api.post(f"/api/v1/datasets/{dataset}/versions"),
+        api.post("/api/v1/datasets", {"project": project, "name": "Second"}, format="json"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "project_archived")
+    assert Upload.objects.for_team(workshop.scenario.team).count() == 1
+    # What was on its way before may arrive.
+    assert send(api, begun, 0, b"1234567890").status_code == 204
+
+
 def test_simple_upload_in_one_request(api: APIClient, workshop: Workshop, media_worker: Worker) -> None:
     answer = upload_file(api, workshop, "cup.png", png_bytes((300, 300)))
     assert (answer.status_code, answer.json()["state"]) == (201, "processing")
