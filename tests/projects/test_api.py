@@ -34,7 +34,7 @@ def make_version(workshop: Workshop, training_uid: str = "trn_1", name: str = "C
         project=workshop.dataset.project,
         name=name,
         created_by=workshop.alice.user,
-        training_uid=training_uid,
+        training_uid="trn_" + training_uid.removeprefix("trn_").zfill(26),
         dataset_version=freeze_dataset(actor=workshop.alice, uid=workshop.dataset.uid),
         base_model="demo",
         base_sha256="a" * 64,
