@@ -112,6 +112,66 @@ describe('a question before a form', () => {
   })
 })
 
+describe('a question before one button of a form', () => {
+  it('is asked for that button only, and sends the form with it', () => {
+    document.body.innerHTML = `<form><button type="submit" id="keep">Keep</button><button type="submit" id="drop" data-confirm="sure">Drop</button></form>
+      <dialog id="sure"><button type="button" data-dialog-confirm id="yes">Yes</button></dialog>`
+    const form = element('form') as HTMLFormElement
+    form.requestSubmit = vi.fn()
+    const submit = (id: string) => {
+      const submitter = element(id)
+      return form.dispatchEvent(new SubmitEvent('submit', { submitter, bubbles: true, cancelable: true }))
+    }
+    expect(submit('#drop')).toBe(false)
+    expect((element('#sure') as HTMLDialogElement).open).toBe(true)
+    element('#yes').click()
+    expect(form.requestSubmit).toHaveBeenCalledExactlyOnceWith(element('#drop'))
+    document.body.replaceChildren(form)
+    expect(submit('#keep')).toBe(true)
+  })
+})
+
+describe('copying', () => {
+  const copy = () => {
+    document.body.setAttribute('data-text-copied', 'Copied')
+    document.body.innerHTML = '<code id="key"> lf_1 </code><button data-copy="key"><span data-copy-label>Copy</span></button>'
+    return () => {
+      element('button').click()
+      return vi.advanceTimersByTimeAsync(0)
+    }
+  }
+  const clipboard = (value: unknown) => Object.defineProperty(navigator, 'clipboard', { value, configurable: true })
+
+  it('says so for a moment, however often the button is pressed', async () => {
+    vi.useFakeTimers()
+    const writeText = vi.fn(async () => undefined)
+    clipboard({ writeText })
+    const press = copy()
+    await press()
+    expect(writeText).toHaveBeenCalledWith('lf_1')
+    await vi.advanceTimersByTimeAsync(1000)
+    await press()
+    expect(element('[data-copy-label]').textContent).toBe('Copied')
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(element('[data-copy-label]').textContent).toBe('Copied')
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(element('[data-copy-label]').textContent).toBe('Copy')
+  })
+
+  it.each([
+    [true, 'Copied'],
+    [false, 'Copy'],
+  ])('works in the old way where there is no clipboard, and leaves the text selected (%s)', async (works, label) => {
+    vi.useFakeTimers()
+    clipboard(undefined)
+    document.execCommand = vi.fn(() => works)
+    await copy()()
+    expect(document.execCommand).toHaveBeenCalledWith('copy')
+    expect(getSelection()?.toString().trim()).toBe('lf_1')
+    expect(element('[data-copy-label]').textContent).toBe(label)
+  })
+})
+
 describe('dialogs', () => {
   it('open at their first field', () => {
     document.body.innerHTML = `<button data-dialog-open="ask">Open</button><dialog id="ask">

@@ -1,4 +1,4 @@
-/** Dialogs: `data-dialog-open="id"`, `data-dialog-close`, and `data-confirm="id"` on a form. */
+/** Dialogs: `data-dialog-open="id"`, `data-dialog-close`, and `data-confirm="id"` on a form or one of its buttons. */
 
 function dialog(id: string | undefined): HTMLDialogElement | null {
   const found = id ? document.getElementById(id) : null
@@ -32,7 +32,7 @@ function onClick(event: MouseEvent): void {
 /** Ask before a form is sent: the dialog's `data-dialog-confirm` button sends it. Without a script it is sent at once. */
 function onSubmit(event: SubmitEvent): void {
   const form = event.target as HTMLFormElement
-  const question = dialog(form.dataset.confirm)
+  const question = dialog(event.submitter?.dataset.confirm ?? form.dataset.confirm)
   if (!question || form.dataset.confirmed !== undefined) {
     delete form.dataset.confirmed
     return

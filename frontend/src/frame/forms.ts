@@ -64,15 +64,35 @@ async function onClick(event: MouseEvent): Promise<void> {
   if (copy) {
     const source = document.getElementById(copy.dataset.copy ?? '')
     const label = copy.querySelector<HTMLElement>('[data-copy-label]')
-    if (!source) return
-    await navigator.clipboard.writeText(source.textContent?.trim() ?? '')
-    if (!label) return
-    const before = label.textContent
-    label.textContent = text('copied')
-    window.setTimeout(() => {
-      label.textContent = before
-    }, 1800)
+    if (source && (await copyText(source)) && label) sayCopied(label)
   }
+}
+
+/** Copy what `source` says; if the browser refuses, leave it selected, ready for Ctrl-C, and return false. */
+async function copyText(source: HTMLElement): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(source.textContent?.trim() ?? '')
+    return true
+  } catch {
+    // There is no clipboard on a page without https; the old way works there.
+    getSelection()?.selectAllChildren(source)
+    return document.execCommand('copy')
+  }
+}
+
+const labels = new WeakMap<HTMLElement, { words: string; clock: number }>()
+
+/** Say "Copied" on a button for a moment, also when it is pressed again meanwhile. */
+function sayCopied(label: HTMLElement): void {
+  const before = labels.get(label)
+  window.clearTimeout(before?.clock)
+  const words = before?.words ?? label.textContent ?? ''
+  label.textContent = text('copied')
+  const clock = window.setTimeout(() => {
+    label.textContent = words
+    labels.delete(label)
+  }, 1800)
+  labels.set(label, { words, clock })
 }
 
 /** `data-submit-on-change`: a form with nothing to read through, sent when a choice is made. */
