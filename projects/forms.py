@@ -28,11 +28,6 @@ class NameForm(ServiceForm):
     name = forms.CharField(label=_("Name"), max_length=80, widget=forms.TextInput(attrs={"autofocus": True}))
 
 
-class CaptionForm(ServiceForm):
-    caption = forms.CharField(required=False, strip=True)
-    excluded = forms.BooleanField(required=False)
-
-
 class BulkForm(ServiceForm):
     action = forms.ChoiceField(choices=BulkAction.choices)
     text = forms.CharField(required=False, strip=False, max_length=4000)

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, F, IntegerField, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Least
+from django.utils import timezone
 
 from accounts.actor import Actor, require
 from accounts.roles import Can
@@ -24,6 +25,7 @@ from projects.models import (
     Project,
     Upload,
     UploadedFile,
+    UploadState,
 )
 
 PAGE_SIZE = 60
@@ -185,12 +187,14 @@ def item_with_neighbours(
     item = _one(Item.objects.for_team(actor.team).select_related("blob", "dataset", "dataset__project"), uid)
     rows = items(actor, item.dataset, show=show, search=search)
     before, after = rows.filter(id__lt=item.id), rows.filter(id__gt=item.id)
+    place = before.count() + 1
     return ItemWithNeighbours(
         item=item,
         previous=before.order_by("-id").values_list("uid", flat=True).first() or "",
         next=after.values_list("uid", flat=True).first() or "",
-        place=before.count() + 1,
-        total=rows.count(),
+        place=place,
+        # The picture counts even if it was changed and would not be shown any more.
+        total=place + after.count(),
     )
 
 
@@ -206,10 +210,20 @@ def dataset_versions(actor: Actor) -> QuerySet[DatasetVersion]:
     return DatasetVersion.objects.for_team(actor.team).select_related("dataset", "dataset__project")
 
 
-def open_uploads(actor: Actor, dataset: Dataset) -> QuerySet[Upload]:
-    """Return the uploads of a dataset that are still received or looked at, with the bytes they stand at."""
+def own_unfinished_uploads(actor: Actor, dataset: Dataset) -> QuerySet[Upload]:
+    """Return the actor's own uploads to a dataset whose bytes have not all come and still may, the oldest first."""
     require(actor, Can.DATASET_VIEW)
-    return Upload.objects.for_team(actor.team).filter(dataset=dataset).exclude(state="done").order_by("id")
+    return (
+        Upload.objects.for_team(actor.team)
+        .filter(dataset=dataset, created_by=actor.user, state=UploadState.RECEIVING)
+        .filter(expires_at__gt=timezone.now())
+        .order_by("id")
+    )
+
+
+def uploads_in_check(actor: Actor, dataset: Dataset) -> QuerySet[Upload]:
+    """Return anybody's uploads to a dataset whose files are looked at, or wait for it, the oldest first."""
+    return uploads(actor).filter(dataset=dataset, state=UploadState.PROCESSING).order_by("id")
 
 
 def uploads(actor: Actor) -> QuerySet[Upload]:
@@ -223,13 +237,17 @@ def uploads(actor: Actor) -> QuerySet[Upload]:
     )
 
 
+# Results that need no word.
+WENT_WELL = ("", "caption_applied", "captions_applied")
+
+
 def upload_problems(actor: Actor, dataset: Dataset) -> QuerySet[UploadedFile]:
     """Return the files of a dataset's uploads that need a word (refused, left out, already there), newest first."""
     require(actor, Can.DATASET_VIEW)
     return (
         UploadedFile.objects.for_team(actor.team)
         .filter(upload__dataset=dataset)
-        .exclude(code__in=["", "small", "caption_applied", "captions_applied"])
+        .exclude(code__in=[*WENT_WELL, "small"])
         .select_related("upload")
         .order_by("-id")
     )

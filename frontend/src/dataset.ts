@@ -51,8 +51,7 @@ export function shorten(data: FormData): void {
 function draw(form: HTMLElement): void {
   const everything = form.querySelector<HTMLInputElement>('[data-everything]')?.checked ?? false
   const chosen = everything ? Number(form.dataset.total) : boxes(form).filter((box) => box.checked).length
-  const count = form.querySelector<HTMLElement>('[data-count]')
-  if (count) count.textContent = text('selected', { n: chosen }, form)
+  for (const count of form.querySelectorAll('[data-count]')) count.textContent = text('selected', { n: chosen }, form)
   form.toggleAttribute('data-selecting', chosen > 0)
   const choice = form.querySelector<HTMLSelectElement>('[data-choice]')
   form.toggleAttribute('data-replacing', choice?.value === 'replace')

@@ -3,11 +3,14 @@
 export interface FileResult {
   filename: string
   outcome: string
+  code: string
   label: string
   message: string
 }
 export interface UploadResult {
   uid: string
+  filename: string
+  size: number
   state: string
   counts: Record<string, number>
   files: FileResult[]
@@ -22,9 +25,11 @@ export function sum(results: Iterable<UploadResult>): Record<string, number> {
   return total
 }
 
-/** Return the results that somebody should read: refused, left out, already there, or with a remark. */
+/** Return the results that somebody should read: all but pictures without a remark and captions that found theirs. */
 export function worthReading(result: UploadResult): FileResult[] {
-  return result.files.filter((file) => file.outcome === 'refused' || (file.message !== '' && file.outcome !== 'caption'))
+  return result.files.filter(({ outcome, code, message }) =>
+    outcome === 'caption' ? code === 'caption_waiting' : outcome === 'refused' || message !== '',
+  )
 }
 
 /** Say each message once, refusals first, with the names of its files: at most five, then how many more. */

@@ -3,7 +3,8 @@
 import * as tus from 'tus-js-client'
 import { text } from './frame/text'
 import { filesOf, Queue } from './upload-queue'
-import { detailOf, grouped, sum, uidOf, worthReading, type UploadResult } from './upload-results'
+import { detailOf, sum, uidOf, type UploadResult } from './upload-results'
+import { Rows, Sending } from './upload-rows'
 
 const PARALLEL = 3
 const CHUNK_BYTES = 8 * 1024 * 1024
@@ -11,22 +12,6 @@ const RETRY_DELAYS = [0, 1000, 3000, 5000, 10000]
 const OFFLINE_RETRY = 5000
 const POLL = 1000
 const POLL_AT_ONCE = 50
-/** Rows that went well leave the list after this long; what needs a word stays. */
-const GOOD_STAYS = 1200
-
-type Phase = 'waiting' | 'sending' | 'checking' | 'done' | 'broken'
-
-/** One file of this page's list. */
-class Sending {
-  phase: Phase = 'waiting'
-  sent = 0
-  uid = ''
-  result: UploadResult | null = null
-  upload: tus.Upload | null = null
-  row: HTMLLIElement | null = null
-
-  constructor(readonly file: File) {}
-}
 
 export function mount(element: HTMLElement): () => void {
   const page = new UploadPanel(element)
@@ -36,7 +21,10 @@ export function mount(element: HTMLElement): () => void {
 class UploadPanel {
   private readonly stopping = new AbortController()
   private readonly queue = new Queue(PARALLEL)
+  private readonly rows: Rows
   private sendings: Sending[] = []
+  /** Files that are on their way without this page: there may be more than one answer names. */
+  private following = false
   private polling = 0
   private drawing = 0
   private refreshing = 0
@@ -45,6 +33,10 @@ class UploadPanel {
   constructor(private readonly element: HTMLElement) {
     const signal = this.stopping.signal
     const input = this.find<HTMLInputElement>('input[type=file]')
+    this.rows = new Rows(this.find('[data-rows]'), {
+      again: (sending) => this.again(sending),
+      give: (sending) => this.give(sending),
+    })
     element.dataset.ready = ''
     input.addEventListener('change', () => this.take([...(input.files ?? [])], input), { signal })
     document.addEventListener('dragenter', (event) => this.drag(event, 1), { signal })
@@ -54,6 +46,10 @@ class UploadPanel {
     document.addEventListener('paste', (event) => this.take([...(event.clipboardData?.files ?? [])]), { signal })
     window.addEventListener('beforeunload', (event) => this.active().length && event.preventDefault(), { signal })
     this.find('[data-close]').addEventListener('click', () => this.close(), { signal })
+    if (Number(element.dataset.checking)) {
+      this.following = true
+      this.poll(0)
+    }
   }
 
   stop(): void {
@@ -89,11 +85,11 @@ class UploadPanel {
 
   private take(files: File[], input?: HTMLInputElement): void {
     if (!files.length) return
-    this.element.querySelector('[data-interrupted]')?.remove()
+    this.element.querySelector('[data-unfinished]')?.remove()
     this.element.querySelector('.drop-large')?.classList.remove('drop-large')
     this.element.querySelector('.drop-choose')?.classList.remove('btn-primary')
     for (const file of files) {
-      const sending = new Sending(file)
+      const sending = new Sending(file.name, file.size, file)
       this.sendings.push(sending)
       this.queue.add(() => this.send(sending))
     }
@@ -104,15 +100,17 @@ class UploadPanel {
   }
 
   private async send(sending: Sending): Promise<void> {
-    if (this.stopping.signal.aborted || sending.phase === 'done') return
+    const { file } = sending
+    if (this.stopping.signal.aborted || sending.phase !== 'waiting' || !file) return
     sending.phase = 'sending'
     this.show(sending)
     await new Promise<void>((resolve) => {
-      const upload = new tus.Upload(sending.file, {
+      sending.finish = resolve
+      const upload = new tus.Upload(file, {
         endpoint: this.element.dataset.endpoint ?? '',
         chunkSize: CHUNK_BYTES,
         retryDelays: RETRY_DELAYS,
-        metadata: { filename: sending.file.name, filetype: sending.file.type },
+        metadata: { filename: file.name, filetype: file.type },
         headers: { 'X-CSRFToken': this.find<HTMLInputElement>('[name=csrfmiddlewaretoken]').value, Accept: 'application/json' },
         removeFingerprintOnSuccess: true,
         onProgress: (sent) => {
@@ -120,28 +118,40 @@ class UploadPanel {
           this.draw()
         },
         onSuccess: () => {
-          sending.phase = 'checking'
-          sending.sent = sending.file.size
-          sending.uid = uidOf(upload.url ?? '')
-          this.show(sending)
-          this.poll()
+          if (sending.phase === 'stopped') return
+          this.check(sending, uidOf(upload.url ?? ''))
           resolve()
         },
         onError: (error) => {
+          if (sending.phase === 'stopped') return
           this.broken(sending, error)
           resolve()
         },
       })
       sending.upload = upload
-      void upload.findPreviousUploads().then((previous) => {
-        const earlier = previous.find((found) => found.uploadUrl)
-        if (earlier) {
-          upload.resumeFromPreviousUpload(earlier)
-          this.say(sending, text('resumed', {}, this.element))
-        }
-        upload.start()
-      })
+      void this.start(sending, upload)
     })
+  }
+
+  private async start(sending: Sending, upload: tus.Upload): Promise<void> {
+    const previous = await upload.findPreviousUploads().catch(() => [])
+    // Stopped meanwhile.
+    if (sending.phase !== 'sending') return
+    const earlier = previous.find((found) => found.uploadUrl)
+    if (earlier) {
+      upload.resumeFromPreviousUpload(earlier)
+      this.rows.say(sending, text('resumed', {}, this.element))
+    }
+    upload.start()
+  }
+
+  /** All bytes of a file are there: wait for what becomes of it. */
+  private check(sending: Sending, uid: string): void {
+    sending.phase = 'checking'
+    sending.sent = sending.size
+    sending.uid = uid
+    this.show(sending)
+    this.poll()
   }
 
   private broken(sending: Sending, error: Error | tus.DetailedError): void {
@@ -150,49 +160,74 @@ class UploadPanel {
       // The network is gone: wait for it and go on from the last byte that arrived.
       sending.phase = 'waiting'
       this.show(sending)
-      this.say(sending, text('offline-wait', {}, this.element))
+      this.rows.say(sending, text('offline-wait', {}, this.element))
       window.setTimeout(() => this.queue.add(() => this.send(sending)), OFFLINE_RETRY)
       return
     }
     sending.phase = 'broken'
     this.show(sending)
-    this.say(sending, detailOf(answer.getBody()) || text('broken', {}, this.element))
-    this.draw()
+    this.rows.say(sending, detailOf(answer.getBody()) || text('broken', {}, this.element))
   }
 
-  private poll(): void {
+  private poll(pause = POLL): void {
     if (this.polling) return
-    this.polling = window.setTimeout(() => void this.ask(), POLL)
+    this.polling = window.setTimeout(() => void this.ask(), pause)
   }
 
   private async ask(): Promise<void> {
-    const asked = this.sendings.filter((sending) => sending.phase === 'checking').slice(0, POLL_AT_ONCE)
-    if (asked.length) {
-      const address = `${this.element.dataset.results}?uids=${asked.map((sending) => sending.uid).join(',')}`
-      try {
-        const answer = await fetch(address, { headers: { Accept: 'application/json' }, signal: this.stopping.signal })
-        if (answer.ok) this.settle(asked, ((await answer.json()) as { uploads: UploadResult[] }).uploads)
-      } catch {
-        // Asked again below.
-      }
+    const isOpen = (sending: Sending) => sending.phase === 'checking' || sending.stale
+    const asked = this.sendings.filter(isOpen).slice(0, POLL_AT_ONCE)
+    try {
+      if (asked.length) this.settle(asked, await this.results(`?uids=${asked.map((sending) => sending.uid).join(',')}`))
+      if (this.following && !this.sendings.some((sending) => sending.phase === 'checking')) await this.follow()
+    } catch {
+      // Asked again below.
     }
     this.polling = 0
     if (this.stopping.signal.aborted) return
-    if (this.sendings.some((sending) => sending.phase === 'checking')) this.poll()
+    if (this.following || this.sendings.some(isOpen)) this.poll()
+  }
+
+  private async results(query: string): Promise<UploadResult[]> {
+    const address = `${this.element.dataset.results}${query}`
+    const answer = await fetch(address, { headers: { Accept: 'application/json' }, signal: this.stopping.signal })
+    if (!answer.ok) throw new Error(`${address} answered ${answer.status}`)
+    return ((await answer.json()) as { uploads: UploadResult[] }).uploads
+  }
+
+  /** Take up files that are being checked already: sent before this page was loaded, or by somebody else. */
+  private async follow(): Promise<void> {
+    const known = new Set(this.sendings.map((sending) => sending.uid))
+    const found = (await this.results('')).filter((result) => !known.has(result.uid))
+    this.following = found.length > 0
+    for (const result of found) {
+      const sending = new Sending(result.filename, result.size)
+      this.sendings.push(sending)
+      this.check(sending, result.uid)
+    }
+    if (found.length) return
+    // The last ones were done before they could be followed.
+    if (!this.sendings.length) this.find('[data-panel]').hidden = true
+    this.refresh()
   }
 
   private settle(asked: Sending[], results: UploadResult[]): void {
     const byUid = new Map(results.map((result) => [result.uid, result]))
-    let added = false
+    let changed = false
+    let arrived = false
     for (const sending of asked) {
       const result = byUid.get(sending.uid)
+      sending.stale = false
       if (result?.state !== 'done') continue
+      arrived ||= sending.phase === 'checking' && Boolean(result.counts.added || result.counts.duplicate)
+      changed ||= Boolean(result.counts.added || result.counts.caption)
       sending.phase = 'done'
       sending.result = result
-      added ||= Boolean(result.counts.added || result.counts.caption)
       this.show(sending)
     }
-    if (added) this.refresh()
+    if (changed) this.refresh()
+    // A caption that waited may have found its picture now.
+    if (arrived) for (const sending of this.sendings) sending.stale = Boolean(sending.result?.counts.waiting)
     this.draw()
   }
 
@@ -207,98 +242,9 @@ class UploadPanel {
     }, 800)
   }
 
-  /** Draw the row of one file. */
   private show(sending: Sending): void {
-    const row = sending.row ?? this.makeRow(sending)
-    row.dataset.phase = sending.phase
-    const status = row.querySelector<HTMLElement>('[data-status]')
-    if (status) status.textContent = this.words(sending)
-    row.querySelector('.progress')?.toggleAttribute('data-indeterminate', sending.phase === 'checking')
-    row.querySelectorAll('button').forEach((button) => button.remove())
-    if (sending.phase === 'broken') row.append(this.button('retry', () => this.again(sending)))
-    if (sending.phase === 'sending') row.append(this.button('cancel', () => this.give(sending)))
-    if (sending.phase === 'done' && sending.result) this.showResult(sending, row)
+    this.rows.show(sending)
     this.draw()
-  }
-
-  private showResult(sending: Sending, row: HTMLElement): void {
-    const notes = sending.result ? worthReading(sending.result) : []
-    row.querySelector('.progress')?.remove()
-    if (!notes.length) {
-      window.setTimeout(() => row.remove(), GOOD_STAYS)
-      return
-    }
-    const single = sending.result?.files.length === 1 && Object.keys(sending.result.counts).length === 1
-    row.dataset.outcome = single && notes[0]?.outcome === 'refused' ? 'refused' : 'remark'
-    if (single && notes[0]) {
-      this.say(sending, `${notes[0].label}. ${notes[0].message}`)
-      return
-    }
-    this.say(sending, this.summary(sending.result?.counts ?? {}).join(' · '))
-    const list = document.createElement('ul')
-    for (const words of grouped(notes)) {
-      const line = document.createElement('li')
-      line.textContent = words
-      list.append(line)
-    }
-    row.append(list)
-  }
-
-  /** Say the outcomes as words: "20 added", "2 refused". */
-  private summary(counts: Record<string, number>): string[] {
-    const parts: string[] = []
-    if (counts.added) parts.push(text('finished', { added: counts.added }, this.element))
-    if (counts.caption) parts.push(text('captions', { n: counts.caption }, this.element))
-    if (counts.duplicate) parts.push(text('already', { n: counts.duplicate }, this.element))
-    if (counts.refused) parts.push(text('refused', { n: counts.refused }, this.element))
-    return parts
-  }
-
-  private words(sending: Sending): string {
-    switch (sending.phase) {
-      case 'waiting':
-        return text('waiting', {}, this.element)
-      case 'sending':
-        return text('sending', {}, this.element)
-      case 'checking':
-        return text('checking', {}, this.element)
-      case 'done':
-        return text('added', {}, this.element)
-      case 'broken':
-        return text('broken', {}, this.element)
-    }
-  }
-
-  private say(sending: Sending, words: string): void {
-    const status = sending.row?.querySelector<HTMLElement>('[data-status]')
-    if (status) status.textContent = words
-  }
-
-  private makeRow(sending: Sending): HTMLLIElement {
-    const row = document.createElement('li')
-    const name = document.createElement('span')
-    name.className = 'upload-name'
-    name.textContent = sending.file.name
-    name.title = sending.file.name
-    const bar = document.createElement('div')
-    bar.className = 'progress progress-thin'
-    bar.append(document.createElement('span'))
-    const status = document.createElement('span')
-    status.className = 'upload-status'
-    status.dataset.status = ''
-    row.append(name, bar, status)
-    sending.row = row
-    this.find('[data-rows]').append(row)
-    return row
-  }
-
-  private button(name: string, onClick: () => void): HTMLButtonElement {
-    const button = document.createElement('button')
-    button.type = 'button'
-    button.className = 'btn btn-sm btn-ghost'
-    button.textContent = text(name, {}, this.element)
-    button.addEventListener('click', onClick)
-    return button
   }
 
   private again(sending: Sending): void {
@@ -308,7 +254,10 @@ class UploadPanel {
   }
 
   private give(sending: Sending): void {
-    void sending.upload?.abort(true)
+    sending.phase = 'stopped'
+    // What cannot be deleted now expires by itself.
+    void sending.upload?.abort(true).catch(() => undefined)
+    sending.finish()
     sending.row?.remove()
     this.sendings = this.sendings.filter((other) => other !== sending)
     this.draw()
@@ -324,11 +273,8 @@ class UploadPanel {
   }
 
   private drawNow(): void {
-    for (const sending of this.sendings) {
-      const share = sending.file.size ? Math.round((100 * sending.sent) / sending.file.size) : 100
-      sending.row?.querySelector<HTMLElement>('.progress')?.style.setProperty('--share', String(share))
-    }
-    const bytes = this.sendings.reduce((total, sending) => total + sending.file.size, 0)
+    this.rows.drawShares(this.sendings)
+    const bytes = this.sendings.reduce((total, sending) => total + sending.size, 0)
     const sent = this.sendings.reduce((total, sending) => total + sending.sent, 0)
     const settled = this.sendings.filter((sending) => sending.phase === 'done' || sending.phase === 'broken').length
     const share = bytes ? Math.round((100 * sent) / bytes) : 100
@@ -336,7 +282,7 @@ class UploadPanel {
     bar.style.setProperty('--share', String(share))
     bar.setAttribute('aria-valuenow', String(share))
     const counts = sum(this.sendings.flatMap((sending) => (sending.result ? [sending.result] : [])))
-    const parts = [text('progress', { done: settled, total: this.sendings.length }, this.element), ...this.summary(counts)]
+    const parts = [text('progress', { done: settled, total: this.sendings.length }, this.element), ...this.rows.summary(counts)]
     this.find('[data-summary]').textContent = parts.join(' · ')
     const finished = settled === this.sendings.length
     this.find('[data-close]').hidden = !finished
@@ -345,7 +291,7 @@ class UploadPanel {
 
   private close(): void {
     this.sendings = []
-    this.find('[data-rows]').replaceChildren()
+    this.rows.clear()
     this.find('[data-panel]').hidden = true
   }
 }

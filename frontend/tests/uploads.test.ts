@@ -1,11 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { direction, Saver } from '../src/caption'
-import { selectBetween, shorten } from '../src/dataset'
+import { mount as mountGrid, selectBetween, shorten } from '../src/dataset'
 import { filesOf, Queue } from '../src/upload-queue'
-import { detailOf, grouped, sum, uidOf, worthReading, type UploadResult } from '../src/upload-results'
+import { detailOf, grouped, sum, uidOf, worthReading, type FileResult, type UploadResult } from '../src/upload-results'
 
 function result(counts: Record<string, number>, files: UploadResult['files'] = []): UploadResult {
-  return { uid: 'upl_1', state: 'done', counts, files }
+  return { uid: 'upl_1', filename: 'a.png', size: 1, state: 'done', counts, files }
+}
+
+function file(filename: string, outcome: string, label: string, message: string, code = ''): FileResult {
+  return { filename, outcome, code, label, message }
 }
 
 describe('uploads', () => {
@@ -29,17 +33,18 @@ describe('uploads', () => {
     expect(sum([result({ added: 2, refused: 1 }), result({ added: 1, caption: 4 })])).toEqual({ added: 3, refused: 1, caption: 4 })
   })
 
-  it('shows what was refused or has a remark, and leaves captions alone', () => {
-    const refused = { filename: 'a', outcome: 'refused', label: 'Refused', message: 'Damaged.' }
-    const small = { filename: 'b', outcome: 'added', label: 'Added', message: 'Small.' }
-    const plain = { filename: 'c', outcome: 'added', label: 'Added', message: '' }
-    const caption = { filename: 'd', outcome: 'caption', label: 'Caption read', message: 'Waits.' }
-    expect(worthReading(result({}, [refused, small, plain, caption]))).toEqual([refused, small])
+  it('shows what was refused, has a remark or waits, and leaves the rest alone', () => {
+    const refused = file('a', 'refused', 'Refused', 'Damaged.', 'damaged')
+    const small = file('b', 'added', 'Added', 'Small.', 'small')
+    const plain = file('c', 'added', 'Added', '')
+    const applied = file('d.txt', 'caption', 'Caption read', 'Beside its picture.', 'caption_applied')
+    const waiting = file('e.txt', 'caption', 'Caption read', 'It waits.', 'caption_waiting')
+    expect(worthReading(result({}, [refused, small, plain, applied, waiting]))).toEqual([refused, small, waiting])
   })
 
   it('says each reason once, refusals first, with the names of five files', () => {
-    const small = Array.from({ length: 7 }, (_, n) => ({ filename: `${n}.png`, outcome: 'added', label: 'Added', message: 'Small.' }))
-    const bad = { filename: 'x.png', outcome: 'refused', label: 'Refused', message: 'Damaged.' }
+    const small = Array.from({ length: 7 }, (_, n) => file(`${n}.png`, 'added', 'Added', 'Small.'))
+    const bad = file('x.png', 'refused', 'Refused', 'Damaged.')
     expect(grouped([...small, bad])).toEqual(['Damaged. x.png', 'Small. 0.png, 1.png, 2.png, 3.png, 4.png +2'])
   })
 
@@ -66,6 +71,16 @@ describe('uploads', () => {
 })
 
 describe('selection', () => {
+  it('says how many are selected on the bar and in the question before a deletion', () => {
+    document.body.innerHTML = `<form data-total="1000" data-text-selected="{n} selected"><input type="checkbox" data-everything>
+      <b data-count></b><dialog><p data-count></p></dialog></form>`
+    const form = document.querySelector('form') as HTMLFormElement
+    const unmount = mountGrid(form)
+    form.querySelector('input')?.click()
+    expect([...form.querySelectorAll('[data-count]')].map((count) => count.textContent)).toEqual(['1000 selected', '1000 selected'])
+    unmount()
+  })
+
   it('selects everything between two boxes, in both directions', () => {
     const all = Array.from({ length: 6 }, () => Object.assign(document.createElement('input'), { type: 'checkbox' }))
     const at = (index: number) => all[index] as HTMLInputElement

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -22,7 +23,10 @@ from projects.models import Dataset
 from projects.services.datasets import create_dataset, delete_dataset, rename_dataset
 from projects.services.items import Bulk, BulkAction, change_items
 from projects.services.versions import freeze_dataset
+from projects.views.narrowing import Narrowing
 from projects.views.projects import to
+
+_VERSIONS_PER_PAGE = 20
 
 
 @team_view(can=Can.DATASET_EDIT)
@@ -52,33 +56,36 @@ def dataset(request: TeamRequest, uid: str) -> HttpResponse:
 
 def _page(request: TeamRequest, found: Dataset) -> HttpResponse:
     actor = request.actor
-    show = request.GET.get("show", "all")
-    show = show if show in selectors.FILTERS else "all"
-    search = request.GET.get("q", "").strip()[:100]
-    page = selectors.item_page(
-        actor, found, after=request.GET.get("after", "")[:40], show=show, search=search
-    )
-    narrowing = urlencode(
-        {k: v for k, v in {"show": show if show != "all" else "", "q": search}.items() if v}
-    )
+    narrowing = Narrowing.of(request.GET)
     context: dict[str, Any] = {
         "dataset": found,
         "project": found.project,
-        "page": page,
-        "show": show,
-        "search": search,
-        "narrowing": narrowing,
+        "page": selectors.item_page(
+            actor,
+            found,
+            after=request.GET.get("after", "")[:40],
+            show=narrowing.show,
+            search=narrowing.search,
+        ),
+        "show": narrowing.show,
+        "search": narrowing.search,
+        "narrowing": narrowing.query,
+        # What the page offers; the services decide.
+        "is_open": actor.can(Can.DATASET_EDIT) and found.project.archived_at is None,
     }
     if request.GET.get("after"):
         return render(request, "projects/dataset.html#tiles", context)
     context["health"] = selectors.dataset_health(actor, found)
+    context["total"] = selectors.items(actor, found, show=narrowing.show, search=narrowing.search).count()
     if request.GET.get("part") == "body":
         context["fresh"] = True
         return render(request, "projects/dataset.html#body", context)
-    context["versions"] = selectors.versions(actor, found).select_related("created_by")[:20]
-    context["interrupted"] = [
-        upload for upload in selectors.open_uploads(actor, found)[:50] if upload.state == "receiving"
-    ]
+    versions = selectors.versions(actor, found).select_related("created_by")
+    context["versions"] = Paginator(versions, _VERSIONS_PER_PAGE).get_page(request.GET.get("page"))
+    context["unfinished"] = list(
+        selectors.own_unfinished_uploads(actor, found).values_list("filename", flat=True)
+    )
+    context["checking"] = selectors.uploads_in_check(actor, found).count()
     return render(request, "projects/dataset.html", context)
 
 
@@ -142,13 +149,13 @@ def dataset_bulk(request: TeamRequest, uid: str) -> HttpResponse:
     if posted.get("action") == "text":
         posted["action"] = posted.get("choice", "")
     form = BulkForm(posted)
-    narrowing = {"show": request.POST.get("show", "all"), "search": request.POST.get("q", "")}
+    narrowing = Narrowing.of(request.POST)
     if not form.is_valid():
         messages.error(request, _("Choose what to do first."))
         return _back(request, found, narrowing)
     values = form.cleaned_data
     if values["everything"]:
-        shown = selectors.items(request.actor, found, **narrowing)
+        shown = selectors.items(request.actor, found, show=narrowing.show, search=narrowing.search)
         uids = list(shown.values_list("uid", flat=True))
     else:
         uids = request.POST.getlist("items") + [uid for uid in values["uids"].split(",") if uid]
@@ -165,14 +172,17 @@ def dataset_bulk(request: TeamRequest, uid: str) -> HttpResponse:
             raise
         messages.error(request, error.message)
     else:
-        words = ngettext("%(n)s picture changed.", "%(n)s pictures changed.", count) % {"n": count}
-        messages.success(request, words)
+        messages.success(request, _what_was_done(bulk.action, count))
     return _back(request, found, narrowing)
 
 
-def _back(request: TeamRequest, found: Dataset, narrowing: dict[str, str]) -> HttpResponse:
-    address = reverse("projects:dataset", kwargs={"slug": request.actor.team.slug, "uid": found.uid})
-    query = urlencode(
-        {k: v for k, v in {"show": narrowing["show"], "q": narrowing["search"]}.items() if v and v != "all"}
-    )
-    return HttpResponseRedirect(f"{address}?{query}" if query else address, status=303)
+def _what_was_done(action: BulkAction, count: int) -> str:
+    if action is BulkAction.DELETE:
+        words = ngettext("%(n)s picture deleted.", "%(n)s pictures deleted.", count)
+    else:
+        words = ngettext("%(n)s picture changed.", "%(n)s pictures changed.", count)
+    return words % {"n": count}
+
+
+def _back(request: TeamRequest, found: Dataset, narrowing: Narrowing) -> HttpResponse:
+    return to("dataset", request.actor, narrowing.query, uid=found.uid)

@@ -24,11 +24,10 @@ from projects.services.projects import archive_project, change_project, create_p
 _PER_PAGE = 24
 
 
-def to(name: str, actor: Actor, **kwargs: Any) -> HttpResponseRedirect:
+def to(name: str, actor: Actor, query: str = "", **kwargs: Any) -> HttpResponseRedirect:
     """Send the browser on with GET to a page of the actor's team."""
-    return HttpResponseRedirect(
-        reverse(f"projects:{name}", kwargs={"slug": actor.team.slug, **kwargs}), status=303
-    )
+    address = reverse(f"projects:{name}", kwargs={"slug": actor.team.slug, **kwargs})
+    return HttpResponseRedirect(f"{address}?{query}" if query else address, status=303)
 
 
 @team_view(can=Can.PROJECT_VIEW)

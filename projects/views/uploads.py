@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -78,10 +80,14 @@ def upload_form(request: TeamRequest, uid: str) -> HttpResponse:
 @team_view(can=Can.DATASET_VIEW)
 @require_GET
 def upload_results(request: TeamRequest, uid: str) -> HttpResponse:
-    """Tell what became of the uploads named by `?uids=`, file by file."""
+    """Tell what became of the uploads named by `?uids=`, file by file; without it, which are being checked."""
     dataset = selectors.dataset(request.actor, uid)
-    uids = request.GET.get("uids", "").split(",")[:_MOST_AT_ONCE]
-    found = selectors.uploads(request.actor).filter(dataset=dataset, uid__in=uids)
+    uids = request.GET.get("uids")
+    if uids is None:
+        found = selectors.uploads_in_check(request.actor, dataset)[:_MOST_AT_ONCE]
+    else:
+        named = uids.split(",")[:_MOST_AT_ONCE]
+        found = selectors.uploads(request.actor).filter(dataset=dataset, uid__in=named)
     return JsonResponse({"uploads": [_result(upload) for upload in found]})
 
 
@@ -100,22 +106,27 @@ def upload_log(request: TeamRequest, uid: str) -> HttpResponse:
 
 def _result(upload: Upload) -> dict[str, object]:
     files: list[UploadedFile] = list(upload.files.all())
-    counts: dict[str, int] = {}
-    for file in files:
-        counts[file.outcome] = counts.get(file.outcome, 0) + 1
     return {
         "uid": upload.uid,
+        "filename": upload.filename,
+        "size": upload.size,
         "state": upload.state,
-        "counts": counts,
+        # The captions of a table are counted by its rows.
+        "counts": Counter(_count_as(file) for file in files if file.code != "captions_applied"),
         # A zip may have thousands; the ones that need a word come with it.
         "files": [
             {
                 "filename": file.filename,
                 "outcome": file.outcome,
+                "code": file.code,
                 "label": file.get_outcome_display(),
                 "message": file.reason,
             }
             for file in files
-            if file.outcome in ("refused", "skipped", "duplicate") or file.message or len(files) == 1
+            if file.code not in selectors.WENT_WELL or len(files) == 1
         ][:200],
     }
+
+
+def _count_as(file: UploadedFile) -> str:
+    return "waiting" if file.code == "caption_waiting" else file.outcome

@@ -110,3 +110,9 @@ def media_worker() -> Worker:
 def api(workshop: Workshop) -> APIClient:
     """Return a client with a key of the team's owner."""
     return api_client(workshop.alice)
+
+
+@pytest.fixture
+def page(workshop: Workshop) -> Client:
+    """Return a browser in which the team's owner is logged in."""
+    return browser(workshop.alice)

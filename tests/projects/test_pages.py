@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import pytest
@@ -17,18 +16,10 @@ from projects.models import Blob, Dataset, DatasetVersion, Item, Project, Upload
 from projects.services.datasets import create_dataset
 from projects.services.projects import create_project
 from projects.services.versions import freeze_dataset
-from tests.factories import png_bytes
-from tests.projects.conftest import Worker, Workshop, browser
+from tests.projects.conftest import Workshop
 from tests.projects.test_api import make_version
 
 pytestmark = pytest.mark.django_db
-
-OCTETS = "application/offset+octet-stream"
-
-
-@pytest.fixture
-def page(workshop: Workshop) -> Client:
-    return browser(workshop.alice)
 
 
 def test_project_is_made_and_opened(page: Client, workshop: Workshop) -> None:
@@ -194,17 +185,48 @@ def test_bulk_form_changes_the_selected_or_all_that_are_shown(page: Client, work
     assert rows.count() == 3
 
 
+def test_bulk_deletion_asks_first_and_says_what_it_deleted(page: Client, workshop: Workshop) -> None:
+    workshop.add(3)
+    at = f"/t/atelier/datasets/{workshop.dataset.uid}/"
+    shown = page.get(at).content.decode()
+    assert 'name="action" value="delete" data-confirm="delete-pictures"' in shown
+    assert 'id="delete-pictures"' in shown
+    # The question comes along when the pictures are loaded anew.
+    assert 'id="delete-pictures"' in page.get(at, {"part": "body"}).content.decode()
+    answer = page.post(f"{at}bulk/", {"action": "delete", "everything": "1"}, follow=True)
+    assert "3 pictures deleted." in answer.content.decode()
+    assert not Item.objects.for_team(workshop.scenario.team).exists()
+
+
+def test_number_that_would_be_changed_is_that_of_the_pictures_shown(page: Client, workshop: Workshop) -> None:
+    workshop.add(3)
+    workshop.add(2, caption="a mug", start=3)
+    at = f"/t/atelier/datasets/{workshop.dataset.uid}/"
+    for narrowing, total in (({}, 5), ({"q": "mug"}, 2), ({"show": "excluded", "q": "mug"}, None)):
+        shown = page.get(at, narrowing).content.decode()
+        assert (f'data-total="{total}"' in shown) is (total is not None)
+
+
 def test_caption_is_saved_by_script_and_by_form(page: Client, workshop: Workshop) -> None:
     first, second = workshop.add(2)
     at = f"/t/atelier/items/{first.uid}/caption/"
     answer = page.post(at, {"caption": "by script"}, headers={"Accept": "application/json"})
     assert (answer.status_code, answer.content) == (204, b"")
-    answer = page.post(at, {"caption": "by form", "next": second.uid, "narrowing": "show=all"})
-    assert answer.headers["Location"] == f"/t/atelier/items/{second.uid}/?show=all"
+    answer = page.post(at, {"caption": "by form", "next": second.uid, "narrowing": "show=small&q=cup"})
+    assert answer.headers["Location"] == f"/t/atelier/items/{second.uid}/?show=small&q=cup"
     first.refresh_from_db()
     assert first.caption == "by form"
     too_long = page.post(at, {"caption": "x" * 4001}, headers={"Accept": "application/json"})
     assert (too_long.status_code, too_long.json()["code"]) == (422, "caption_too_long")
+
+
+@pytest.mark.parametrize("following", ["a/b", "../x", "img_1", "trn_" + "0" * 26, "img_" + "0" * 26 + "\n"])
+def test_caption_form_goes_on_to_pictures_only(page: Client, workshop: Workshop, following: str) -> None:
+    [item] = workshop.add(1)
+    answer = page.post(f"/t/atelier/items/{item.uid}/caption/", {"caption": "new", "next": following})
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/t/atelier/items/{item.uid}/")
+    item.refresh_from_db()
+    assert item.caption == "new"
 
 
 def test_editor_knows_its_neighbours(page: Client, workshop: Workshop) -> None:
@@ -230,6 +252,40 @@ def test_picture_is_excluded_and_deleted_in_the_editor(page: Client, workshop: W
     assert not Item.objects.for_team(workshop.scenario.team).exists()
     verbs = AuditEvent.objects.for_team(workshop.scenario.team).filter(verb="item.deleted")
     assert verbs.count() == 2
+
+
+def test_editor_stays_among_the_pictures_that_are_shown(page: Client, workshop: Workshop) -> None:
+    first, other, second = workshop.add(1, ""), workshop.add(1, start=1), workshop.add(1, "", start=2)
+    at, narrowing = f"/t/atelier/items/{first[0].uid}/", "show=uncaptioned"
+    shown = page.get(f"{at}?{narrowing}").content.decode()
+    assert "1 / 2" in shown
+    assert shown.count(f'name="narrowing" value="{narrowing}"') == 3
+    assert 'data-confirm="delete-picture"' in shown
+    answer = page.post(f"{at}exclude/", {"excluded": "1", "narrowing": narrowing})
+    assert answer.headers["Location"] == f"{at}?{narrowing}"
+    # It is not among them any more, but has its place as long as it is open.
+    assert "1 / 2" in page.get(answer.headers["Location"]).content.decode()
+    answer = page.post(f"{at}delete/", {"narrowing": narrowing})
+    assert answer.headers["Location"] == f"/t/atelier/items/{second[0].uid}/?{narrowing}"
+    answer = page.post(f"/t/atelier/items/{second[0].uid}/delete/", {"narrowing": narrowing})
+    assert answer.headers["Location"] == f"/t/atelier/datasets/{workshop.dataset.uid}/?{narrowing}"
+    assert Item.objects.for_team(workshop.scenario.team).get() == other[0]
+
+
+def test_every_version_is_counted_and_can_be_reached(page: Client, workshop: Workshop) -> None:
+    [item] = workshop.add(1)
+    for number in range(1, 24):
+        Item.objects.for_team(workshop.scenario.team).filter(pk=item.pk).update(caption=f"cup {number}")
+        freeze_dataset(actor=workshop.alice, uid=workshop.dataset.uid)
+    at = f"/t/atelier/datasets/{workshop.dataset.uid}/"
+    first = page.get(at, {"show": "small"}).content.decode()
+    assert "23 versions" in first
+    assert ">v4<" in first
+    assert ">v3<" not in first
+    assert 'href="?show=small&amp;page=2#versions"' in first
+    older = page.get(at, {"show": "small", "page": "2"}).content.decode()
+    assert "23 versions" in older
+    assert [f">v{number}<" in older for number in (4, 3, 1)] == [False, True, True]
 
 
 def test_version_keeps_a_deleted_picture(page: Client, workshop: Workshop) -> None:
@@ -268,61 +324,25 @@ def test_weights_are_no_picture(page: Client, workshop: Workshop) -> None:
     assert answer.headers["Content-Disposition"].startswith("attachment;")
 
 
-def test_browser_uploads_by_tus(page: Client, workshop: Workshop, media_worker: Worker) -> None:
-    content = png_bytes((300, 300))
+def test_archived_project_takes_no_pictures_and_freezes_nothing(page: Client, workshop: Workshop) -> None:
+    workshop.add(1)
     at = f"/t/atelier/datasets/{workshop.dataset.uid}/"
-    name = base64.b64encode("猫.png".encode()).decode()
-    tus = {"Tus-Resumable": "1.0.0"}
-    answer = page.post(
-        f"{at}uploads/",
-        headers={**tus, "Upload-Length": str(len(content)), "Upload-Metadata": f"filename {name}"},
-    )
-    address = answer.headers["Location"]
-    assert (answer.status_code, address.startswith("/t/atelier/uploads/upl_")) == (201, True)
-    for start, end in ((0, 100), (100, len(content))):
-        answer = page.generic(
-            "PATCH", address, content[start:end], OCTETS, headers={**tus, "Upload-Offset": str(start)}
-        )
-        assert (answer.status_code, answer.headers["Upload-Offset"]) == (204, str(end))
-    uid = address.rstrip("/").rpartition("/")[2]
-    waiting = page.get(f"{at}uploads/results/", {"uids": uid}).json()["uploads"]
-    assert waiting == [{"uid": uid, "state": "processing", "counts": {}, "files": []}]
-    media_worker()
-    [done] = page.get(f"{at}uploads/results/", {"uids": uid}).json()["uploads"]
-    assert (done["state"], done["counts"]) == ("done", {"added": 1})
-    assert "猫.png" not in page.get(f"{at}uploads/log/").content.decode()
-
-
-def test_page_says_which_uploads_were_interrupted(page: Client, workshop: Workshop) -> None:
-    at = f"/t/atelier/datasets/{workshop.dataset.uid}/"
-    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "10", "Upload-Metadata": "filename Y3VwLnBuZw=="}
-    page.post(f"{at}uploads/", headers=headers)
+    controls = ('data-module="uploads"', 'id="freeze"', "Freeze and stay here", "trainings/new/?version=")
+    version = freeze_dataset(actor=workshop.alice, uid=workshop.dataset.uid)
     shown = page.get(at).content.decode()
-    assert "1 upload was interrupted" in shown
-    assert "cup.png" in shown
-
-
-def test_upload_needs_the_csrf_token(workshop: Workshop) -> None:
-    strict = Client(enforce_csrf_checks=True)
-    strict.force_login(workshop.alice.user)
-    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "10"}
-    answer = strict.post(f"/t/atelier/datasets/{workshop.dataset.uid}/uploads/", headers=headers)
-    assert answer.status_code == 403
+    assert all(control in shown for control in controls)
+    page.post(f"/t/atelier/projects/{workshop.dataset.project.uid}/archive/", {"archived": "1"})
+    shown = page.get(at).content.decode()
+    assert not any(control in shown for control in controls)
+    assert "Pictures cannot be added and versions cannot be frozen" in shown
+    Item.objects.for_team(workshop.scenario.team).update(caption="changed")
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "10", "Accept": "application/json"}
+    for answer in (
+        page.post(f"{at}uploads/", headers=tus),
+        page.post(f"{at}uploads/form/", {"files": [SimpleUploadedFile("a.png", b"x")]}),
+        page.post(f"{at}freeze/"),
+    ):
+        assert answer.status_code == 409
+        assert "This project is archived" in answer.content.decode()
     assert not Upload.objects.for_team(workshop.scenario.team).exists()
-
-
-def test_plain_form_uploads_without_a_script(page: Client, workshop: Workshop, media_worker: Worker) -> None:
-    at = f"/t/atelier/datasets/{workshop.dataset.uid}/"
-    files = [
-        SimpleUploadedFile("a.png", png_bytes((300, 300))),
-        SimpleUploadedFile("a.txt", b"a cup"),
-        SimpleUploadedFile("b.png", b"#!/bin/sh"),
-    ]
-    assert page.post(f"{at}uploads/form/", {"files": files}).status_code == 303
-    assert media_worker() == 3
-    item = Item.objects.for_team(workshop.scenario.team).get()
-    assert (item.filename, item.caption) == ("a.png", "a cup")
-    assert "This is not a picture" in page.get(f"{at}uploads/log/").content.decode()
-    # The reason is told in the reader's language, whoever uploaded.
-    page.cookies["django_language"] = "zh-hans"
-    assert "This is not a picture" not in page.get(f"{at}uploads/log/").content.decode()
+    assert DatasetVersion.objects.for_team(workshop.scenario.team).get() == version
