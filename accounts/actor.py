@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Hold one team and what its bearer may do there. `user` is the person, or the maker of the key."""
+    """Hold one team and what its bearer may do there.
+
+    `user` and `role` are the person's, or those of the key's maker; a key's `permissions` are fewer than the role's.
+    """
 
     team: Team
     user: User
     permissions: frozenset[Can]
-    role: Role | None = None
+    role: Role
     api_key: ApiKey | None = None
 
     def can(self, permission: Can) -> bool:
@@ -44,4 +47,10 @@ def member_actor(team: Team, user: User, role: str) -> Actor:
 def key_actor(key: ApiKey, role: str) -> Actor:
     """Return the actor for an API key: its scopes, but never more than its maker's role allows now."""
     scopes = frozenset(Can(scope) for scope in key.scopes if scope in Can.values)
-    return Actor(team=key.team, user=key.created_by, permissions=scopes & ROLE_CAN[Role(role)], api_key=key)
+    return Actor(
+        team=key.team,
+        user=key.created_by,
+        permissions=scopes & ROLE_CAN[Role(role)],
+        role=Role(role),
+        api_key=key,
+    )

@@ -17,6 +17,7 @@ def team(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     context: dict[str, Any] = {"actor": actor, "team": actor.team if actor else None, "Can": Can}
     if actor:
-        context |= {"may_manage": actor.can(Can.TEAM_MANAGE), "may_keys": actor.can(Can.API_KEYS)}
+        rights = {"may_manage": Can.TEAM_MANAGE, "may_keys": Can.API_KEYS, "may_own": Can.TEAM_OWN}
+        context |= {name: actor.can(right) for name, right in rights.items()}
     context["my_teams"] = (lambda: teams_of(user)) if isinstance(user, User) else []
     return context

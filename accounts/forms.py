@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
 from accounts.actor import Actor
-from accounts.roles import KEY_SCOPES, Can
+from accounts.roles import KEY_SCOPES, Can, Role, may_grant
 
 
 class SignupDetailsForm(forms.Form):
@@ -58,6 +58,33 @@ class TeamForm(forms.Form):
     """What admins may change about a team."""
 
     name = forms.CharField(label=_("Team name"), max_length=80)
+    require_two_factor = forms.BooleanField(
+        label=_("Everybody needs a second factor"),
+        required=False,
+        help_text=_("Members without one see nothing of the team until they have set one up."),
+    )
+
+
+class RoleForm(forms.Form):
+    """A role, at most the actor's own."""
+
+    role = forms.ChoiceField(label=_("Role"))
+
+    def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["role"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(role.value, role.label) for role in Role if may_grant(actor.role, role)]
+        field.initial = Role.EDITOR.value
+
+
+class InvitationForm(RoleForm):
+    """Whom to invite, and as what."""
+
+    email = forms.EmailField(
+        label=_("E-mail address"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "off"})
+    )
+    field_order = ("email", "role")
 
 
 class ApiKeyForm(forms.Form):

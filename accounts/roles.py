@@ -20,7 +20,15 @@ class Can(models.TextChoices):
 
     TEAM_VIEW = "team:read", _("See the team")
     TEAM_MANAGE = "team:write", _("Change the team's settings")
-    API_KEYS = "api_keys:write", _("Make and revoke API keys")
+    TEAM_OWN = "team:own", _("Hand over or delete the team")
+    MEMBERS = "members:write", _("Invite, change and remove members")
+    API_KEYS = "api_keys:write", _("Make and revoke one's own API keys")
+    API_KEYS_ALL = "api_keys:all", _("See and revoke everybody's API keys")
+    WEBHOOKS = "webhooks:write", _("Set up webhooks")
+    AUDIT_VIEW = "audit:read", _("Read the audit log")
+    USAGE_VIEW = "usage:read", _("See what was used")
+    EXPORT = "exports:write", _("Export everything the team owns")
+    PROJECT_ALL = "projects:all", _("See restricted projects without being on their list")
     PROJECT_VIEW = "projects:read", _("See projects")
     PROJECT_EDIT = "projects:write", _("Make and change projects")
     DATASET_VIEW = "datasets:read", _("See datasets")
@@ -34,6 +42,7 @@ class Can(models.TextChoices):
 
 _VIEW = {Can.TEAM_VIEW, Can.PROJECT_VIEW, Can.DATASET_VIEW, Can.TRAINING_VIEW, Can.MODEL_VIEW}
 _EDIT = _VIEW | {
+    Can.API_KEYS,
     Can.PROJECT_EDIT,
     Can.DATASET_EDIT,
     Can.TRAINING_EDIT,
@@ -43,14 +52,23 @@ _EDIT = _VIEW | {
 
 ROLE_CAN: dict[Role, frozenset[Can]] = {
     Role.OWNER: frozenset(Can),
-    Role.ADMIN: frozenset(Can),
+    Role.ADMIN: frozenset(Can) - {Can.TEAM_OWN, Can.EXPORT},
     Role.EDITOR: frozenset(_EDIT),
     Role.REVIEWER: frozenset(_VIEW),
     Role.VIEWER: frozenset(_VIEW),
-    Role.BILLING: frozenset({Can.TEAM_VIEW}),
+    Role.BILLING: frozenset({Can.TEAM_VIEW, Can.USAGE_VIEW}),
 }
 
-# What a new key may do unless its maker narrows it; never more than the maker may.
+# The strongest first; who gives or takes a role stands at least as high as it.
+RANK: tuple[Role, ...] = tuple(Role)
+
+
+def may_grant(giver: Role, role: Role) -> bool:
+    """Tell whether a person with `giver` may give or take `role`: nobody hands out more than they have."""
+    return RANK.index(giver) <= RANK.index(role)
+
+
+# What a new key may do unless its maker chooses otherwise; never more than the maker may.
 KEY_SCOPES: tuple[Can, ...] = (
     Can.PROJECT_VIEW,
     Can.PROJECT_EDIT,
@@ -61,4 +79,15 @@ KEY_SCOPES: tuple[Can, ...] = (
     Can.MODEL_VIEW,
     Can.MODEL_EDIT,
     Can.WEIGHTS_DOWNLOAD,
+)
+
+# What a key may be given beyond that. Handing over a team or exporting it takes a person.
+KEY_SCOPES_MORE: tuple[Can, ...] = (
+    Can.TEAM_VIEW,
+    Can.TEAM_MANAGE,
+    Can.MEMBERS,
+    Can.API_KEYS,
+    Can.WEBHOOKS,
+    Can.AUDIT_VIEW,
+    Can.USAGE_VIEW,
 )

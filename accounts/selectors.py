@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.db.models import F, QuerySet
 
 from accounts.actor import Actor
-from accounts.models import ApiKey, Membership
+from accounts.models import ApiKey, Invitation, Membership, Team, User
+from accounts.roles import Can, Role
+from core.errors import NotFound
 
 
 def team_members(actor: Actor) -> QuerySet[Membership]:
@@ -13,7 +15,38 @@ def team_members(actor: Actor) -> QuerySet[Membership]:
     return Membership.objects.filter(team=actor.team).select_related("user").order_by("created_at", "pk")
 
 
+def member_by_uid(actor: Actor, user_uid: str) -> Membership:
+    """Return a member of the actor's team; raise NotFound."""
+    found: Membership | None = team_members(actor).filter(user__uid=user_uid).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
 def team_api_keys(actor: Actor) -> QuerySet[ApiKey]:
-    """Return the keys of the actor's team with their makers: valid ones first, then the newest."""
+    """Return the keys the actor may see, with their makers: valid ones first, then the newest.
+
+    That is all of the team's for who may see everybody's, else one's own.
+    """
     rows = ApiKey.objects.for_team(actor.team).select_related("created_by")
+    if not actor.can(Can.API_KEYS_ALL):
+        rows = rows.filter(created_by=actor.user)
     return rows.order_by(F("revoked_at").desc(nulls_first=True), "-created_at")
+
+
+def open_invitations(actor: Actor) -> QuerySet[Invitation]:
+    """Return the invitations of the actor's team that were neither accepted nor revoked, the newest first."""
+    rows = Invitation.objects.for_team(actor.team).filter(accepted_at=None, revoked_at=None)
+    return rows.select_related("invited_by").order_by("-created_at")
+
+
+def heirs_of(actor: Actor) -> QuerySet[Membership]:
+    """Return the members who could become the owner of the actor's team."""
+    return team_members(actor).filter(user__is_active=True).exclude(user=actor.user)
+
+
+def deleted_teams(person: User) -> QuerySet[Team]:
+    """Return the deleted teams that `person` owns and can still restore."""
+    return Team.objects.filter(
+        memberships__user=person, memberships__role=Role.OWNER, deleted_at__isnull=False
+    ).order_by("-deleted_at")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from accounts.views import api_keys, team
+from accounts.views import api_keys, members, team
 from accounts.views.home import home
 from accounts.views.preferences import language
 from accounts.views.profile import profile
@@ -12,8 +12,22 @@ from accounts.views.profile import profile
 pages = [
     path("language/", language, name="language"),
     path("profile/", profile, name="profile"),
+    path("teams/new/", team.team_create, name="team_create"),
+    path("teams/<uid:uid>/restore/", team.team_restore, name="team_restore"),
+    path("invitations/<str:token>/", members.invitation, name="invitation"),
     path("t/<slug:slug>/settings/", team.team_settings, name="team_settings"),
-    path("t/<slug:slug>/settings/members/", team.member_list, name="member_list"),
+    path("t/<slug:slug>/settings/transfer/", team.team_transfer, name="team_transfer"),
+    path("t/<slug:slug>/settings/delete/", team.team_delete, name="team_delete"),
+    path("t/<slug:slug>/settings/leave/", members.team_leave, name="team_leave"),
+    path("t/<slug:slug>/settings/members/", members.member_list, name="member_list"),
+    path("t/<slug:slug>/settings/members/<uid:uid>/role/", members.member_role, name="member_role"),
+    path("t/<slug:slug>/settings/members/<uid:uid>/remove/", members.member_remove, name="member_remove"),
+    path("t/<slug:slug>/settings/invitations/new/", members.invitation_create, name="invitation_create"),
+    path(
+        "t/<slug:slug>/settings/invitations/<uid:uid>/revoke/",
+        members.invitation_revoke,
+        name="invitation_revoke",
+    ),
     path("t/<slug:slug>/settings/keys/", api_keys.api_key_list, name="api_key_list"),
     path("t/<slug:slug>/settings/keys/new/", api_keys.api_key_create, name="api_key_create"),
     path("t/<slug:slug>/settings/keys/<uid:uid>/revoke/", api_keys.api_key_revoke, name="api_key_revoke"),

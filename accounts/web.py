@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 
-from accounts.access import actor_for
+from accounts.access import TwoFactorRequired, actor_for
 from accounts.actor import Actor, require
 from accounts.roles import Can
 
@@ -29,7 +31,13 @@ def team_view(*, can: Can) -> Callable[[TeamView], TeamView]:
     def decorate(view: TeamView) -> TeamView:
         @wraps(view)
         def wrapper(request: Any, slug: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            request.actor = actor_for(request.user, slug)
+            try:
+                request.actor = actor_for(request.user, slug)
+            except TwoFactorRequired as error:
+                if request.method != "GET" or request.headers.get("HX-Request"):
+                    raise
+                messages.warning(request, str(error))
+                return redirect("mfa_index")
             require(request.actor, can)
             return view(request, *args, **kwargs)
 

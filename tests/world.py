@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from django.utils import timezone
 
 from accounts.actor import Actor
-from accounts.roles import KEY_SCOPES, Can
+from accounts.models import Invitation, Membership, User
+from accounts.roles import KEY_SCOPES, Can, Role
 from accounts.services.api_keys import create_api_key
 from core import storage
 from projects.models import (
@@ -24,7 +26,7 @@ from projects.models import (
     Project,
     Upload,
 )
-from tests.factories import png_bytes
+from tests.factories import UserFactory, png_bytes
 from training.models import Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
 from training.services.jobs import create_job
 from training.states import JobState
@@ -51,6 +53,8 @@ class World:
     key_text: str
     read_key_text: str
     key_uid: str
+    member: User
+    invitation: Invitation
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -138,6 +142,10 @@ def make_world(actor: Actor, seed: str) -> World:
         name="read",
         scopes=[c for c in KEY_SCOPES if c.value.endswith(":read") and c is not Can.WEIGHTS_DOWNLOAD],
     )
+    guest = Membership.objects.create(team=team, user=UserFactory(), role=Role.VIEWER).user
+    invitation = Invitation.objects.create(
+        team=team, email=f"{seed}@example.org", role=Role.VIEWER, expires_at=now + timedelta(days=1)
+    )
     return World(
         actor=actor,
         project=project,
@@ -155,5 +163,7 @@ def make_world(actor: Actor, seed: str) -> World:
         checkpoint=checkpoint,
         key_text=key.text,
         read_key_text=read_key.text,
+        member=guest,
+        invitation=invitation,
         key_uid=key.key.uid,
     )

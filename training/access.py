@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from accounts.actor import member_actor
-from accounts.models import Membership, User
+from accounts.access import actors_of
 from accounts.roles import Can
 from core.realtime.topics import Items, TopicKind
 from training.models import JobEvent, TrainingJob
@@ -16,13 +15,10 @@ from training.services.lifecycle import event_item
 
 def may_follow(user: Any, uid: str) -> bool:
     """Tell whether `user` may see the training: an active member of its team whose role shows trainings."""
-    if not User.objects.filter(pk=user.pk, is_active=True).exists():
-        return False
-    for membership in Membership.objects.select_related("team", "user").filter(user_id=user.pk):
-        actor = member_actor(membership.team, membership.user, membership.role)
-        if actor.can(Can.TRAINING_VIEW) and TrainingJob.objects.for_team(actor.team).filter(uid=uid).exists():
-            return True
-    return False
+    return any(
+        actor.can(Can.TRAINING_VIEW) and TrainingJob.objects.for_team(actor.team).filter(uid=uid).exists()
+        for actor in actors_of(user)
+    )
 
 
 def events_of(uid: str, after: int, limit: int) -> Items:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
@@ -23,7 +24,9 @@ class ApiKeyAuthentication(BaseAuthentication):
             return None
         if len(header) != 2 or header[0].lower() != b"bearer":
             raise AuthenticationFailed("Send `Authorization: Bearer lf_live_...`.")
-        actor = actor_of_key(header[1].decode("ascii", "replace"))
+        actor = actor_of_key(
+            header[1].decode("ascii", "replace"), get_adapter().get_client_ip(request._request)
+        )
         if actor is None:
             raise AuthenticationFailed("This API key is not valid, or it was revoked.")
         return actor.user, actor

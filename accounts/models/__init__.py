@@ -1,6 +1,7 @@
 from accounts.models.api_key import ApiKey
 from accounts.models.audit import AuditEvent
+from accounts.models.invitation import Invitation
 from accounts.models.team import Membership, Team
 from accounts.models.user import User
 
-__all__ = ["ApiKey", "AuditEvent", "Membership", "Team", "User"]
+__all__ = ["ApiKey", "AuditEvent", "Invitation", "Membership", "Team", "User"]

@@ -17,6 +17,9 @@ class Team(models.Model):
     slug = models.SlugField(_("address"), max_length=50, unique=True)
     name = models.CharField(_("name"), max_length=80)
     is_demo = models.BooleanField(_("demo team"), default=False)
+    require_two_factor = models.BooleanField(_("second factor required"), default=False)
+    # A deleted team is closed to everybody at once and erased two weeks later.
+    deleted_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

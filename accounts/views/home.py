@@ -14,4 +14,5 @@ from accounts.web import account_view
 def home(request: HttpRequest) -> HttpResponse:
     """Send the person to their first team."""
     assert isinstance(request.user, User)
-    return redirect("training:home", slug=teams_of(request.user)[0].slug)
+    teams = teams_of(request.user)
+    return redirect("training:home", slug=teams[0].slug) if teams else redirect("accounts:team_create")

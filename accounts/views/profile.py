@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.forms import ProfileForm
 from accounts.models import User
+from accounts.selectors import deleted_teams
 from accounts.web import account_view
 from core.views import remember
 
@@ -26,7 +27,8 @@ def profile(request: HttpRequest) -> HttpResponse:
     form = ProfileForm(request.POST or None, initial={"name": person.name, "language": person.language})
     if request.method == "GET" or not form.is_valid():
         status = 200 if request.method == "GET" else 422
-        return render(request, "accounts/profile.html", {"form": form}, status=status)
+        context = {"form": form, "deleted_teams": deleted_teams(person)}
+        return render(request, "accounts/profile.html", context, status=status)
     person.name, person.language = form.cleaned_data["name"], form.cleaned_data["language"]
     person.save(update_fields=["name", "language"])
     with translation.override(person.language):

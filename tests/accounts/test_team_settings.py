@@ -29,13 +29,15 @@ def test_the_owner_opens_every_tab(scenario: Scenario, client: Client, page: str
 
 
 def test_an_admin_renames_the_team_and_the_address_stays(scenario: Scenario, client: Client) -> None:
+    before = scenario.team.name
     client.force_login(make_member(scenario.team, Role.ADMIN).user)
     answer = client.post("/t/atelier/settings/", {"name": "  Atelier East "})
     assert (answer.status_code, answer["Location"]) == (303, "/t/atelier/settings/")
     scenario.team.refresh_from_db()
     assert (scenario.team.name, scenario.team.slug) == ("Atelier East", "atelier")
     event = AuditEvent.objects.for_team(scenario.team).get()
-    assert (event.verb, event.subject_name) == ("team.renamed", "Atelier East")
+    assert (event.verb, event.subject_name) == ("team.changed", "Atelier East")
+    assert event.data == {"before": {"name": before}, "after": {"name": "Atelier East"}}
 
 
 @pytest.mark.parametrize("role", [Role.EDITOR, Role.REVIEWER, Role.VIEWER, Role.BILLING])

@@ -27,6 +27,7 @@ FOREIGN_DOORS = ("admin/", "account/")
 UNSCOPED_ALLOWED = (
     "platform/core/tenancy/",  # defines it
     "accounts/services/api_keys.py",  # the key itself proves the team
+    "accounts/services/invitations.py",  # the signed link proves it
     "projects/duties.py",  # clears expired uploads and old answers of all teams
     "training/queue/",  # the queue serves all teams
     "training/management/",

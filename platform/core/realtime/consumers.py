@@ -17,7 +17,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from core.realtime.stream import Subscription, hub
-from core.realtime.topics import find
+from core.realtime.topics import TopicKind, find
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self.checked: dict[str, float] = {}
+        self.access_version = 0
         self.pump: asyncio.Task[None] | None = None
         user = self.scope.get("user")
         if user is None or not user.is_authenticated:
@@ -86,8 +87,14 @@ class LiveConsumer(AsyncWebsocketConsumer):
         found = find(topic)
         if found is None:
             return False
-        kind, uid = found
-        return bool(await database_sync_to_async(kind.may_read)(self.scope["user"], uid))
+        return bool(await database_sync_to_async(self._has_right)(*found))
+
+    def _has_right(self, kind: TopicKind, uid: str) -> bool:
+        # Whoever logged out, here or by ending the session from another device, follows nothing any more.
+        session = self.scope.get("session")
+        if session is not None and session.session_key and not session.exists(session.session_key):
+            return False
+        return kind.may_read(self.scope["user"], uid)
 
     def _drop(self, topic: Any) -> None:
         subscription = self.subscriptions.pop(topic, None) if isinstance(topic, str) else None
@@ -103,6 +110,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         while True:
             began = time.monotonic()
             try:
+                await self._check_again()
                 for subscription in list(self.subscriptions.values()):
                     await self._feed(subscription)
                 if began - beat >= HEARTBEAT_SECONDS:
@@ -131,15 +139,19 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 }
             )
 
-    async def _beat(self) -> None:
-        now = time.monotonic()
-        for topic, subscription in list(self.subscriptions.items()):
-            if now - self.checked.get(topic, now) >= RECHECK_SECONDS:
+    async def _check_again(self) -> None:
+        """Ask again whether the topics may be read: at once when rights changed, else now and then."""
+        version, now = hub().access_version, time.monotonic()
+        has_changed, self.access_version = version != self.access_version, version
+        for topic in list(self.subscriptions):
+            if has_changed or now - self.checked.get(topic, now) >= RECHECK_SECONDS:
                 self.checked[topic] = now
                 if not await self._may_read(topic):
                     self._drop(topic)
                     await self._send({"topic": topic, "error": "not_found"})
-                    continue
+
+    async def _beat(self) -> None:
+        for topic, subscription in list(self.subscriptions.items()):
             # Said after everything up to it was sent, so that a higher number tells the browser of a gap.
             if not subscription.behind:
                 await self._send({"topic": topic, "head": subscription.sent})

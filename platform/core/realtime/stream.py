@@ -19,6 +19,7 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from redis.exceptions import RedisError
 
+from core.realtime.access import ACCESS_KEY
 from core.realtime.publish import stream_key
 from core.realtime.topics import Items, TopicKind, find
 
@@ -93,6 +94,9 @@ class Hub:
         self._places: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._streaming = False
+        # Rises when somebody's rights changed; consumers then ask again whether their topics may be read.
+        self.access_version = 0
+        self._access_place = ""
 
     def add(self, subscription: Subscription) -> None:
         """Begin to feed a subscription."""
@@ -131,14 +135,20 @@ class Hub:
                 self._streaming = False
                 # A new Redis may number its entries anew.
                 self._places.clear()
+                self._access_place = ""
                 await asyncio.sleep(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
             finally:
                 await client.aclose()
 
     async def _read_once(self, client: redis.asyncio.Redis) -> None:
+        if not self._access_place:
+            newest: Any = await client.xrevrange(ACCESS_KEY, count=1)
+            self._access_place = newest[0][0] if newest else "0"
+            # What changed while nobody listened is not known.
+            self.access_version += 1
         for topic in [topic for topic in self._watched if topic not in self._places]:
-            newest: Any = await client.xrevrange(stream_key(topic), count=1)
+            newest = await client.xrevrange(stream_key(topic), count=1)
             self._places[topic] = newest[0][0] if newest else "0"
             # What came between the subscription and now is in the store.
             for subscription in list(self._watched.get(topic, ())):
@@ -147,10 +157,14 @@ class Hub:
         if not topics:
             await asyncio.sleep(BLOCK_MILLISECONDS / 1000)
             return
-        found: Any = await client.xread(
-            {key: self._places[topic] for key, topic in topics.items()}, block=BLOCK_MILLISECONDS, count=200
-        )
+        places: dict[Any, Any] = {key: self._places[topic] for key, topic in topics.items()}
+        places[ACCESS_KEY] = self._access_place
+        found: Any = await client.xread(places, block=BLOCK_MILLISECONDS, count=200)
         for key, entries in found or []:
+            if key == ACCESS_KEY:
+                self._access_place = entries[-1][0]
+                self.access_version += 1
+                continue
             for place, entry in entries:
                 self._hand_out(topics[key], place, entry)
 
