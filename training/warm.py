@@ -6,14 +6,13 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from django.conf import settings
 
-from training.engine.forkserver import Ticket, start_child
+from training.engine.forkserver import Ticket, start_child, start_server
 
 log = logging.getLogger(__name__)
 
@@ -90,15 +89,11 @@ class WarmEngine:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        self._socket.unlink(missing_ok=True)
         source = os.pathsep.join([str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, "-m", "training.engine.forkserver"]
-        command += ["--socket", str(self._socket), "--parent", str(os.getpid())]
-        self._process = subprocess.Popen(
-            command,
-            cwd=settings.BASE_DIR,
+        self._process = start_server(
+            self._socket,
             env={**os.environ, "PYTHONPATH": source, **self._environment},
-            stdin=subprocess.DEVNULL,
+            cwd=settings.BASE_DIR,
         )
         self._started = time.monotonic()
         if self._niceness:

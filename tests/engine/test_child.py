@@ -94,10 +94,18 @@ class Child:
 @pytest.fixture(scope="module")
 def ready_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     socket = tmp_path_factory.mktemp("ready") / "engine.sock"
-    process = forkserver.launch(socket)
+    process = forkserver.start_server(socket)
+    wait_for_socket(socket)
     yield socket
     process.kill()
     process.wait()
+
+
+def wait_for_socket(socket: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not socket.exists():
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.02)
 
 
 Start = Callable[..., Child]
@@ -150,7 +158,35 @@ def test_run_tells_the_whole_story_in_order_and_ends_with_zero(start: Start) -> 
     assert child.events[-1]["type"] == "done"
     filed = (child.run_dir / "events.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in filed] == child.events
-    assert os.getpgid(os.getpid()) != child.pid
+
+
+def test_child_leads_a_process_group_of_its_own(start: Start) -> None:
+    child = start(training=LONG)
+    child.step(1)
+    assert os.getpgid(child.pid) == child.pid
+    child.tell(type="cancel")
+    assert child.wait() == 75
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_the_whole_group_leaves_the_run_to_its_supervisor(
+    bases: dict[str, Path], pictures: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(make_spec(bases["sd"], pictures, training=LONG).to_dict()))
+    server = forkserver.start_server(tmp_path / "s")
+    wait_for_socket(tmp_path / "s")
+    try:
+        child = Child(tmp_path / "s", spec, tmp_path / "run", None)
+        child.step(1)
+        server.send_signal(number)
+        child.tell(type="drain")
+        assert child.wait() == 75
+        assert [event["reason"] for event in child.of("interrupted")] == ["drain"]
+        assert server.poll() is None
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_sigterm_saves_and_exits_75(start: Start, tmp_path: Path) -> None:
@@ -286,8 +322,10 @@ def test_children_die_with_the_server_and_the_server_with_its_parent(
     spec.write_text(json.dumps(make_spec(bases["sd"], pictures, training=LONG).to_dict()))
     script = (
         "import os, sys, time; from pathlib import Path; from training.engine import forkserver as f\n"
-        f"f.launch(Path({str(tmp_path / 's')!r})); n = os.open(os.devnull, os.O_RDWR); r, w = os.pipe()\n"
-        f"t = f.start_child(Path({str(tmp_path / 's')!r}), spec=Path({str(spec)!r}),"
+        f"s = Path({str(tmp_path / 's')!r}); f.start_server(s)\n"
+        "while not s.exists(): time.sleep(0.02)\n"
+        "n = os.open(os.devnull, os.O_RDWR); r, w = os.pipe()\n"
+        f"t = f.start_child(s, spec=Path({str(spec)!r}),"
         f" run_dir=Path({str(tmp_path / 'r')!r}), events_fd=n, control_fd=r, log_fd=n)\n"
         "print(t.pid, flush=True); time.sleep(600)\n"
     )

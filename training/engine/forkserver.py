@@ -204,26 +204,17 @@ def start_child(
     return Ticket(connection)
 
 
-def launch(
-    socket_path: Path, *, timeout: float = 300.0, env: dict[str, str] | None = None
+def start_server(
+    socket_path: Path, *, env: dict[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a server that dies with the calling thread, and wait until it accepts requests.
+    """Start a server that dies with the calling thread; it takes requests once its socket is there.
 
     Call it from the main thread: the kernel's signal comes when the *thread* that started the server ends.
     """
     socket_path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "training.engine.forkserver", "--socket", str(socket_path), "--parent",
                str(os.getpid())]  # fmt: skip
-    process = subprocess.Popen(command, env=env)
-    deadline = time.monotonic() + timeout
-    while not socket_path.exists():
-        if process.poll() is not None:
-            raise RuntimeError(f"the ready engine ended with code {process.returncode} while it started")
-        if time.monotonic() > deadline:
-            process.kill()
-            raise TimeoutError("the ready engine did not start in time")
-        time.sleep(0.05)
-    return process
+    return subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL)
 
 
 def import_everything() -> None:
@@ -259,6 +250,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--parent", type=int, default=os.getppid())
     options = parser.parse_args(arguments)
+    # Ctrl-C and a service manager reach the whole process group; the children, which die with this process, are to
+    # save first. The supervisor ends it, by SIGKILL. A child takes both signals for itself (`Control`).
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent(options.parent)
     prepare_environment()
     from training.engine.child import quieten_libraries
