@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 
 from accounts.models import Team
 from core import storage
@@ -56,15 +57,18 @@ def prepare(lease: Lease, job: TrainingJob, progress: Callable[[int, int], None]
     manifest.write_text(json.dumps({"items": entries}, ensure_ascii=False), encoding="utf-8")
     spec = folder / "run.json"
     spec.write_text(json.dumps(complete_spec(job, manifest), ensure_ascii=False, indent=1), encoding="utf-8")
-    resume_from = _fetch_states(lease, folder / "checkpoints")
-    if resume_from is not None:
-        _fetch_baseline(lease, job, folder / "samples")
-    return RunFolder(folder, spec, resume_from)
+    states = folder / "checkpoints"
+    steps = _fetch_states(lease, states)
+    if steps:
+        _fetch_samples(lease, job, steps, folder / "samples")
+    return RunFolder(folder, spec, _state_path(states, steps[0]) if steps else None)
 
 
 def complete_spec(job: TrainingJob, manifest: Path) -> dict[str, Any]:
-    """Return the frozen recipe with the places of this machine filled in."""
+    """Return the frozen recipe with the places of this machine, and what an earlier attempt measured, filled in."""
     spec = dict(job.spec)
+    if job.threads:
+        spec["threads"] = job.threads
     spec["base_model"] = {**spec["base_model"], "path": str(base_model_path(job.foundation_model))}
     spec["dataset"] = {**spec["dataset"], "manifest": str(manifest), "folder": None}
     spec["cache_dir"] = str(Path(settings.ENGINE_CACHE_DIR) / job.team.uid / "encoded")
@@ -156,19 +160,26 @@ def _link(source: Path, target: Path) -> None:
 # -- What an earlier attempt left ------------------------------------------------------------------------------
 
 
-def _fetch_states(lease: Lease, folder: Path) -> Path | None:
-    """Fetch the kept checkpoints; return the newest that is whole as far as files go (the engine checks hashes)."""
-    newest: Path | None = None
+def _fetch_states(lease: Lease, folder: Path) -> list[int]:
+    """Fetch the kept checkpoints; return the steps of those that are whole as far as files go, the newest first.
+
+    The engine checks the hashes.
+    """
+    steps: list[int] = []
     for checkpoint in newest_states(lease.team, lease.job_id):
-        target = folder / f"step-{checkpoint.step:08d}"
+        target = _state_path(folder, checkpoint.step)
         target.mkdir(parents=True)
         try:
             _fetch_files(checkpoint.state_key, STATE_FILES, target)
         except FileNotFoundError:
             shutil.rmtree(target)
             continue
-        newest = newest or target
-    return newest
+        steps.append(checkpoint.step)
+    return steps
+
+
+def _state_path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
 
 
 def _fetch_files(prefix: str, names: Iterable[str], target: Path) -> None:
@@ -176,14 +187,19 @@ def _fetch_files(prefix: str, names: Iterable[str], target: Path) -> None:
         storage.copy_to(f"{prefix}/{name}", target / name)
 
 
-def _fetch_baseline(lease: Lease, job: TrainingJob, folder: Path) -> None:
-    """Put the pictures drawn with the adapter off back, so that a resumed run does not draw them again."""
+def _fetch_samples(lease: Lease, job: TrainingJob, steps: Iterable[int], folder: Path) -> None:
+    """Put back the samples that a resumed run judges itself by: the base model's, and those of the steps it may resume.
+
+    What is missing the engine draws again.
+    """
     count = int(job.spec["sampling"]["count"])
-    rows = Sample.objects.for_team(lease.team).filter(job=job, step=0, with_lora=False).select_related("blob")
+    rows = Sample.objects.for_team(lease.team).filter(
+        Q(step=0, with_lora=False) | Q(step__in=steps, with_lora=True), job=job
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    for sample in rows:
+    for sample in rows.select_related("blob"):
         prompt, copy = divmod(sample.prompt_index, count)
-        name = f"step-00000000-p{prompt}" + (f"-{copy}" if copy else "") + ".png"
+        name = f"step-{sample.step:08d}-p{prompt}" + (f"-{copy}" if copy else "") + ".png"
         try:
             storage.copy_to(storage.blob_key(lease.team.uid, sample.blob.sha256), folder / name)
         except FileNotFoundError:

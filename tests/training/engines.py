@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 from django.conf import settings
@@ -55,8 +54,10 @@ class Studio:
                 caption=f"a thing number {number}",
             )
 
-    def job(self, *, steps: int = 40, **changes: Any) -> TrainingJob:
-        """Queue a job on one thread, so that two runs can be compared bit for bit."""
+    def job(
+        self, *, steps: int = 40, checkpoint_every: int = 10, like: TrainingJob | None = None
+    ) -> TrainingJob:
+        """Queue a job; with as many threads as `like` measured, so that the two can be compared bit for bit."""
         job = create_job(
             actor=self.actor,
             dataset_version=self.version,
@@ -67,14 +68,15 @@ class Studio:
             settings={
                 "training.steps": steps,
                 "training.batch_size": 2,
-                "checkpoint.every_steps": 10,
+                "checkpoint.every_steps": checkpoint_every,
                 "sampling.every_steps": 20,
                 "sampling.steps": 2,
             },
             prompts=["a cat, {trigger}"],
         )
-        spec = {**job.spec, "threads": 1, **changes}
-        TrainingJob.objects.for_team(self.actor.team).filter(pk=job.pk).update(spec=spec)
+        if like is not None:
+            rows = TrainingJob.objects.for_team(self.actor.team).filter(pk=job.pk)
+            rows.update(threads=fresh(like).threads)
         return fresh(job)
 
 
@@ -136,9 +138,9 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
-    def drain(self, seconds: float = 30) -> int:
-        """Ask it to go, and return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
+    def drain(self, seconds: float = 30, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to go as Ctrl-C and systemd do, by a signal to its whole process group; return its exit status."""
+        os.killpg(self.process.pid, number)
         return self.process.wait(seconds)
 
 

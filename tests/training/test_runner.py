@@ -19,7 +19,7 @@ from projects.models import LoraFile, LoraSample, LoraVersion
 from tests.scenario import Scenario, make_scenario
 from tests.training.engines import Shop, Studio, WorkerProcess, make_tiny_base, wait_for, weights
 from tests.training.queueing import attempts, events, fresh, statuses
-from training.models import Attempt, Checkpoint, MetricChunk, Sample, TrainingJob
+from training.models import Attempt, Checkpoint, JobEvent, MetricChunk, Sample, TrainingJob
 from training.queue.sweep import reap_expired_leases
 from training.services import control
 
@@ -120,9 +120,10 @@ def test_a_job_runs_to_a_registered_version(studio: Studio, shop: Shop) -> None:
 
 
 def test_a_killed_engine_is_resumed_to_the_same_weights(studio: Studio, shop: Shop) -> None:
-    quiet, hit = studio.job(steps=60), studio.job(steps=60)
     process = shop.worker()
+    quiet = studio.job(steps=60)
     wait_for(lambda: is_state(quiet, "succeeded"))
+    hit = studio.job(steps=60, like=quiet)
     wait_for(lambda: reached(hit, 25))
     process.engine().send_signal(signal.SIGKILL)
     wait_for(lambda: is_state(hit, "succeeded", "failed"))
@@ -133,10 +134,30 @@ def test_a_killed_engine_is_resumed_to_the_same_weights(studio: Studio, shop: Sh
     assert weights(hit) == weights(quiet)
 
 
-def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(studio: Studio, shop: Shop) -> None:
-    quiet, hit = studio.job(steps=60), studio.job(steps=60)
+def test_an_engine_killed_before_its_first_checkpoint_ends_with_the_same_weights(
+    studio: Studio, shop: Shop
+) -> None:
     process = shop.worker()
+    hit = studio.job(steps=100, checkpoint_every=100)
+    wait_for(lambda: reached(hit, 1))
+    measured = fresh(hit).threads
+    process.engine().send_signal(signal.SIGKILL)
+    wait_for(lambda: is_state(hit, "succeeded", "failed"))
+    first, second = Attempt.objects.for_team(hit.team).filter(job=hit).order_by("fence")
+    assert (first.outcome, second.outcome, second.first_step) == ("crashed", "succeeded", 0)
+    warm_ups = JobEvent.objects.for_team(hit.team).filter(job=hit, type="phase", data__phase="warm_up")
+    assert set(warm_ups.values_list("fence", flat=True)) == {first.fence}
+    assert fresh(hit).threads == measured > 0
+    quiet = studio.job(steps=100, checkpoint_every=100, like=hit)
+    wait_for(lambda: is_state(quiet, "succeeded", "failed"))
+    assert weights(hit) == weights(quiet)
+
+
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(studio: Studio, shop: Shop) -> None:
+    process = shop.worker()
+    quiet = studio.job(steps=60)
     wait_for(lambda: is_state(quiet, "succeeded"))
+    hit = studio.job(steps=60, like=quiet)
     wait_for(lambda: reached(hit, 25))
     engine = process.engine()
     process.kill()
@@ -166,12 +187,16 @@ def test_a_frozen_worker_loses_its_job_and_its_engine(studio: Studio, shop: Shop
     assert fresh(job).state == "canceled"
 
 
-def test_a_draining_worker_saves_and_gives_the_job_back(studio: Studio, shop: Shop) -> None:
-    quiet, job = studio.job(steps=60), studio.job(steps=60)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_draining_worker_saves_and_gives_the_job_back(
+    studio: Studio, shop: Shop, number: signal.Signals
+) -> None:
     process = shop.worker()
+    quiet = studio.job(steps=60)
     wait_for(lambda: is_state(quiet, "succeeded"))
+    job = studio.job(steps=60, like=quiet)
     wait_for(lambda: reached(job, 13))
-    assert process.drain() == 0
+    assert process.drain(number=number) == 0
     row = fresh(job)
     assert (row.state, row.crashes) == ("queued", 0)
     newest = Checkpoint.objects.for_team(job.team).filter(job=job).order_by("-step").first()

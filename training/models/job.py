@@ -45,6 +45,9 @@ class TrainingJob(TenantModel):
     queued_at = models.DateTimeField()
     run_after = models.DateTimeField(null=True)
     estimated_seconds = models.PositiveIntegerField(default=0)
+    # CPU threads the first attempt measured as fastest, 0 before that: another number adds up in another order, and
+    # a run that was killed would not end with the weights of one that was not.
+    threads = models.PositiveSmallIntegerField(default=0, db_default=0)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 

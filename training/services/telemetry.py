@@ -147,6 +147,8 @@ def _set(job: TrainingJob, batch: _Batch, **gauges: Any) -> None:
 
 def _apply_plan(job: TrainingJob, event: told.Plan, at: datetime, batch: _Batch) -> None:
     _set(job, batch, total_steps=event.total_steps, step=event.resumed_from_step)
+    if event.device == "cpu":
+        _set(job, batch, threads=event.threads)
     Attempt.objects.for_team(job.team).filter(job=job, fence=job.fence).update(
         first_step=event.resumed_from_step
     )
