@@ -17,17 +17,14 @@ from django.db.models import Q
 
 from accounts.models import Team
 from core import storage
-from projects.models import Blob, DatasetVersion, DatasetVersionItem
+from projects.models import DatasetVersion, DatasetVersionItem
 from training.models import FoundationModel, Sample, TrainingJob
 from training.queue.lease import Lease
 from training.queue.lookup import live_uids
 from training.services.checkpoints import STATE_FILES, newest_states
+from training.worker_cache import cached_picture, encoded_folder
 
 _UNSAFE = re.compile(r"[\x00-\x1f/\\]")
-
-
-class DamagedBlob(Exception):
-    """Say that storage gave other bytes than were put in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +42,9 @@ def run_path(lease: Lease) -> Path:
 
 
 def prepare(lease: Lease, job: TrainingJob, progress: Callable[[int, int], None]) -> RunFolder:
-    """Make the folder of an attempt and return its paths; `progress` is told (done, total) pictures.
+    """Make the folder of an attempt and return its paths; `progress` is told (done, total) after each picture.
 
-    Raise DamagedBlob, or OSError when storage or disk fail.
+    Raise DamagedBlob, OSError when storage or disk fail, and whatever `progress` raises to end it.
     """
     folder = run_path(lease)
     shutil.rmtree(folder, ignore_errors=True)
@@ -71,7 +68,7 @@ def complete_spec(job: TrainingJob, manifest: Path) -> dict[str, Any]:
         spec["threads"] = job.threads
     spec["base_model"] = {**spec["base_model"], "path": str(base_model_path(job.foundation_model))}
     spec["dataset"] = {**spec["dataset"], "manifest": str(manifest), "folder": None}
-    spec["cache_dir"] = str(Path(settings.ENGINE_CACHE_DIR) / job.team.uid / "encoded")
+    spec["cache_dir"] = str(encoded_folder(job.team))
     return spec
 
 
@@ -111,11 +108,13 @@ def _fetch_pictures(
     )
     entries = []
     for item in items:
-        cached = _cached(team, item.blob)
         # The file keeps the name its owner knows it by: the engine's messages name it.
         target = folder / f"{item.position:05d}" / _safe_name(item)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(cached, target)
+        try:
+            _link(cached_picture(team, item.blob), target)
+        except FileNotFoundError:  # given up by age at this very moment
+            _link(cached_picture(team, item.blob), target)
         entries.append(
             {
                 "path": str(target.relative_to(folder.parent)),
@@ -132,22 +131,6 @@ def _safe_name(item: DatasetVersionItem) -> str:
     while len(name.encode()) > 200:
         name = name[1:]
     return name if name.strip(". ") else item.blob.sha256
-
-
-def _cached(team: Team, blob: Blob) -> Path:
-    """Return the blob's file in the cache that runs of one team share, fetching it if needed."""
-    path = Path(settings.ENGINE_CACHE_DIR) / team.uid / "pictures" / blob.sha256[:2] / blob.sha256
-    if path.exists() and path.stat().st_size == blob.size:
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if storage.copy_to(storage.blob_key(team.uid, blob.sha256), aside) != blob.sha256:
-            raise DamagedBlob(f"picture {blob.uid} is not what was stored")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
 
 
 def _link(source: Path, target: Path) -> None:

@@ -24,11 +24,12 @@ from training.engine_process import DRAIN, EXIT_DONE, EXIT_INTERRUPTED, GRACE, E
 from training.models import TrainingJob
 from training.queue import lease as leases
 from training.queue.lease import Lease
-from training.run_folder import DamagedBlob, prepare, remove, run_path
+from training.run_folder import prepare, remove, run_path
 from training.services import finalize, lifecycle, telemetry
 from training.services.lifecycle import CrashReport, LeaseLost
 from training.states import Desired, JobState
 from training.warm import WarmEngine
+from training.worker_cache import DamagedBlob
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,6 +38,10 @@ WISH_EVERY = 1.0
 STALL_SECONDS, STALL_STEPS = 600.0, 20
 # How long storing goes on trying while database or storage are away; the lease usually ends it sooner.
 PATIENCE = 1800.0
+
+
+class Unwanted(Exception):
+    """Say that the attempt ends before an engine is started."""
 
 
 class Keeper:
@@ -142,19 +147,18 @@ class Runner:
     def _run(self) -> None:
         job = self._patiently(self._load)
         self._total_steps = job.total_steps
-        if self._is_over():
+        try:
+            self._go_on()
+            folder = prepare(self.lease, job, self._fetching())
+            self._go_on()
+        except Unwanted:
             self._conclude()
             return
-        try:
-            folder = prepare(self.lease, job, _Throttled(self._tell_fetching))
         except DamagedBlob as error:
             self._crash("storage_damaged", str(error))
             return
         except OSError as error:
             self._crash("storage_unavailable", f"The pictures could not be fetched: {error}")
-            return
-        if self._is_over():
-            self._conclude()
             return
         try:
             self._start(folder.spec, folder.path, folder.resume_from)
@@ -173,6 +177,16 @@ class Runner:
             .get(pk=self.lease.job_id)
         )
         return job
+
+    def _fetching(self) -> Callable[[int, int], None]:
+        """Return what is called after each picture: a wish ends the fetching, as a lost lease does."""
+        tell = _Throttled(self._tell_fetching)
+
+        def fetched(done: int, total: int) -> None:
+            self._go_on()
+            tell(done, total)
+
+        return fetched
 
     def _tell_fetching(self, done: int, total: int) -> None:
         gauges = {"phase": "fetch_data", "phase_done": done, "phase_total": total}
@@ -232,9 +246,12 @@ class Runner:
             return self._keeper.desired
         return DRAIN if self.draining.is_set() else ""
 
-    def _is_over(self) -> bool:
-        """Tell whether the attempt ends before an engine is started; "stop and keep" needs one for the file."""
-        return self._wanted() in (Desired.CANCEL, Desired.PAUSE, DRAIN)
+    def _go_on(self) -> None:
+        """Raise Unwanted if the attempt ends before an engine is started; "stop and keep" needs one for the file."""
+        if self._keeper.lost.is_set():
+            raise LeaseLost
+        if self._wanted() in (Desired.CANCEL, Desired.PAUSE, DRAIN):
+            raise Unwanted
 
     def _deliver(self, engine: Engine) -> None:
         wanted = self._wanted()

@@ -26,6 +26,7 @@ from training.run_folder import remove_leftovers
 from training.runner import Runner
 from training.tasks import TICKET_QUEUE
 from training.warm import WarmEngine
+from training.worker_cache import sweep_cache
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
 TICKET_MILLISECONDS = 200
 HEARTBEAT_SECONDS = 10.0
+SWEEP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class WorkerSlot:
         self._warm = WarmEngine(environment, niceness=0 if self._device.memory_mb else 5)
         self._tickets = Tickets()
         self._row: Worker | None = None
+        self._swept = float("-inf")
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -134,6 +137,7 @@ class WorkerSlot:
         if not self._warm.ensure():
             self.draining.wait(0.1)
             return
+        self._sweep()
         try:
             row = self._registered()
             lease = claim_next(row)
@@ -154,6 +158,16 @@ class WorkerSlot:
         log.info("%s #%s ended", lease.job_uid, lease.fence)
         with contextlib.suppress(DatabaseError):
             self._set_state(WorkerState.IDLE)
+
+    def _sweep(self) -> None:
+        """Between two jobs, once an hour: give up what the cache has kept for too long."""
+        if time.monotonic() - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = time.monotonic()
+        try:
+            sweep_cache()
+        except OSError as error:
+            log.warning("the cache could not be swept: %s", error)
 
     def _registered(self) -> Worker:
         if self._row is None:

@@ -318,6 +318,9 @@ SPECTACULAR_SETTINGS = {
 # -- Training -------------------------------------------------------------------------------------------------
 RUNS_DIR = VAR_DIR / "runs"
 ENGINE_CACHE_DIR = VAR_DIR / "cache"
+# How long and how much a worker keeps of pictures and of their encoded forms (training/worker_cache.py).
+CACHE_DAYS = env.int("LF_CACHE_DAYS", default=30)
+CACHE_MAX_GB = env.float("LF_CACHE_MAX_GB", default=50.0)
 BASE_MODELS_DIR = Path(env("LF_BASE_MODELS_DIR", default=str(BASE_DIR / "demo")))
 LEASE_SECONDS = env.int("LF_LEASE_SECONDS", default=60)
 LEASE_RENEW_SECONDS = env.int("LF_LEASE_RENEW_SECONDS", default=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from training.engine.data import cache as cache_module
 from training.engine.data.buckets import bucket_sizes, choose_bucket
 from training.engine.data.cache import TensorCache, content_key
 from training.engine.data.manifest import Item, caption_text, read_items, split
@@ -280,6 +282,23 @@ def test_broken_shard_is_computed_again(tmp_path: Path) -> None:
     assert cache.fill(["k"], lambda keys: [{"x": torch.ones(3)} for _ in keys]) == 1
     assert cache.get("k")["x"].tolist() == [1, 1, 1]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_shard_that_cannot_be_read_this_time_is_left_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TensorCache(tmp_path).fill(["k"], lambda keys: [{"x": torch.ones(3)} for _ in keys])
+    (shard,) = tmp_path.glob("*.safetensors")
+
+    def refused(*args: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cache_module, "safe_open", refused)
+        with pytest.raises(OSError, match="Too many open files"):
+            TensorCache(tmp_path)
+    assert shard.exists()
+    assert "k" in TensorCache(tmp_path)
 
 
 def test_keys_differ_for_every_part() -> None:

@@ -1,7 +1,8 @@
 """A cache of encoded pictures and captions, keyed by content and shared between runs.
 
 A namespace is a folder of safetensors shards; a shard is written aside, synced and renamed, so that a reader never
-sees half of one. A shard that cannot be opened is thrown away and its entries are computed again.
+sees half of one. A damaged shard is thrown away and its entries are computed again; one that only could not be read
+this time (too many open files, a disk in trouble) belongs to other runs too and stays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from training.engine.progress import Progress, untold
 
 Row = dict[str, Tensor]
 SHARD = 256
@@ -37,8 +40,10 @@ class TensorCache:
         try:
             handle: Any = safe_open(path, framework="pt")
             names = list(handle.keys())
-        except (SafetensorError, OSError):
+        except SafetensorError:
             path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
             return
         self._open[path] = handle
         found: dict[str, list[str]] = {}
@@ -63,7 +68,7 @@ class TensorCache:
         compute: Callable[[Sequence[str]], Sequence[Row]],
         *,
         batch: int = 8,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = untold,
     ) -> int:
         """Compute what is missing, ``batch`` keys at a time, and return how many that were.
 
