@@ -11,7 +11,9 @@ from tests.scenario import Scenario
 pytestmark = pytest.mark.django_db
 
 
-def test_keys_that_are_valid_come_before_revoked_ones_and_new_ones_before_old_ones(scenario: Scenario) -> None:
+def test_keys_that_are_valid_come_before_revoked_ones_and_new_ones_before_old_ones(
+    scenario: Scenario,
+) -> None:
     for name in ("old", "revoked first", "new", "revoked last"):
         made = create_api_key(actor=scenario.alice, name=name)
         if name.startswith("revoked"):
