@@ -30,6 +30,11 @@ class Actor:
     def can(self, permission: Can) -> bool:
         return permission in self.permissions
 
+    @property
+    def sees_all_projects(self) -> bool:
+        """Tell whether restricted projects are open to this role; a key is never asked to hold a scope for it."""
+        return Can.PROJECT_ALL in ROLE_CAN[self.role]
+
 
 def require(actor: Actor, permission: Can) -> None:
     """Raise PermissionDenied unless `actor` has `permission`."""

@@ -23,10 +23,12 @@ from projects.models import (
     LoraSample,
     LoraVersion,
     Project,
+    ProjectMember,
     Upload,
     UploadedFile,
     UploadState,
 )
+from projects.visibility import seen_blobs, seen_by
 
 PAGE_SIZE = 60
 COVER_PICTURES = 4
@@ -47,7 +49,7 @@ def projects(actor: Actor, *, archived: bool | None = False) -> QuerySet[Project
     require(actor, Can.PROJECT_VIEW)
     team = actor.team
     items = Item.objects.for_team(team)
-    rows = Project.objects.for_team(team)
+    rows = seen_by(actor, Project.objects.for_team(team), "")
     if archived is not None:
         rows = rows.filter(archived_at__isnull=not archived)
     return rows.annotate(
@@ -65,7 +67,13 @@ def projects(actor: Actor, *, archived: bool | None = False) -> QuerySet[Project
 def project(actor: Actor, uid: str) -> Project:
     """Return a project of the actor's team; raise NotFound."""
     require(actor, Can.PROJECT_VIEW)
-    return _one(Project.objects.for_team(actor.team), uid)
+    return _one(seen_by(actor, Project.objects.for_team(actor.team), ""), uid)
+
+
+def project_members(actor: Actor, project: Project) -> QuerySet[ProjectMember]:
+    """Return who is on the list of a project."""
+    require(actor, Can.PROJECT_VIEW)
+    return ProjectMember.objects.for_team(actor.team).filter(project=project).select_related("user")
 
 
 def datasets(actor: Actor, project: Project | None = None) -> QuerySet[Dataset]:
@@ -73,7 +81,7 @@ def datasets(actor: Actor, project: Project | None = None) -> QuerySet[Dataset]:
     require(actor, Can.DATASET_VIEW)
     team = actor.team
     items = Item.objects.for_team(team)
-    rows = Dataset.objects.for_team(team).select_related("project")
+    rows = seen_by(actor, Dataset.objects.for_team(team).select_related("project"))
     if project is not None:
         rows = rows.filter(project=project)
     return rows.annotate(
@@ -90,7 +98,7 @@ def datasets(actor: Actor, project: Project | None = None) -> QuerySet[Dataset]:
 def dataset(actor: Actor, uid: str) -> Dataset:
     """Return a dataset of the actor's team with its project; raise NotFound."""
     require(actor, Can.DATASET_VIEW)
-    return _one(Dataset.objects.for_team(actor.team).select_related("project"), uid)
+    return _one(seen_by(actor, Dataset.objects.for_team(actor.team).select_related("project")), uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,8 @@ def item_with_neighbours(
     actor: Actor, uid: str, *, show: str = "all", search: str = ""
 ) -> ItemWithNeighbours:
     """Return a picture for the caption editor; raise NotFound."""
-    item = _one(Item.objects.for_team(actor.team).select_related("blob", "dataset", "dataset__project"), uid)
+    pictures = Item.objects.for_team(actor.team).select_related("blob", "dataset", "dataset__project")
+    item = _one(seen_by(actor, pictures, "dataset__project"), uid)
     rows = items(actor, item.dataset, show=show, search=search)
     before, after = rows.filter(id__lt=item.id), rows.filter(id__gt=item.id)
     place = before.count() + 1
@@ -207,7 +216,8 @@ def versions(actor: Actor, dataset: Dataset) -> QuerySet[DatasetVersion]:
 def dataset_versions(actor: Actor) -> QuerySet[DatasetVersion]:
     """Return all frozen versions of the team with their datasets."""
     require(actor, Can.DATASET_VIEW)
-    return DatasetVersion.objects.for_team(actor.team).select_related("dataset", "dataset__project")
+    rows = DatasetVersion.objects.for_team(actor.team).select_related("dataset", "dataset__project")
+    return seen_by(actor, rows, "dataset__project")
 
 
 def own_unfinished_uploads(actor: Actor, dataset: Dataset) -> QuerySet[Upload]:
@@ -231,7 +241,7 @@ def uploads(actor: Actor) -> QuerySet[Upload]:
     require(actor, Can.DATASET_VIEW)
     results = UploadedFile.objects.for_team(actor.team).select_related("item").order_by("position")
     return (
-        Upload.objects.for_team(actor.team)
+        seen_by(actor, Upload.objects.for_team(actor.team), "dataset__project")
         .select_related("dataset")
         .prefetch_related(Prefetch("files", queryset=results))
     )
@@ -259,7 +269,7 @@ def lora_models(actor: Actor, project: Project | None = None) -> QuerySet[LoraMo
     team = actor.team
     newest = LoraVersion.objects.for_team(team).filter(model=OuterRef("pk")).order_by("-number")
     drawn = LoraSample.objects.for_team(team).filter(version__model=OuterRef("pk"), with_lora=True)
-    rows = LoraModel.objects.for_team(team).select_related("project")
+    rows = seen_by(actor, LoraModel.objects.for_team(team).select_related("project"))
     if project is not None:
         rows = rows.filter(project=project)
     return rows.annotate(
@@ -277,7 +287,7 @@ def lora_models(actor: Actor, project: Project | None = None) -> QuerySet[LoraMo
 def lora_model(actor: Actor, uid: str) -> LoraModel:
     """Return a model of the actor's team with its project; raise NotFound."""
     require(actor, Can.MODEL_VIEW)
-    return _one(LoraModel.objects.for_team(actor.team).select_related("project"), uid)
+    return _one(seen_by(actor, LoraModel.objects.for_team(actor.team).select_related("project")), uid)
 
 
 def lora_versions(actor: Actor, model: LoraModel | None = None) -> QuerySet[LoraVersion]:
@@ -287,6 +297,7 @@ def lora_versions(actor: Actor, model: LoraModel | None = None) -> QuerySet[Lora
     rows = LoraVersion.objects.for_team(team).select_related(
         "model", "model__project", "dataset_version", "dataset_version__dataset", "created_by"
     )
+    rows = seen_by(actor, rows, "model__project")
     if model is not None:
         rows = rows.filter(model=model)
     return rows.prefetch_related(
@@ -298,16 +309,15 @@ def lora_versions(actor: Actor, model: LoraModel | None = None) -> QuerySet[Lora
 def lora_file(actor: Actor, uid: str) -> LoraFile:
     """Return a downloadable file; raise NotFound, or PermissionDenied for who may not take weights out."""
     require(actor, Can.WEIGHTS_DOWNLOAD)
-    return _one(LoraFile.objects.for_team(actor.team).select_related("blob__team", "version__model"), uid)
+    rows = LoraFile.objects.for_team(actor.team).select_related("blob__team", "version__model")
+    return _one(seen_by(actor, rows, "version__model__project"), uid)
 
 
 def picture_blob(actor: Actor, uid: str) -> Blob:
     """Return the stored bytes of a picture, never of weights; raise NotFound."""
     require(actor, Can.PROJECT_VIEW)
-    return _one(
-        Blob.objects.for_team(actor.team).select_related("team").filter(content_type__startswith="image/"),
-        uid,
-    )
+    rows = Blob.objects.for_team(actor.team).select_related("team").filter(content_type__startswith="image/")
+    return _one(seen_blobs(actor, rows), uid)
 
 
 def _one(rows: QuerySet[Any], uid: str) -> Any:

@@ -12,6 +12,7 @@ urlpatterns = [
     path("projects/new/", projects.project_create, name="project_create"),
     path("projects/<uid:uid>/", projects.project, name="project"),
     path("projects/<uid:uid>/change/", projects.project_change, name="project_change"),
+    path("projects/<uid:uid>/visibility/", projects.project_visibility, name="project_visibility"),
     path("projects/<uid:uid>/archive/", projects.project_archive, name="project_archive"),
     path("projects/<uid:uid>/datasets/new/", datasets.dataset_create, name="dataset_create"),
     path("datasets/<uid:uid>/", datasets.dataset, name="dataset"),

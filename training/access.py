@@ -8,6 +8,7 @@ from typing import Any
 from accounts.access import actors_of
 from accounts.roles import Can
 from core.realtime.topics import Items, TopicKind
+from projects.visibility import seen_by
 from training.models import JobEvent, TrainingJob
 from training.queue.lookup import heads_of, team_of
 from training.services.lifecycle import event_item
@@ -15,10 +16,11 @@ from training.services.lifecycle import event_item
 
 def may_follow(user: Any, uid: str) -> bool:
     """Tell whether `user` may see the training: an active member of its team whose role shows trainings."""
-    return any(
-        actor.can(Can.TRAINING_VIEW) and TrainingJob.objects.for_team(actor.team).filter(uid=uid).exists()
-        for actor in actors_of(user)
-    )
+    for actor in actors_of(user):
+        jobs = seen_by(actor, TrainingJob.objects.for_team(actor.team))
+        if actor.can(Can.TRAINING_VIEW) and jobs.filter(uid=uid).exists():
+            return True
+    return False
 
 
 def events_of(uid: str, after: int, limit: int) -> Items:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Case, Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 
-from accounts.models import Team
+from accounts.actor import Actor
 from core.errors import NotFound
 from projects.models import (
     Dataset,
@@ -19,6 +19,7 @@ from projects.models import (
     LoraVersion,
     Project,
 )
+from projects.visibility import seen_by
 from training.models import Checkpoint, FoundationModel, JobEvent, MetricChunk, Sample, TrainingJob
 from training.states import LIVE, JobState
 
@@ -35,11 +36,15 @@ FILTERS: dict[str, frozenset[str]] = {
 }
 
 
-def jobs_of(team: Team) -> QuerySet[TrainingJob]:
+def _seen_jobs(actor: Actor) -> QuerySet[TrainingJob]:
+    return seen_by(actor, TrainingJob.objects.for_team(actor.team))
+
+
+def jobs_of(actor: Actor) -> QuerySet[TrainingJob]:
     """Return the team's jobs, the newest first, each with its newest sample's uid as `cover`."""
-    newest = Sample.objects.for_team(team).filter(job=OuterRef("pk"), with_lora=True)
+    newest = Sample.objects.for_team(actor.team).filter(job=OuterRef("pk"), with_lora=True)
     jobs: QuerySet[TrainingJob] = (
-        TrainingJob.objects.for_team(team)
+        _seen_jobs(actor)
         .select_related(
             "project", "foundation_model", "dataset_version__dataset", "created_by", "lora_version"
         )
@@ -49,40 +54,40 @@ def jobs_of(team: Team) -> QuerySet[TrainingJob]:
     return jobs
 
 
-def active_jobs(team: Team) -> list[TrainingJob]:
+def active_jobs(actor: Actor) -> list[TrainingJob]:
     """Return the jobs that run or wait, the running ones first."""
     order = Case(When(state=JobState.QUEUED, then=Value(1)), default=Value(0), output_field=IntegerField())
-    jobs = jobs_of(team).filter(state__in=FILTERS["active"]).annotate(waits=order)
+    jobs = jobs_of(actor).filter(state__in=FILTERS["active"]).annotate(waits=order)
     return list(jobs.order_by("waits", "queued_at")[:50])
 
 
-def recent_jobs(team: Team, count: int = 5) -> list[TrainingJob]:
+def recent_jobs(actor: Actor, count: int = 5) -> list[TrainingJob]:
     """Return the jobs that ended last."""
-    return list(jobs_of(team).exclude(finished_at=None).order_by("-finished_at")[:count])
+    return list(jobs_of(actor).exclude(finished_at=None).order_by("-finished_at")[:count])
 
 
-def project_jobs(project: Project, count: int = 50) -> list[TrainingJob]:
+def project_jobs(actor: Actor, project: Project, count: int = 50) -> list[TrainingJob]:
     """Return the newest jobs of one project."""
-    return list(jobs_of(project.team).filter(project=project)[:count])
+    return list(jobs_of(actor).filter(project=project)[:count])
 
 
-def live_count(team: Team) -> int:
+def live_count(actor: Actor) -> int:
     """Return how many jobs of the team a worker is busy with."""
-    return TrainingJob.objects.for_team(team).filter(state__in=LIVE).count()
+    return _seen_jobs(actor).filter(state__in=LIVE).count()
 
 
-def job_counts(team: Team) -> dict[str, int]:
+def job_counts(actor: Actor) -> dict[str, int]:
     """Return how many jobs each filter has, and `all`."""
-    counts: dict[str, int] = TrainingJob.objects.for_team(team).aggregate(
+    counts: dict[str, int] = _seen_jobs(actor).aggregate(
         all=Count("id"), **{name: Count("id", filter=Q(state__in=states)) for name, states in FILTERS.items()}
     )
     return counts
 
 
-def job_by_uid(team: Team, uid: str) -> TrainingJob:
+def job_by_uid(actor: Actor, uid: str) -> TrainingJob:
     """Return a job of the team with what its page shows of other tables; raise NotFound."""
     job: TrainingJob | None = (
-        TrainingJob.objects.for_team(team)
+        _seen_jobs(actor)
         .select_related(
             "team",
             "project",
@@ -101,12 +106,12 @@ def job_by_uid(team: Team, uid: str) -> TrainingJob:
     return job
 
 
-def recent_versions(team: Team, count: int = 8) -> list[LoraVersion]:
+def recent_versions(actor: Actor, count: int = 8) -> list[LoraVersion]:
     """Return the newest model versions, each with a sample's blob uid as `cover` and its prompt as `cover_prompt`."""
-    drawn = LoraSample.objects.for_team(team).filter(version=OuterRef("pk"), with_lora=True)
+    drawn = LoraSample.objects.for_team(actor.team).filter(version=OuterRef("pk"), with_lora=True)
     drawn = drawn.order_by("-step", "prompt_index")
     versions = (
-        LoraVersion.objects.for_team(team)
+        seen_by(actor, LoraVersion.objects.for_team(actor.team), "model__project")
         .select_related("model__project")
         .annotate(
             cover=Subquery(drawn.values("blob__uid")[:1]), cover_prompt=Subquery(drawn.values("prompt")[:1])
@@ -130,11 +135,14 @@ class FirstSteps:
     version: DatasetVersion | None
 
 
-def first_steps(team: Team) -> FirstSteps:
+def first_steps(actor: Actor) -> FirstSteps:
     """Return how far a team without trainings has come (three queries)."""
-    dataset = Dataset.objects.for_team(team).order_by("-created_at").first()
-    pictures = bool(dataset) and Item.objects.for_team(team).filter(dataset__team=team).exists()
-    version = DatasetVersion.objects.for_team(team).order_by("-created_at").first()
+    team = actor.team
+    dataset = seen_by(actor, Dataset.objects.for_team(team)).order_by("-created_at").first()
+    items = seen_by(actor, Item.objects.for_team(team), "dataset__project")
+    pictures = bool(dataset) and items.exists()
+    versions = seen_by(actor, DatasetVersion.objects.for_team(team), "dataset__project")
+    version = versions.order_by("-created_at").first()
     return FirstSteps(dataset=dataset, has_pictures=pictures, version=version)
 
 
@@ -152,10 +160,10 @@ class PictureSet:
     count: int
 
 
-def picture_sets(team: Team) -> list[PictureSet]:
+def picture_sets(actor: Actor) -> list[PictureSet]:
     """Return what can be trained on, the newest first (two queries)."""
     versions = (
-        DatasetVersion.objects.for_team(team)
+        seen_by(actor, DatasetVersion.objects.for_team(actor.team), "dataset__project")
         .filter(dataset__project__archived_at=None)
         .select_related("dataset__project")
         .order_by("-created_at")[:CHOICES_OFFERED]
@@ -164,7 +172,7 @@ def picture_sets(team: Team) -> list[PictureSet]:
         PictureSet(v.uid, v.dataset.name, v.number, v.dataset.project.name, v.item_count) for v in versions
     ]
     datasets = (
-        Dataset.objects.for_team(team)
+        seen_by(actor, Dataset.objects.for_team(actor.team))
         .filter(project__archived_at=None)
         .select_related("project")
         .annotate(included=Count("items", filter=Q(items__excluded=False)))
@@ -175,13 +183,16 @@ def picture_sets(team: Team) -> list[PictureSet]:
     return sets
 
 
-def picture_source(team: Team, uid: str) -> DatasetVersion | Dataset | None:
+def picture_source(actor: Actor, uid: str) -> DatasetVersion | Dataset | None:
     """Return the version or dataset with `uid`, or None."""
     if uid.startswith("dsv_"):
-        versions = DatasetVersion.objects.for_team(team).select_related("dataset__project", "team")
-        found: DatasetVersion | Dataset | None = versions.filter(uid=uid).first()
+        versions = seen_by(actor, DatasetVersion.objects.for_team(actor.team), "dataset__project")
+        found: DatasetVersion | Dataset | None = (
+            versions.select_related("dataset__project", "team").filter(uid=uid).first()
+        )
         return found
-    return Dataset.objects.for_team(team).select_related("project", "team").filter(uid=uid).first()
+    datasets = seen_by(actor, Dataset.objects.for_team(actor.team)).select_related("project", "team")
+    return datasets.filter(uid=uid).first()
 
 
 def picture_strip(source: DatasetVersion | Dataset, count: int = 6) -> list[str]:
@@ -276,17 +287,19 @@ def final_file(job: TrainingJob) -> LoraFile | None:
     return files.select_related("blob", "version").first()
 
 
-def sample_by_uid(team: Team, uid: str) -> Sample:
+def sample_by_uid(actor: Actor, uid: str) -> Sample:
     """Return a sample of the team with its blob; raise NotFound."""
-    sample: Sample | None = Sample.objects.for_team(team).select_related("blob__team").filter(uid=uid).first()
+    samples = seen_by(actor, Sample.objects.for_team(actor.team), "job__project")
+    sample: Sample | None = samples.select_related("blob__team").filter(uid=uid).first()
     if sample is None:
         raise NotFound
     return sample
 
 
-def checkpoint_by_uid(team: Team, uid: str) -> Checkpoint:
+def checkpoint_by_uid(actor: Actor, uid: str) -> Checkpoint:
     """Return a checkpoint of the team that has a file; raise NotFound."""
-    rows = Checkpoint.objects.for_team(team).select_related("export__team", "job")
+    rows = seen_by(actor, Checkpoint.objects.for_team(actor.team), "job__project")
+    rows = rows.select_related("export__team", "job")
     checkpoint: Checkpoint | None = rows.filter(uid=uid, export__isnull=False).first()
     if checkpoint is None:
         raise NotFound

@@ -54,9 +54,7 @@ def invitation_create(request: TeamRequest) -> HttpResponse:
     form = InvitationForm(request.actor, request.POST)
     if not form.is_valid():
         return _page(request, form, status=422)
-    sent = invite(
-        actor=request.actor, email=form.cleaned_data["email"], role=Role(form.cleaned_data["role"])
-    )
+    sent = invite(actor=request.actor, email=form.cleaned_data["email"], role=Role(form.cleaned_data["role"]))
     messages.success(request, _("The invitation is on its way to %(email)s.") % {"email": sent.email})
     return _back(request)
 

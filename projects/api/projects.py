@@ -37,6 +37,7 @@ from projects.services.datasets import create_dataset, delete_dataset, rename_da
 from projects.services.items import Bulk, BulkAction, change_items, delete_item, edit_item
 from projects.services.projects import archive_project, change_project, create_project
 from projects.services.versions import freeze_dataset
+from projects.visibility import seen_by
 
 _PROJECT = OpenApiParameter("project", OpenApiTypes.STR, description="Only those of this project.")
 
@@ -214,7 +215,9 @@ class ItemViewSet(Shown):
     serializer_class = ItemSerializer
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
-        return Item.objects.for_team(actor.team).select_related("blob", "dataset")
+        return seen_by(
+            actor, Item.objects.for_team(actor.team).select_related("blob", "dataset"), "dataset__project"
+        )
 
     @extend_schema(request=ItemChange, responses=ItemSerializer)
     def partial_update(self, request: Request, uid: str) -> Response:

@@ -1,7 +1,7 @@
 from projects.models.blob import Blob
 from projects.models.dataset import Dataset, Item
 from projects.models.lora import LoraFile, LoraModel, LoraSample, LoraVersion
-from projects.models.project import Project
+from projects.models.project import Project, ProjectMember
 from projects.models.upload import Upload, UploadedFile, UploadOutcome, UploadState
 from projects.models.version import DatasetVersion, DatasetVersionItem
 
@@ -16,6 +16,7 @@ __all__ = [
     "LoraSample",
     "LoraVersion",
     "Project",
+    "ProjectMember",
     "Upload",
     "UploadOutcome",
     "UploadState",

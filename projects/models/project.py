@@ -19,6 +19,8 @@ class Project(TenantModel):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     archived_at = models.DateTimeField(null=True, blank=True)
+    # Restricted: seen by owners, admins and those on its list only.
+    is_restricted = models.BooleanField(_("restricted"), default=False)
 
     class Meta(TenantModel.Meta):
         constraints = [
@@ -28,3 +30,19 @@ class Project(TenantModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ProjectMember(TenantModel):
+    """Put one member of the team on the list of a restricted project. What they may do there their role says."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="members")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            *tenant_constraints("projects_projectmember", "project"),
+            models.UniqueConstraint(fields=["project", "user"], name="projects_projectmember_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.project}"

@@ -16,6 +16,7 @@ from core.errors import Conflict, NotFound
 from projects.models import Dataset
 from projects.services.projects import checked_name, locked_project, refuse_archived, taken
 from projects.services.uploads import part_keys, unfinished_uploads
+from projects.visibility import seen_by
 
 
 def create_dataset(*, actor: Actor, project_uid: str, name: str) -> Dataset:
@@ -71,7 +72,10 @@ def delete_dataset(*, actor: Actor, uid: str) -> None:
 def locked_dataset(actor: Actor, uid: str, *, no_key: bool = True) -> Dataset:
     """Return a dataset of the actor's team under its row lock; raise NotFound."""
     dataset: Dataset | None = (
-        Dataset.objects.for_team(actor.team).select_for_update(no_key=no_key).filter(uid=uid).first()
+        seen_by(actor, Dataset.objects.for_team(actor.team))
+        .select_for_update(no_key=no_key, of=("self",))
+        .filter(uid=uid)
+        .first()
     )
     if dataset is None:
         raise NotFound

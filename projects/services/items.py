@@ -17,6 +17,7 @@ from projects.archive import clean_caption
 from projects.models import Item
 from projects.reasons import Refusal
 from projects.services.datasets import locked_dataset
+from projects.visibility import seen_by
 
 
 class BulkAction(models.TextChoices):
@@ -50,7 +51,7 @@ def edit_item(*, actor: Actor, uid: str, caption: str | None = None, excluded: b
     require(actor, Can.DATASET_EDIT)
     with transaction.atomic():
         item: Item | None = (
-            Item.objects.for_team(actor.team)
+            seen_by(actor, Item.objects.for_team(actor.team), "dataset__project")
             .select_for_update(of=("self",))
             .select_related("blob", "dataset")
             .filter(uid=uid)
@@ -70,7 +71,8 @@ def delete_item(*, actor: Actor, uid: str) -> None:
     """Take a picture out of its dataset; frozen versions keep it."""
     require(actor, Can.DATASET_EDIT)
     with transaction.atomic():
-        item = Item.objects.for_team(actor.team).select_related("dataset").filter(uid=uid).first()
+        items = seen_by(actor, Item.objects.for_team(actor.team), "dataset__project")
+        item = items.select_related("dataset").filter(uid=uid).first()
         if item is None:
             raise NotFound
         audit(actor, "item.deleted", item, dataset=item.dataset.uid)

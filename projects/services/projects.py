@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
 from accounts.roles import Can
+from accounts.selectors import team_members
 from accounts.services.audit import audit
 from core.errors import Conflict, DomainError, NotFound
-from projects.models import Project
+from core.realtime.access import tell_access_changed
+from projects.models import Project, ProjectMember
+from projects.visibility import seen_by
 
 MAX_NAME = 80
 
@@ -48,6 +53,44 @@ def change_project(
     return project
 
 
+def change_visibility(
+    *, actor: Actor, uid: str, is_restricted: bool, user_uids: Collection[str] = ()
+) -> Project:
+    """Restrict a project to its list, or open it to the team; `user_uids` is the new list. It holds at once.
+
+    Raise DomainError (`not_a_member`) for somebody who is not in the team.
+    """
+    require(actor, Can.PROJECT_ALL)
+    with transaction.atomic():
+        project = locked_project(actor, uid)
+        rows = ProjectMember.objects.for_team(actor.team).filter(project=project)
+        before = sorted(rows.values_list("user__uid", flat=True))
+        members = {m.user.uid: m.user_id for m in team_members(actor)}
+        unknown = set(user_uids) - set(members)
+        if unknown:
+            raise DomainError(
+                "not_a_member", _("Only members of the team can be on the list."), pointer="/members"
+            )
+        rows.exclude(user__uid__in=user_uids).delete()
+        ProjectMember.objects.bulk_create(
+            [
+                ProjectMember(team=actor.team, project=project, user_id=members[user_uid])
+                for user_uid in sorted(set(user_uids) - set(before))
+            ]
+        )
+        was, project.is_restricted = project.is_restricted, is_restricted
+        project.save(update_fields=["is_restricted"])
+        audit(
+            actor,
+            "project.visibility_changed",
+            project,
+            before={"is_restricted": was, "members": before},
+            after={"is_restricted": is_restricted, "members": sorted(user_uids)},
+        )
+        transaction.on_commit(tell_access_changed, robust=True)
+    return project
+
+
 def archive_project(*, actor: Actor, uid: str, archived: bool = True) -> Project:
     """Take a project out of the list, or back into it; what it holds stays as it is."""
     require(actor, Can.PROJECT_EDIT)
@@ -63,7 +106,10 @@ def archive_project(*, actor: Actor, uid: str, archived: bool = True) -> Project
 def locked_project(actor: Actor, uid: str) -> Project:
     """Return a project of the actor's team under its row lock; raise NotFound."""
     project: Project | None = (
-        Project.objects.for_team(actor.team).select_for_update(no_key=True).filter(uid=uid).first()
+        seen_by(actor, Project.objects.for_team(actor.team), "")
+        .select_for_update(no_key=True, of=("self",))
+        .filter(uid=uid)
+        .first()
     )
     if project is None:
         raise NotFound

@@ -25,6 +25,7 @@ from core.outbox import enqueue
 from projects.archive import display_name
 from projects.models import Dataset, Upload, UploadState
 from projects.services.projects import refuse_archived
+from projects.visibility import seen_by
 
 KEPT_FOR = timedelta(hours=24)
 # What a team may have on its way at once; what is never finished expires by itself.
@@ -50,7 +51,8 @@ def create_upload(*, actor: Actor, dataset_uid: str, filename: str, size: int) -
     (`upload_too_large`), QuotaExceeded (`too_many_uploads`).
     """
     require(actor, Can.DATASET_EDIT)
-    dataset = Dataset.objects.for_team(actor.team).select_related("project").filter(uid=dataset_uid).first()
+    datasets = seen_by(actor, Dataset.objects.for_team(actor.team)).select_related("project")
+    dataset = datasets.filter(uid=dataset_uid).first()
     if dataset is None:
         raise NotFound
     refuse_archived(dataset.project)
@@ -92,7 +94,10 @@ def upload_of(*, actor: Actor, uid: str) -> Upload:
     """Return an upload of the actor's team; raise NotFound, or Gone once it has expired."""
     require(actor, Can.DATASET_EDIT)
     upload: Upload | None = (
-        Upload.objects.for_team(actor.team).filter(uid=uid).select_related("dataset").first()
+        seen_by(actor, Upload.objects.for_team(actor.team), "dataset__project")
+        .filter(uid=uid)
+        .select_related("dataset")
+        .first()
     )
     if upload is None:
         raise NotFound
@@ -125,7 +130,8 @@ def terminate(*, actor: Actor, uid: str) -> None:
     """Give up an upload that is not complete and delete its parts; raise Conflict (`upload_complete`)."""
     require(actor, Can.DATASET_EDIT)
     with transaction.atomic():
-        upload = Upload.objects.for_team(actor.team).select_for_update(of=("self",)).filter(uid=uid).first()
+        uploads = seen_by(actor, Upload.objects.for_team(actor.team), "dataset__project")
+        upload = uploads.select_for_update(of=("self",)).filter(uid=uid).first()
         if upload is None:
             raise NotFound
         if upload.state != UploadState.RECEIVING:

@@ -14,6 +14,7 @@ from accounts.services.audit import audit
 from core.errors import DomainError, NotFound
 from projects.models import Dataset, DatasetVersion, DatasetVersionItem, Item
 from projects.services.projects import refuse_archived
+from projects.visibility import seen_by
 
 
 def manifest_sha256(entries: list[tuple[str, str]]) -> str:
@@ -35,8 +36,8 @@ def freeze_dataset(*, actor: Actor, uid: str) -> DatasetVersion:
     require(actor, Can.DATASET_EDIT)
     with transaction.atomic():
         # Nobody adds or freezes at the same moment; the pictures are read in one query.
-        rows = Dataset.objects.for_team(actor.team).select_for_update(of=("self",)).select_related("project")
-        dataset = rows.filter(uid=uid).first()
+        rows = seen_by(actor, Dataset.objects.for_team(actor.team)).select_for_update(of=("self",))
+        dataset = rows.select_related("project").filter(uid=uid).first()
         if dataset is None:
             raise NotFound
         refuse_archived(dataset.project)

@@ -14,12 +14,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.actor import Actor
 from accounts.roles import Can
+from accounts.selectors import team_members
 from accounts.web import TeamRequest, team_view
 from core.errors import DomainError
 from projects import selectors
-from projects.forms import ProjectForm
+from projects.forms import ProjectForm, VisibilityForm
 from projects.models import Project
-from projects.services.projects import archive_project, change_project, create_project
+from projects.services.projects import archive_project, change_project, change_visibility, create_project
 
 _PER_PAGE = 24
 
@@ -85,6 +86,33 @@ def project_change(request: TeamRequest, uid: str) -> HttpResponse:
             return to("project", request.actor, uid=uid)
     status = 422 if request.method == "POST" else 200
     return render(request, "projects/project_form.html", {"form": form, "project": found}, status=status)
+
+
+@team_view(can=Can.PROJECT_ALL)
+@require_http_methods(["GET", "POST"])
+def project_visibility(request: TeamRequest, uid: str) -> HttpResponse:
+    """Restrict a project to some members, or open it to the team."""
+    actor = request.actor
+    found = selectors.project(actor, uid)
+    people = [member.user for member in team_members(actor)]
+    chosen = {
+        "is_restricted": "1" if found.is_restricted else "0",
+        "members": list(selectors.project_members(actor, found).values_list("user__uid", flat=True)),
+    }
+    form = VisibilityForm(people, request.POST or None, initial=chosen)
+    if request.method == "POST" and form.is_valid():
+        change_visibility(
+            actor=actor,
+            uid=uid,
+            is_restricted=form.cleaned_data["is_restricted"],
+            user_uids=form.cleaned_data["members"],
+        )
+        messages.success(request, _("Saved. It holds at once."))
+        return to("project", actor, uid=uid)
+    status = 422 if request.method == "POST" else 200
+    return render(
+        request, "projects/project_visibility.html", {"form": form, "project": found}, status=status
+    )
 
 
 @team_view(can=Can.PROJECT_EDIT)

@@ -16,10 +16,13 @@ from django.urls import URLPattern, get_resolver
 
 from accounts.models import AuditEvent
 from accounts.roles import ROLE_CAN, Can, Role
+from accounts.services.api_keys import create_api_key
+from projects.services.projects import change_visibility
 from tests.core.test_tenancy import door_of, walk
 from tests.factories import make_member
 from tests.scenario import Scenario
 from tests.world import World, make_world
+from training.access import may_follow
 
 pytestmark = pytest.mark.django_db
 
@@ -215,3 +218,61 @@ def test_a_key_with_every_scope_reaches_every_route(scenario: Scenario, world: W
         if status in {401, 403} or status >= 500:
             wrong[method, address] = status
     assert wrong == {}
+
+
+# What belongs to the team as a whole is not behind a project.
+OF_THE_TEAM = ("/keys/", "/members/", "/invitations/")
+
+
+@pytest.mark.parametrize("method", PAGE_METHODS)
+def test_a_member_who_is_not_on_the_list_finds_nothing_of_a_restricted_project(
+    scenario: Scenario, world: World, method: str
+) -> None:
+    editor = make_member(scenario.team, Role.EDITOR)
+    change_visibility(actor=scenario.alice, uid=world.project.uid, is_restricted=True)
+    client = Client()
+    client.force_login(editor.user)
+    found = {}
+    for address, pattern in team_pages():
+        path = fill(address, scenario.team.slug, world)
+        status = getattr(client, method)(path).status_code
+        hidden = "<uid:uid>" in address and not any(words in address for words in OF_THE_TEAM)
+        if hidden and pattern.callback.can in ROLE_CAN[Role.EDITOR] and status not in {404, 405}:  # type: ignore[attr-defined]
+            found[path] = status
+        if method == "get" and status == 200:
+            page = client.get(path).content.decode()
+            if world.project.name in page or world.project.uid in page:
+                found[path] = "names it"
+    assert found == {}
+
+
+def test_a_key_finds_nothing_of_a_project_that_is_hidden_from_its_maker(
+    scenario: Scenario, world: World
+) -> None:
+    editor = make_member(scenario.team, Role.EDITOR)
+    key = create_api_key(actor=editor, name="mine").text
+    change_visibility(actor=scenario.alice, uid=world.project.uid, is_restricted=True)
+    wrong = {}
+    for method, address, can in api_routes():
+        path = fill(address, "", world)
+        status = call(Client(), method, path, key)
+        hidden = "uid" in address and can in ROLE_CAN[Role.EDITOR]
+        hidden = hidden and not any(words.strip("/") in path for words in (*OF_THE_TEAM, "api_keys"))
+        if hidden and status not in {404, 405}:
+            wrong[method, address] = status
+        if method == "get" and status == 200:
+            answer = Client().get(path, headers={"Authorization": f"Bearer {key}"}).content.decode()
+            if world.project.uid in answer or world.job.uid in answer or world.dataset.uid in answer:
+                wrong[method, address] = "names it"
+    assert wrong == {}
+
+
+def test_who_is_on_the_list_sees_the_project_and_loses_it_at_once(scenario: Scenario, world: World) -> None:
+    editor = make_member(scenario.team, Role.EDITOR)
+    client = Client()
+    client.force_login(editor.user)
+    page = f"/t/{scenario.team.slug}/trainings/{world.job.uid}/"
+    for members, status in (([editor.user.uid], 200), ([], 404)):
+        change_visibility(actor=scenario.alice, uid=world.project.uid, is_restricted=True, user_uids=members)
+        assert client.get(page).status_code == status
+        assert may_follow(editor.user, world.job.uid) is (status == 200)

@@ -20,6 +20,7 @@ from core.errors import DomainError, NotFound
 from projects.api.projects import Listed, Resource
 from projects.models import DatasetVersion
 from projects.serving import serve_download, serve_picture
+from projects.visibility import seen_by
 from training import selectors
 from training.advisor.templates import template_for
 from training.api.serializers import (
@@ -68,7 +69,7 @@ class TrainingViewSet(Listed):
     filters = ("project", "status")
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
-        rows = TrainingJob.objects.for_team(actor.team).select_related(
+        rows = seen_by(actor, TrainingJob.objects.for_team(actor.team)).select_related(
             "team",
             "project",
             "dataset_version",
@@ -221,7 +222,7 @@ class TrainingViewSet(Listed):
 
     def _version(self, uid: str) -> DatasetVersion:
         version: DatasetVersion | None = (
-            DatasetVersion.objects.for_team(self.actor.team)
+            seen_by(self.actor, DatasetVersion.objects.for_team(self.actor.team), "dataset__project")
             .select_related("team", "dataset__project")
             .filter(uid=uid)
             .first()
@@ -238,7 +239,9 @@ class SampleViewSet(Resource):
     serializer_class = SampleSerializer
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
-        return Sample.objects.for_team(actor.team).select_related("blob__team")
+        return seen_by(
+            actor, Sample.objects.for_team(actor.team).select_related("blob__team"), "job__project"
+        )
 
     @extend_schema(responses={(200, "image/png"): OpenApiTypes.BINARY})
     @action(detail=True)
@@ -252,7 +255,8 @@ class CheckpointViewSet(Resource):
     serializer_class = CheckpointSerializer
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
-        return Checkpoint.objects.for_team(actor.team).filter(export__isnull=False)
+        rows = Checkpoint.objects.for_team(actor.team).filter(export__isnull=False)
+        return seen_by(actor, rows, "job__project")
 
     @extend_schema(
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, 302: None},
@@ -260,7 +264,7 @@ class CheckpointViewSet(Resource):
     @action(detail=True)
     def download(self, request: Request, uid: str) -> HttpResponseBase:
         """Download the `.safetensors` of a checkpoint (kohya layout)."""
-        checkpoint = selectors.checkpoint_by_uid(self.actor.team, uid)
+        checkpoint = selectors.checkpoint_by_uid(self.actor, uid)
         blob = checkpoint.export
         if blob is None:
             raise NotFound

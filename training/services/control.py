@@ -16,6 +16,7 @@ from accounts.actor import Actor, require
 from accounts.roles import Can
 from accounts.services.audit import audit
 from core.errors import Conflict, NotFound
+from projects.visibility import seen_by
 from training.models import TrainingJob
 from training.services.checkpoints import has_state
 from training.services.lifecycle import append_events, move
@@ -51,7 +52,7 @@ def _change(
     require(actor, Can.TRAINING_EDIT)
     with transaction.atomic():
         row: TrainingJob | None = (
-            TrainingJob.objects.for_team(actor.team)
+            seen_by(actor, TrainingJob.objects.for_team(actor.team))
             .select_related("team")
             .select_for_update(no_key=True, of=("self",))
             .filter(pk=job.pk)

@@ -125,7 +125,7 @@ def project_trainings(context: Context, project: Project) -> dict[str, Any]:
     return {
         "team": project.team,
         "project": project,
-        "jobs": selectors.project_jobs(project) if can_view else [],
+        "jobs": selectors.project_jobs(actor, project) if actor and can_view else [],
         "can_view": can_view,
         "can_edit": can_edit,
     }

@@ -92,7 +92,7 @@ class Draft:
 @require_http_methods(["GET", "POST"])
 def job_create(request: TeamRequest) -> HttpResponse:
     """Show the form, answer a change with what follows from it, or start the training."""
-    sets = selectors.picture_sets(request.actor.team)
+    sets = selectors.picture_sets(request.actor)
     bases = selectors.foundation_models()
     if not sets or not bases:
         return render(request, "training/job_create_empty.html", {"has_sets": bool(sets)})
@@ -151,7 +151,7 @@ def _first_data(
     data["length_unit"] = "steps"
     chosen: dict[str, Any] = {}
     if uid := request.GET.get("clone"):
-        job = selectors.job_by_uid(request.actor.team, uid)
+        job = selectors.job_by_uid(request.actor, uid)
         data["name"], data["trigger"] = job.name, job.spec.get("trigger", "")
         data["template"] = job.template
         if job.dataset_version.uid in known:
@@ -164,7 +164,7 @@ def _first_data(
     else:
         name = next(each.name for each in sets if each.uid == data["source"])
         data["name"] = name
-        source = selectors.picture_source(request.actor.team, str(data["source"]))
+        source = selectors.picture_source(request.actor, str(data["source"]))
         data["trigger"] = suggest_trigger(source, name) if source else ""
     return data, chosen
 
@@ -213,10 +213,9 @@ def _draft(
     bases: list[FoundationModel],
 ) -> Draft:
     """Work out the whole draft from what the form says; what is wrong in it is replaced by the first choice."""
-    team = request.actor.team
     known = {each.uid for each in sets}
     uid = data.get("source", "")
-    source = selectors.picture_source(team, uid if uid in known else sets[0].uid)
+    source = selectors.picture_source(request.actor, uid if uid in known else sets[0].uid)
     if source is None:
         raise NotFound
     base = next((each for each in bases if each.key == data.get("base_model")), bases[0])
@@ -238,6 +237,7 @@ def _draft(
     )
     estimate = None
     problems: list[Problem] = []
+    team = request.actor.team
     outlook = queue_outlook(team)
     if recipe.spec is not None:
         estimate = estimate_run(recipe.spec, base, team=team, pictures=pictures.count)

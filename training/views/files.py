@@ -18,14 +18,14 @@ from training import selectors
 @require_safe
 def sample_picture(request: TeamRequest, uid: str) -> HttpResponseBase:
     """Show a sample picture."""
-    return serve_picture(request, selectors.sample_by_uid(request.actor.team, uid).blob)
+    return serve_picture(request, selectors.sample_by_uid(request.actor, uid).blob)
 
 
 @team_view(can=Can.WEIGHTS_DOWNLOAD)
 @require_safe
 def checkpoint_download(request: TeamRequest, uid: str) -> HttpResponseBase:
     """Download the `.safetensors` file of a checkpoint."""
-    checkpoint = selectors.checkpoint_by_uid(request.actor.team, uid)
+    checkpoint = selectors.checkpoint_by_uid(request.actor, uid)
     if checkpoint.export is None:
         raise NotFound
     name = re.sub(r"[^\w.-]+", "_", checkpoint.job.name).strip("._") or "lora"

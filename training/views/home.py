@@ -19,17 +19,17 @@ def home(request: TeamRequest) -> HttpResponse:
     actor = request.actor
     if not actor.can(Can.TRAINING_VIEW):
         return render(request, "training/home_billing.html", {"seconds": seconds_this_month(actor.team)})
-    jobs = selectors.active_jobs(actor.team)
+    jobs = selectors.active_jobs(actor)
     if request.GET.get("part") == "active":
         return render(request, "training/home.html#active", {"active": jobs})
-    recent = selectors.recent_jobs(actor.team)
+    recent = selectors.recent_jobs(actor)
     context = {
         "active": jobs,
         "recent": recent,
-        "versions": selectors.recent_versions(actor.team),
+        "versions": selectors.recent_versions(actor),
         "seconds": seconds_this_month(actor.team),
-        "counts": selectors.job_counts(actor.team),
-        "steps": None if jobs or recent else selectors.first_steps(actor.team),
+        "counts": selectors.job_counts(actor),
+        "steps": None if jobs or recent else selectors.first_steps(actor),
     }
     return render(request, "training/home.html", context)
 
@@ -42,7 +42,7 @@ def job_pill(request: TeamRequest) -> HttpResponse:
     return render(
         request,
         "training/job_pill.html",
-        {"count": selectors.live_count(request.actor.team) if may else 0},
+        {"count": selectors.live_count(request.actor) if may else 0},
     )
 
 

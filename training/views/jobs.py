@@ -35,14 +35,13 @@ PARTS = frozenset({"head", "samples", "files"})
 @require_GET
 def job_list(request: TeamRequest) -> HttpResponse:
     """List the team's trainings, narrowed to a kind of state."""
-    team = request.actor.team
     chosen = request.GET.get("state", "")
-    jobs = selectors.jobs_of(team)
+    jobs = selectors.jobs_of(request.actor)
     if chosen in selectors.FILTERS:
         jobs = jobs.filter(state__in=selectors.FILTERS[chosen])
     else:
         chosen = ""
-    counts = selectors.job_counts(team)
+    counts = selectors.job_counts(request.actor)
     page = Paginator(jobs, JOBS_PER_PAGE).get_page(request.GET.get("page"))
     tabs = [
         ("", _("All"), counts["all"]),
@@ -58,7 +57,7 @@ def job_list(request: TeamRequest) -> HttpResponse:
 @require_GET
 def job(request: TeamRequest, uid: str) -> HttpResponse:
     """Show one training; `?part=` answers with one part of the page, for the live view."""
-    row = selectors.job_by_uid(request.actor.team, uid)
+    row = selectors.job_by_uid(request.actor, uid)
     part = request.GET.get("part", "")
     if part:
         if part not in PARTS:
@@ -86,7 +85,7 @@ def job(request: TeamRequest, uid: str) -> HttpResponse:
 @require_GET
 def job_events(request: TeamRequest, uid: str) -> JsonResponse:
     """Give the events after a sequence number, for browsers that cannot have a WebSocket."""
-    row = selectors.job_by_uid(request.actor.team, uid)
+    row = selectors.job_by_uid(request.actor, uid)
     after = request.GET.get("after", "0")
     items = events_after(row, int(after) if after.isdecimal() else 0)
     return JsonResponse({"items": items, "head": max([row.last_seq, *(each["seq"] for each in items)])})
@@ -96,7 +95,7 @@ def job_events(request: TeamRequest, uid: str) -> JsonResponse:
 @require_POST
 def job_cancel(request: TeamRequest, uid: str) -> HttpResponse:
     """Cancel a training."""
-    row = cancel_job(actor=request.actor, job=selectors.job_by_uid(request.actor.team, uid))
+    row = cancel_job(actor=request.actor, job=selectors.job_by_uid(request.actor, uid))
     if row.state == JobState.CANCELED:
         messages.success(request, _("The training was canceled."))
     return _back(request, uid)
@@ -106,7 +105,7 @@ def job_cancel(request: TeamRequest, uid: str) -> HttpResponse:
 @require_POST
 def job_stop(request: TeamRequest, uid: str) -> HttpResponse:
     """Stop a training and keep what it learned."""
-    stop_job(actor=request.actor, job=selectors.job_by_uid(request.actor.team, uid))
+    stop_job(actor=request.actor, job=selectors.job_by_uid(request.actor, uid))
     return _back(request, uid)
 
 
@@ -114,7 +113,7 @@ def job_stop(request: TeamRequest, uid: str) -> HttpResponse:
 @require_POST
 def job_pause(request: TeamRequest, uid: str) -> HttpResponse:
     """Take a training off its worker until it is resumed."""
-    pause_job(actor=request.actor, job=selectors.job_by_uid(request.actor.team, uid))
+    pause_job(actor=request.actor, job=selectors.job_by_uid(request.actor, uid))
     return _back(request, uid)
 
 
@@ -122,7 +121,7 @@ def job_pause(request: TeamRequest, uid: str) -> HttpResponse:
 @require_POST
 def job_resume(request: TeamRequest, uid: str) -> HttpResponse:
     """Put a paused training back into the queue."""
-    resume_job(actor=request.actor, job=selectors.job_by_uid(request.actor.team, uid))
+    resume_job(actor=request.actor, job=selectors.job_by_uid(request.actor, uid))
     return _back(request, uid)
 
 
@@ -130,7 +129,7 @@ def job_resume(request: TeamRequest, uid: str) -> HttpResponse:
 @require_POST
 def job_retry(request: TeamRequest, uid: str) -> HttpResponse:
     """Start a finished training again, with the changes its error offered if they were asked for."""
-    row = selectors.job_by_uid(request.actor.team, uid)
+    row = selectors.job_by_uid(request.actor, uid)
     patch: dict[str, Any] | None = None
     if request.POST.get("patch"):
         patch = row.error_patch
