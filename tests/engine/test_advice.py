@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from training.engine.errors import ConfigurationError
-from training.engine.estimate import DEVICES, estimate, fitting_batch_size
+from training.engine.estimate import DEVICES, estimate
 from training.engine.hints import HINTS, explain, find
 from training.engine.registry import family_names, load_family, load_method, method_names
 from training.engine.spec import FIELDS, RunSpec
@@ -108,11 +108,6 @@ def test_memory_grows_with_batch_and_shrinks_with_checkpointing() -> None:
     assert memory(resolution=256) < memory(resolution=512)
 
 
-def test_batch_size_that_fits_is_found() -> None:
-    spec = spec_of(training={"batch_size": 8})
-    assert estimate(spec, 20, device=DEVICES["8 GB"]).fits is False
-    size = fitting_batch_size(spec, DEVICES["8 GB"])
-    assert size is not None
-    assert 1 <= size < 8
-    assert estimate(spec_of(training={"batch_size": size}), 20, device=DEVICES["8 GB"]).fits is True
-    assert fitting_batch_size(spec_of(training={"resolution": 4096}), DEVICES["8 GB"]) is None
+def test_run_that_is_too_large_for_a_device_is_told() -> None:
+    assert estimate(spec_of(training={"batch_size": 8}), 20, device=DEVICES["8 GB"]).fits is False
+    assert estimate(spec_of(training={"batch_size": 1}), 20, device=DEVICES["8 GB"]).fits is True

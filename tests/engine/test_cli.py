@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from training.engine.cli import main
+from training.engine.errors import Interrupted
+from training.engine.loop import TrainingLoop
 
 from .conftest import make_spec
 
@@ -41,6 +43,85 @@ def test_run_then_inspect_then_export_again(
     assert (run_dir / "exports" / "early.safetensors").is_file()
 
 
+@pytest.fixture
+def finished(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A run that has ended; what it printed is forgotten."""
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    return tmp_path / "out"
+
+
+def test_export_of_an_earlier_checkpoint_leaves_the_finished_file_alone(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "exports" / "tiny.safetensors").read_bytes()
+    assert main(["export", str(finished), "--checkpoint", "step-00000003"]) == 0
+    assert capsys.readouterr().out.strip() == str(finished / "exports" / "tiny-step00000003.safetensors")
+    assert (finished / "exports" / "tiny.safetensors").read_bytes() == before
+    assert main(["export", str(finished), "--dtype", "fp32"]) == 0
+    assert capsys.readouterr().out.strip() == str(finished / "exports" / "tiny.safetensors")
+
+
+def test_export_refuses_a_checkpoint_that_is_not_there(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((finished / "exports").iterdir())
+    assert main(["export", str(finished), "--checkpoint", "step-00000040"]) == 64
+    told = capsys.readouterr().err
+    assert "error (checkpoint_missing): there is no 'step-00000040'" in told
+    assert "There are: step-00000006, step-00000003." in told
+    assert sorted((finished / "exports").iterdir()) == files
+
+
+def test_export_refuses_a_damaged_checkpoint(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = finished / "checkpoints" / "step-00000006" / "adapter.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert main(["export", str(finished), "--checkpoint", "step-00000006"]) == 65
+    assert "error (checkpoint_damaged)" in capsys.readouterr().err
+    # Without a name the newest whole one is meant, and its file says that it is not the last.
+    assert main(["export", str(finished)]) == 0
+    told = capsys.readouterr()
+    assert told.out.strip() == str(finished / "exports" / "tiny-step00000003.safetensors")
+    assert "passed over: step-00000006/adapter.safetensors is damaged" in told.err
+
+
+def test_recipe_edited_before_the_first_checkpoint_is_the_one_that_counts(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    data["sampling"]["prompts"] = ["a"]
+    data["training"]["learning_rate"] = 10.0**-9
+    config.write_text(yaml.safe_dump(data))
+    run_dir = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.engine.loop.TrainingLoop._borders", _stop)
+        assert main(["run", str(config), "--run-dir", str(run_dir)]) == 75
+    first = (run_dir / "samples" / "step-00000000-p0.png").read_bytes()
+    data["sampling"]["prompts"] = ["b"]
+    data["training"]["learning_rate"] = 3e-3
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "--run-dir", str(run_dir)]) == 0
+    assert (run_dir / "samples" / "step-00000000-p0.png").read_bytes() != first
+    assert main(["export", str(run_dir)]) == 0
+    assert "recipe_changed" not in capsys.readouterr().err
+
+
+def _stop(loop: TrainingLoop) -> None:
+    """Interrupt as a cancel does: nothing is saved."""
+    raise Interrupted("cancel")
+
+
+def test_refused_recipe_leaves_the_recipe_of_the_run_alone(
+    config: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    data["training"]["learning_rate"] = 1e-5
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "--run-dir", str(finished), "--resume"]) == 64
+    assert "recipe_changed" in capsys.readouterr().err
+    assert main(["export", str(finished)]) == 0
+
+
 def test_run_does_not_write_over_an_earlier_one(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +136,21 @@ def test_validate_prints_every_mistake(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines()[:1] == [
         "/traning: unknown setting 'traning'; did you mean 'training'?"
     ]
+
+
+def test_validate_says_where_yaml_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.yaml").write_text("name: x\n  bad: [")
+    assert main(["validate", str(tmp_path / "bad.yaml")]) == 64
+    assert "this is not valid YAML at line 2" in capsys.readouterr().err
+
+
+def test_inspect_says_that_a_folder_is_no_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(tmp_path)]) == 65
+    told = capsys.readouterr().err
+    assert "error (not_a_checkpoint)" in told
+    assert "checkpoints/step-00000120" in told
 
 
 def test_estimate_counts_the_pictures(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

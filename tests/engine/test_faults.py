@@ -201,7 +201,6 @@ def test_step_equals_plain_adamw(build: Build) -> None:
 def test_checkpoint_holds_no_pickle_and_names_every_file(build: Build, tmp_path: Path) -> None:
     build(run="a").train()
     folder = tmp_path / "a" / "checkpoints"
-    assert (folder / "LATEST").read_text() == "step-00000006\n"
     newest = folder / "step-00000006"
     assert {p.name for p in newest.iterdir()} == {
         "adapter.safetensors", "optimizer.safetensors", "state.json", "manifest.json"

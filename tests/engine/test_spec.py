@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from training.engine.cadence import is_due, times_left
 from training.engine.schedule import learning_rate_factor
-from training.engine.spec import FIELDS, RunSpec, SpecError, StepPlan, json_schema, validate
+from training.engine.spec import FIELDS, RunSpec, SpecError, StepPlan, read_yaml, validate
 
 MINIMAL: dict[str, Any] = {"name": "x", "base_model": {"path": "base"}, "dataset": {"folder": "set"}}
 
@@ -92,6 +92,20 @@ def test_broken_yaml_names_its_line() -> None:
         RunSpec.from_yaml("name: x\n  bad: [")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"name: x\n  bad: [", "not valid YAML at line 2"),
+        (b"date: 2024-99-99", "not valid YAML"),
+        ("name: 红色的盘子".encode("gb18030"), r"run\.yaml is not UTF-8"),
+    ],
+)
+def test_file_that_is_no_yaml_is_a_wrong_setting(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(SpecError, match=words):
+        read_yaml(tmp_path / "run.yaml")
+
+
 def test_paths_of_a_file_start_at_the_file(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("name: x\nbase_model: {path: base}\ndataset: {folder: ../set}\n")
     spec = RunSpec.load(tmp_path / "run.yaml")
@@ -123,11 +137,7 @@ def test_plan_counts_steps_and_epochs(training: Any, buckets: list[int], expecte
     assert (plan.total_steps, plan.epochs, plan.steps_per_epoch) == expected
 
 
-def test_schema_describes_every_field_with_its_limits() -> None:
-    schema = json_schema()
-    steps = schema["properties"]["training"]["properties"]["batch_size"]
-    assert (steps["minimum"], steps["maximum"], steps["default"], steps["type"]) == (1, 1024, 1, "integer")
-    assert schema["required"] == ["name", "base_model", "dataset"]
+def test_every_setting_has_a_name_and_says_what_it_is_for() -> None:
     for pointer, info in FIELDS.items():
         assert info.label, pointer
         assert info.help, pointer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -77,10 +78,10 @@ class LoRATrainer:
 
     def run(self) -> Path:
         """Do all four steps; return the exported file. Interruptions are told as events and raised."""
-        self._write_spec()
         try:
             self.prepare_data()
             self.build_model()
+            self._open_folder()
             finished = self.train()
             path = self.export_lora_weights()
             if finished:
@@ -144,11 +145,11 @@ class LoRATrainer:
         self.artist = Artist(self.family, self.parts, self.precision)
         self.state = TrainState(micro_batch=self.spec.training.batch_size, threads=self.spec.threads)
         self.state.gradient_checkpointing = self.spec.training.gradient_checkpointing
-        resumed = self._resume()
+        self._is_resumed = self._resume()
         if self.state.gradient_checkpointing:
             self._enable_gradient_checkpointing()
         self._warm_up()
-        self._tell_plan(resumed)
+        self._tell_plan()
 
     def _load_base(self) -> Parts:
         if self._base is not None:
@@ -208,7 +209,7 @@ class LoRATrainer:
             teller.finish(1)
         torch.set_num_threads(self.state.threads)
 
-    def _tell_plan(self, resumed: bool) -> None:
+    def _tell_plan(self) -> None:
         plan, training = self.dataset.plan, self.spec.training
         self.sink.emit(Plan(
             total_steps=plan.total_steps, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
@@ -217,7 +218,7 @@ class LoRATrainer:
             threads=torch.get_num_threads(), precision=self.precision, adapted_modules=self.adapter.modules,
             trainable_parameters=sum(p.numel() for p in self.optimizer.parameters),
             images=len(self.dataset.train), buckets=self.dataset.bucket_samples,
-            resumed_from_step=self.state.step if resumed else 0,
+            resumed_from_step=self.state.step if self._is_resumed else 0,
         ))  # fmt: skip
 
     # -- training --------------------------------------------------------------------------------------------------
@@ -288,10 +289,13 @@ class LoRATrainer:
 
     # -- result ----------------------------------------------------------------------------------------------------
 
-    def export_lora_weights(self) -> Path:
-        """Write the finished file, prove that it does what was trained, and return its path."""
+    def export_lora_weights(self, *, suffix: str = "") -> Path:
+        """Write the finished file, prove that it does what was trained, and return its path.
+
+        ``suffix`` is added to its name.
+        """
         self.sink.emit(Phase("export", 0, 1))
-        path, digest, factors = self._write_export(kohya.file_stem(self.spec.name), self.state.step)
+        path, digest, factors = self._write_export(kohya.file_stem(self.spec.name) + suffix, self.state.step)
         text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
         error = verify.verify_effect(factors, self.family, self.parts, self.adapter, text, self.precision)
         self.sink.emit(
@@ -326,11 +330,16 @@ class LoRATrainer:
 
     # -- housekeeping ----------------------------------------------------------------------------------------------
 
-    def _write_spec(self) -> None:
-        path = self.run_dir / "run.json"
+    def _open_folder(self) -> None:
+        """Write run.json anew, and drop samples that another run or other prompts left in this folder.
+
+        Only now: a recipe that its checkpoint refused must not replace the one that belongs to it.
+        """
+        path, spec = self.run_dir / "run.json", self.spec.to_dict()
+        if not self._is_resumed or _sampling_of(path) != spec["sampling"]:
+            shutil.rmtree(self.gallery.folder, ignore_errors=True)
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_text(json.dumps(self.spec.to_dict(), indent=1, ensure_ascii=False))
+        path.write_text(json.dumps(spec, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def _tell_interrupted(self, reason: str) -> None:
         state = getattr(self, "state", None)
@@ -338,3 +347,11 @@ class LoRATrainer:
         self.sink.emit(InterruptedEvent(
             state.step if state else 0, reason, str(newest[0].relative_to(self.run_dir)) if newest else None
         ))  # fmt: skip
+
+
+def _sampling_of(run_json: Path) -> object:
+    """Return what a run folder was drawn with, None if it does not say."""
+    try:
+        return json.loads(run_json.read_text(encoding="utf-8"))["sampling"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,7 +1,6 @@
 """Resumable checkpoints: a folder of safetensors and JSON with a manifest of hashes, never a pickle.
 
-Written aside, synced, renamed; then LATEST is moved; only then are old ones deleted. A folder whose manifest does
-not match is passed over.
+Written aside, synced, renamed; only then are old ones deleted. A folder whose manifest does not match is passed over.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def save(
         if final.exists():
             shutil.rmtree(final)
         os.replace(aside, final)
-        _write_latest(folder, final.name)
+        _sync(folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise DiskError(
@@ -176,14 +175,6 @@ def _compare(pointer: str, old: Any, new: Any, found: list[str]) -> None:
 def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _write_latest(folder: Path, name: str) -> None:
-    aside = folder / f".LATEST-{os.getpid()}"
-    aside.write_text(name + "\n")
-    _sync(aside)
-    os.replace(aside, folder / "LATEST")
-    _sync(folder)
 
 
 def _sync(path: Path) -> None:

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from training.engine.errors import EngineError, ExitCode, Interrupted
+from training.engine.errors import ConfigurationError, DataError, EngineError, ExitCode, Interrupted
 from training.engine.events import Event, EventWriter, Metrics, Phase
-from training.engine.spec import RunSpec, validate
+from training.engine.spec import RunSpec, read_yaml, validate
 
 SHOWN = ("code", "message", "hint", "path", "reason", "held_out_loss", "style_distance", "content_score")
 """Fields of events worth a line on the screen."""
@@ -87,9 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Report every mistake in a configuration file."""
-    import yaml
-
-    data = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    data = read_yaml(options.config)
     errors = validate(data)
     for error in errors:
         print(error)
@@ -119,7 +117,13 @@ def inspect(options: argparse.Namespace) -> int:
     if options.file.is_dir():
         from training.engine import checkpoint
 
-        loaded = checkpoint.load(options.file)
+        try:
+            loaded = checkpoint.load(options.file)
+        except ValueError as error:
+            raise DataError(
+                "not_a_checkpoint", f"{options.file}: {error}",
+                hint="Give a .safetensors file, or a folder like checkpoints/step-00000120.",
+            ) from error  # fmt: skip
         print(f"checkpoint of step {loaded.state.step}, {len(loaded.adapter)} tensors, whole")
         print(json.dumps(loaded.identity["recipe"], indent=1, ensure_ascii=False))
         return ExitCode.DONE
@@ -137,7 +141,10 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write the file of a checkpoint again, for example in another number format."""
+    """Write the file of a checkpoint again, for example in another number format.
+
+    The file of a step before the last is named after its step, so that the finished one stays.
+    """
     import dataclasses
 
     from training.engine.child import prepare_environment, quieten_libraries
@@ -151,14 +158,35 @@ def export(options: argparse.Namespace) -> int:
         spec = dataclasses.replace(spec, output=dataclasses.replace(spec.output, dtype=options.dtype))
     if options.name:
         spec = dataclasses.replace(spec, name=options.name)
-    wanted = options.run_dir / "checkpoints"
-    if options.checkpoint:
-        wanted = wanted / options.checkpoint
-    trainer = LoRATrainer(spec, run_dir=options.run_dir, resume_from=wanted)
+    chosen = _whole_checkpoint(options.run_dir / "checkpoints", options.checkpoint)
+    trainer = LoRATrainer(spec, run_dir=options.run_dir, resume_from=chosen)
     trainer.prepare_data()
     trainer.build_model()
-    print(trainer.export_lora_weights())
+    step = trainer.state.step
+    is_early = options.checkpoint or step < trainer.dataset.plan.total_steps
+    print(trainer.export_lora_weights(suffix=f"-step{step:08d}" if is_early and not options.name else ""))
     return ExitCode.DONE
+
+
+def _whole_checkpoint(folder: Path, name: str | None) -> Path:
+    """Return the checkpoint of that name, or the newest whole one; raise if it is not there or damaged."""
+    from training.engine import checkpoint
+
+    there = [path.name for path in checkpoint.find(folder)]
+    hint = f"There are: {', '.join(there)}." if there else "The run has not saved one yet."
+    if name is None:
+        loaded, passed = checkpoint.load_newest(folder)
+        for problem in passed:
+            print(f"passed over: {problem}", file=sys.stderr)
+        if loaded is None:
+            raise DataError("checkpoint_missing", f"{folder} holds no whole checkpoint", hint=hint)
+        return loaded.path
+    if name not in there:
+        raise ConfigurationError("checkpoint_missing", f"there is no {name!r} in {folder}", hint=hint)
+    try:
+        return checkpoint.load(folder / name).path
+    except ValueError as error:
+        raise DataError("checkpoint_damaged", str(error), hint=hint) from error
 
 
 def families(options: argparse.Namespace) -> int:

@@ -143,14 +143,3 @@ def _memory_mb(spec: RunSpec, profile: ModelProfile, machine: DeviceProfile, are
     # A rank-r pair over a square layer of side n has 2 r n weights against n^2; fp32 with gradient and two moments.
     adapter = share * profile.denoiser_m * min(1.0, 2.0 * spec.method.rank / 640.0) * 16
     return math.ceil(weights + kept + adapter + 600)
-
-
-def fitting_batch_size(spec: RunSpec, device: DeviceProfile, model: ModelProfile | None = None) -> int | None:
-    """Return the largest batch size up to the spec's own that fits a device; None if not even one picture does."""
-    profile = model or MODELS.get(spec.base_model.family, MODELS["sd"])
-    area = (spec.training.resolution / 512.0) ** 2
-    for size in range(spec.training.batch_size, 0, -1):
-        trial = dataclasses.replace(spec, training=dataclasses.replace(spec.training, batch_size=size))
-        if _memory_mb(trial, profile, device, area) <= 0.92 * device.memory_mb:
-            return size
-    return None

@@ -34,39 +34,6 @@ class FieldInfo:
     nullable: bool = False
     advanced: bool = True
 
-    def json_schema(self) -> dict[str, Any]:
-        """Return the field as a JSON Schema fragment with ``title``, ``description`` and ``x-unit``."""
-        types = {
-            "str": "string",
-            "path": "string",
-            "choice": "string",
-            "int": "integer",
-            "float": "number",
-            "bool": "boolean",
-            "list": "array",
-        }
-        kind: Any = types[self.kind]
-        schema: dict[str, Any] = {
-            "type": [kind, "null"] if self.nullable else kind,
-            "title": self.label,
-            "description": self.help,
-        }
-        if self.kind == "list":
-            schema["items"] = {"type": "string"}
-            schema["default"] = list(self.default or ())
-        elif not self.required:
-            schema["default"] = self.default
-        if self.minimum is not None:
-            schema["minimum"] = self.minimum
-        if self.maximum is not None:
-            schema["maximum"] = self.maximum
-        if self.choices:
-            schema["enum"] = [*self.choices, None] if self.nullable else list(self.choices)
-        if self.unit:
-            schema["x-unit"] = self.unit
-        schema["x-advanced"] = self.advanced
-        return schema
-
 
 def setting(
     default: Any = dataclasses.MISSING,

@@ -44,7 +44,7 @@ __all__ = [
     "SpecError",
     "StepPlan",
     "TrainingSpec",
-    "json_schema",
+    "read_yaml",
     "validate",
 ]
 
@@ -106,19 +106,13 @@ class RunSpec:
     @classmethod
     def from_yaml(cls, text: str, *, relative_to: Path | None = None) -> RunSpec:
         """Parse YAML text; paths in it are taken relative to ``relative_to`` when given."""
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            place = getattr(error, "problem_mark", None)
-            where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
-            raise SpecError("", "wrong_type", f"this is not valid YAML{where}") from error
-        spec = cls.from_dict(data)
+        spec = cls.from_dict(_parsed(text))
         return spec if relative_to is None else spec.with_paths_under(relative_to)
 
     @classmethod
     def load(cls, path: Path) -> RunSpec:
         """Read a .yaml or .json file; its paths are relative to the file."""
-        return cls.from_yaml(path.read_text(encoding="utf-8"), relative_to=path.resolve().parent)
+        return cls.from_dict(read_yaml(path)).with_paths_under(path.resolve().parent)
 
     def with_paths_under(self, folder: Path) -> RunSpec:
         """Return a copy whose relative paths start at ``folder``."""
@@ -171,6 +165,23 @@ class RunSpec:
         return StepPlan(epochs * steps_per_epoch, epochs, steps_per_epoch)
 
 
+def read_yaml(path: Path) -> Any:
+    """Return what a .yaml or .json file holds, unchecked; raise SpecError if it cannot be read as such."""
+    try:
+        return _parsed(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SpecError("", "wrong_type", f"{path.name} is not UTF-8 text") from error
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise SpecError("", "wrong_type", f"this is not valid YAML{where}") from error
+
+
 def _digest(data: Mapping[str, Any]) -> str:
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -211,23 +222,3 @@ def validate(data: Any) -> list[SpecError]:
 
 FIELDS: dict[str, FieldInfo] = describe(RunSpec)
 """Every setting by JSON pointer, in the order of the file."""
-
-
-def json_schema() -> dict[str, Any]:
-    """Return a JSON Schema of the whole specification, titles and units included."""
-    root: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}, "required": []}
-    for pointer, info in FIELDS.items():
-        *sections, name = pointer.strip("/").split("/")
-        node = root
-        for part in sections:
-            node = node["properties"].setdefault(
-                part, {"type": "object", "additionalProperties": False, "properties": {}, "required": []}
-            )
-        node["properties"][name] = info.json_schema()
-        if info.required:
-            node["required"].append(name)
-            for part in sections:
-                if part not in root["required"]:
-                    root["required"].append(part)
-    root["required"].append("dataset")
-    return root
