@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from training.engine.diffusion import per_sample_loss
 from training.engine.export import kohya, verify
@@ -136,12 +137,17 @@ def test_micro_batches_add_up_to_the_batch(family: ModelFamily, build: Build, mi
 
 
 def test_gradient_checkpointing_changes_no_gradient(family: ModelFamily, build: Build) -> None:
-    gradients = []
+    gradients, computed = [], []
     for on in (False, True):
         trainer = build(family.name, training={"gradient_checkpointing": on})
         _perturb(trainer)
+        layers: list[nn.Module] = []
+        for layer in trainer.parts.denoiser.modules():
+            layer.register_forward_hook(lambda layer, *_, layers=layers: layers.append(layer))  # type: ignore[misc]
         trainer.computer.backward(0, 4)
         gradients.append([p.grad for p in trainer.optimizer.parameters])
+        computed.append(len(layers))
+    assert computed[1] > computed[0], "the backward pass computes no layer once more: it is not on"
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
@@ -207,3 +213,18 @@ def test_saved_model_computes_the_same(family: ModelFamily, bases: dict[str, Pat
             family.forward(tiny, noised, t, text), family.forward(loaded, *_inputs(family, loaded))
         )
     assert loaded.process.objective == tiny.process.objective
+
+
+def test_model_saved_as_the_fp16_variant_is_loaded_whole(family: ModelFamily, tmp_path: Path) -> None:
+    tiny = family.tiny()
+    family.save(tiny, tmp_path)
+    for model, part in ((tiny.denoiser, "unet"), (tiny.vae, "vae"), (tiny.text_encoder, "text_encoder")):
+        for file in (tmp_path / part).glob("*.safetensors"):
+            file.unlink()
+        model.half().save_pretrained(tmp_path / part, variant="fp16")  # type: ignore[operator]
+        assert [".fp16." in file.name for file in (tmp_path / part).glob("*.safetensors")] == [True]
+    loaded = family.load(tmp_path, device=CPU, dtype=torch.float32)
+    for model, other in ((tiny.denoiser, loaded.denoiser), (tiny.text_encoder, loaded.text_encoder)):
+        assert_equal(
+            {name: tensor.float() for name, tensor in model.state_dict().items()}, dict(other.state_dict())
+        )

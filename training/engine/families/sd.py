@@ -70,13 +70,12 @@ class StableDiffusion:
                     hint="Give the folder of a Stable Diffusion model in diffusers layout (model_index.json inside).",
                 )
         config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        encoder = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", dtype=torch.float32, local_files_only=True, use_safetensors=True,
-        )  # fmt: skip
         parts = Parts(
             denoiser=self.load_denoiser(folder, device=device, dtype=dtype),
-            vae=_from_folder(AutoencoderKL, folder, "vae", torch.float32).to(device),
-            text_encoder=encoder.to(device),
+            vae=_from_folder(AutoencoderKL, folder / "vae", torch.float32, low_cpu_mem_usage=False).to(
+                device
+            ),
+            text_encoder=_from_folder(CLIPTextModel, folder / "text_encoder", torch.float32).to(device),
             tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             scheduler_config=config,
             process=noise_process(config),
@@ -87,8 +86,8 @@ class StableDiffusion:
 
     def load_denoiser(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Load the UNet alone."""
-        unet: nn.Module = _from_folder(UNet2DConditionModel, folder, "unet", dtype).to(device)
-        return unet.requires_grad_(False).eval()
+        unet: nn.Module = _from_folder(UNet2DConditionModel, folder / "unet", dtype, low_cpu_mem_usage=False)
+        return unet.to(device).requires_grad_(False).eval()
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write a diffusers folder with fp32 weights."""
@@ -226,11 +225,10 @@ def tiny_tokenizer() -> Any:
     return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=24)
 
 
-def _from_folder(cls: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
-    """Load one diffusers part, safetensors only; take the fp16 variant where the plain file is missing."""
-    plain = folder / part / "diffusion_pytorch_model.safetensors"
-    variant = None if plain.exists() else "fp16"
+def _from_folder(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
+    """Load one part, safetensors only; the fp16 variant where no other was saved (`save_pretrained(variant="fp16")`)."""
+    files = [path.name for path in folder.glob("*.safetensors")]
+    variant = "fp16" if files and all(".fp16" in name for name in files) else None
     return cls.from_pretrained(
-        folder / part, dtype=dtype, variant=variant, local_files_only=True, use_safetensors=True,
-        low_cpu_mem_usage=False,
-    )  # fmt: skip
+        folder, dtype=dtype, variant=variant, local_files_only=True, use_safetensors=True, **options
+    )
