@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
+from core.errors import DomainError
+from training.engine.registry import family_names
 from training.models import Attempt, FoundationModel, TrainingJob, Worker
+from training.services.foundation_models import read_weights
 
 
 class ReadOnly:
@@ -46,11 +51,46 @@ class TrainingJobAdmin(ReadOnly, admin.ModelAdmin):
         return TrainingJob.unscoped.all()
 
 
+class FoundationModelForm(forms.ModelForm):
+    """Take a base model's folder, look into it, and note which weights it holds."""
+
+    def clean_family(self) -> str:
+        family: str = self.cleaned_data["family"]
+        if family not in family_names():
+            raise forms.ValidationError(
+                _("The trainer knows no family “%(family)s”. It knows: %(known)s.")
+                % {"family": family, "known": ", ".join(family_names())}
+            )
+        return family
+
+    def clean_path(self) -> str:
+        path: str = self.cleaned_data["path"]
+        if self.instance.pk is None or path != self.instance.path:
+            try:
+                self.instance.sha256 = read_weights(path)
+            except DomainError as error:
+                raise forms.ValidationError(error.message) from error
+        return path
+
+
 @admin.register(FoundationModel)
 class FoundationModelAdmin(admin.ModelAdmin):
+    form = FoundationModelForm
+    readonly_fields = ("sha256",)
+    actions = ("read_again",)
     list_display = ("name", "key", "family", "resolution", "memory_mb", "licence", "is_active", "is_demo")
     list_filter = ("family", "is_active")
     search_fields = ("name", "key")
+
+    @admin.action(description=_("Look again which weights the folder holds"))
+    def read_again(self, request: HttpRequest, models: QuerySet[FoundationModel]) -> None:
+        for model in models:
+            try:
+                model.sha256 = read_weights(model.path)
+            except DomainError as error:
+                self.message_user(request, f"{model}: {error.message}", messages.ERROR)
+            else:
+                model.save(update_fields=["sha256"])
 
 
 @admin.register(Worker)

@@ -18,10 +18,11 @@ from django.db.models import Q
 from accounts.models import Team
 from core import storage
 from projects.models import DatasetVersion, DatasetVersionItem
-from training.models import FoundationModel, Sample, TrainingJob
+from training.models import Sample, TrainingJob
 from training.queue.lease import Lease
 from training.queue.lookup import live_uids
 from training.services.checkpoints import STATE_FILES, newest_states
+from training.services.foundation_models import base_model_path
 from training.worker_cache import cached_picture, encoded_folder
 
 _UNSAFE = re.compile(r"[\x00-\x1f/\\]")
@@ -66,15 +67,10 @@ def complete_spec(job: TrainingJob, manifest: Path) -> dict[str, Any]:
     spec = dict(job.spec)
     if job.threads:
         spec["threads"] = job.threads
-    spec["base_model"] = {**spec["base_model"], "path": str(base_model_path(job.foundation_model))}
+    spec["base_model"] = {**spec["base_model"], "path": str(base_model_path(job.foundation_model.path))}
     spec["dataset"] = {**spec["dataset"], "manifest": str(manifest), "folder": None}
     spec["cache_dir"] = str(encoded_folder(job.team))
     return spec
-
-
-def base_model_path(model: FoundationModel) -> Path:
-    """Return where a base model lies on this machine; its path is relative to the folder of base models."""
-    return Path(settings.BASE_MODELS_DIR) / model.path
 
 
 def remove(lease: Lease) -> None:

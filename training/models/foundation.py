@@ -13,7 +13,15 @@ class FoundationModel(models.Model):
     key = models.SlugField(max_length=60, unique=True)
     name = models.CharField(_("name"), max_length=80)
     family = models.CharField(max_length=40)
-    path = models.CharField(_("folder, file or hub id"), max_length=500)
+    path = models.CharField(
+        _("folder"),
+        max_length=500,
+        help_text=_(
+            "As diffusers' save_pretrained writes it, with .safetensors. Relative to LF_BASE_MODELS_DIR, where every "
+            "worker needs it too."
+        ),
+    )
+    # Computed from the files (`services.foundation_models`), never typed.
     sha256 = models.CharField(max_length=64)
     licence = models.CharField(_("licence"), max_length=80)
     description = models.CharField(max_length=400, blank=True)

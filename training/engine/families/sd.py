@@ -226,7 +226,7 @@ def tiny_tokenizer() -> Any:
 
 
 def _from_folder(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
-    """Load one part, safetensors only; the fp16 variant where no other was saved (`save_pretrained(variant="fp16")`)."""
+    """Load one part, safetensors only; its fp16 variant where it was saved with `variant="fp16"` alone."""
     files = [path.name for path in folder.glob("*.safetensors")]
     variant = "fp16" if files and all(".fp16" in name for name in files) else None
     return cls.from_pretrained(
