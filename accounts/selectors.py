@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from django.db.models import F, QuerySet
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce, NullIf
 
-from accounts.actor import Actor
-from accounts.models import ApiKey, Invitation, Membership, Team, User
+from accounts.actor import Actor, require
+from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Team, User
 from accounts.roles import Can, Role
 from core.errors import NotFound
 
@@ -50,3 +51,21 @@ def deleted_teams(person: User) -> QuerySet[Team]:
     return Team.objects.filter(
         memberships__user=person, memberships__role=Role.OWNER, deleted_at__isnull=False
     ).order_by("-deleted_at")
+
+
+def audit_events(
+    actor: Actor, *, person: str = "", words: str = "", before: str = ""
+) -> QuerySet[AuditEvent]:
+    """Return the team's changes, the newest first, each with the name of `who` did it (one query)."""
+    require(actor, Can.AUDIT_VIEW)
+    who = User.objects.filter(pk=OuterRef("user_id"))
+    rows = AuditEvent.objects.for_team(actor.team).annotate(
+        who=Subquery(who.annotate(shown=Coalesce(NullIf("name", Value("")), "email")).values("shown")[:1])
+    )
+    if person:
+        rows = rows.filter(user_id__in=User.objects.filter(uid=person).values("pk"))
+    if words:
+        rows = rows.filter(Q(verb__icontains=words) | Q(subject_name__icontains=words) | Q(subject_uid=words))
+    if before.isdecimal() and len(before) < 19:
+        rows = rows.filter(pk__lt=int(before))
+    return rows.order_by("-pk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 
 from core.tenancy.constraints import tenant_constraints
@@ -15,6 +16,10 @@ class UsageEntry(TenantModel):
     attempt = models.PositiveIntegerField()
     seconds = models.FloatField()
     useful = models.BooleanField()
+    # Whose and what for, as it was called then: the row outlives both.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    project_uid = models.CharField(max_length=40, blank=True)
+    project_name = models.CharField(max_length=80, blank=True)
 
     class Meta(TenantModel.Meta):
         constraints = [

@@ -5,16 +5,33 @@ from __future__ import annotations
 from django.db.models import Sum
 from django.utils import timezone
 
-from accounts.models import Team
+from accounts.models import Team, User
 from billing.models import UsageEntry
 
 
-def record_usage(*, team: Team, job_uid: str, attempt: int, seconds: float, useful: bool) -> None:
-    """Note what one attempt used. A repeat for the same attempt changes nothing."""
-    UsageEntry.objects.bulk_create(
-        [UsageEntry(team=team, job_uid=job_uid, attempt=attempt, seconds=max(0.0, seconds), useful=useful)],
-        ignore_conflicts=True,
+def record_usage(
+    *,
+    team: Team,
+    job_uid: str,
+    attempt: int,
+    seconds: float,
+    useful: bool,
+    user: User | None = None,
+    project_uid: str = "",
+    project_name: str = "",
+) -> None:
+    """Note what one attempt used, for whom and what. A repeat for the same attempt changes nothing."""
+    entry = UsageEntry(
+        team=team,
+        job_uid=job_uid,
+        attempt=attempt,
+        seconds=max(0.0, seconds),
+        useful=useful,
+        user=user,
+        project_uid=project_uid,
+        project_name=project_name,
     )
+    UsageEntry.objects.bulk_create([entry], ignore_conflicts=True)
 
 
 def seconds_this_month(team: Team) -> float:

@@ -45,7 +45,7 @@ def rename_dataset(*, actor: Actor, uid: str, name: str) -> Dataset:
             dataset = locked_dataset(actor, uid)
             before, dataset.name = dataset.name, name
             dataset.save(update_fields=["name"])
-            audit(actor, "dataset.renamed", dataset, name_before=before)
+            audit(actor, "dataset.renamed", dataset, before=before, after=dataset.name)
     except IntegrityError as error:
         raise taken(error, "projects_dataset_name") from error
     return dataset

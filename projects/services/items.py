@@ -59,11 +59,15 @@ def edit_item(*, actor: Actor, uid: str, caption: str | None = None, excluded: b
         )
         if item is None:
             raise NotFound
+        before = {"caption": item.caption, "excluded": item.excluded}
         if caption is not None:
             item.caption = checked_caption(caption)
         if excluded is not None:
             item.excluded = excluded
-        item.save(update_fields=["caption", "excluded"])
+        after = {"caption": item.caption, "excluded": item.excluded}
+        if after != before:
+            item.save(update_fields=["caption", "excluded"])
+            audit(actor, "item.changed", item, before=before, after=after)
     return item
 
 

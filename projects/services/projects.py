@@ -43,11 +43,12 @@ def change_project(
     try:
         with transaction.atomic():
             project = locked_project(actor, uid)
-            before = project.name
+            before = {"name": project.name, "description": project.description}
             project.name = checked_name(name) if name is not None else project.name
             project.description = description.strip() if description is not None else project.description
             project.save(update_fields=["name", "description"])
-            audit(actor, "project.changed", project, name_before=before)
+            after = {"name": project.name, "description": project.description}
+            audit(actor, "project.changed", project, before=before, after=after)
     except IntegrityError as error:
         raise taken(error, "projects_project_name") from error
     return project

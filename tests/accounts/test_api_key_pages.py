@@ -83,7 +83,7 @@ def test_the_form_opens_by_its_address_for_browsers_without_scripts(
 
 def test_a_right_that_no_key_may_have_is_refused(scenario: Scenario, client: Client) -> None:
     client.force_login(scenario.alice.user)
-    answer = client.post(NEW, {"name": "x", "scopes": ["team:write"]})
+    answer = client.post(NEW, {"name": "x", "scopes": ["team:own"]})
     assert answer.status_code == 422
     assert ApiKey.objects.for_team(scenario.team).count() == 0
 
@@ -106,3 +106,25 @@ def test_nobody_revokes_the_key_of_another_team(scenario: Scenario, client: Clie
     assert client.post(f"{LIST}{new.key.uid}/revoke/").status_code == 404
     new.key.refresh_from_db()
     assert new.key.revoked_at is None
+
+
+def test_a_key_is_made_with_an_end_and_networks_and_rolled(scenario: Scenario, client: Client) -> None:
+    client.force_login(scenario.alice.user)
+    form = {"name": "ci", "scopes": ["audit:read"], "expires": "30", "networks": "10.0.0.0/8\n192.0.2.1"}
+    assert client.post(NEW, form).status_code == 201
+    key = ApiKey.objects.for_team(scenario.team).get()
+    assert (key.scopes, key.allowed_networks) == (["audit:read"], ["10.0.0.0/8", "192.0.2.1/32"])
+    assert key.expires_at is not None
+    page = client.post(f"{LIST}{key.uid}/roll/", {"hours": "1"})
+    assert page.status_code == 201
+    assert "lf_live_" in page.content.decode()
+    key.refresh_from_db()
+    assert key.replaced_by is not None
+
+
+def test_a_wrong_network_is_named_beside_its_field(scenario: Scenario, client: Client) -> None:
+    client.force_login(scenario.alice.user)
+    page = client.post(NEW, {"name": "ci", "scopes": ["audit:read"], "networks": "nonsense"})
+    assert page.status_code == 422
+    assert "id_networks_error" in page.content.decode()
+    assert ApiKey.objects.for_team(scenario.team).count() == 0

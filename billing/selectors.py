@@ -1,0 +1,60 @@
+"""Read what was used: by month, by member, by project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce, TruncMonth
+from django.utils import timezone
+
+from accounts.actor import Actor, require
+from accounts.roles import Can
+from billing.models import UsageEntry
+
+MONTHS_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """Hold what one group used: compute seconds that were useful and that were lost, and how many trainings."""
+
+    label: str
+    useful: float
+    lost: float
+    trainings: int
+
+
+def usage_months(actor: Actor) -> list[tuple[datetime, UsageRow]]:
+    """Return the last months with their usage, the newest first (one query)."""
+    require(actor, Can.USAGE_VIEW)
+    rows = _sums(_entries(actor).annotate(month=TruncMonth("created_at")).values("month")).order_by("-month")
+    return [(row["month"], _row("", row)) for row in rows[:MONTHS_SHOWN]]
+
+
+def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[UsageRow]:
+    """Return the usage of a month (default: this one) by `member` or `project`, the most first (one query)."""
+    require(actor, Can.USAGE_VIEW)
+    start = (month or timezone.now()).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    end = (start.replace(day=28) + timedelta(days=4)).replace(day=1)
+    label = {"member": "user__email", "project": "project_name"}[group]
+    entries = _entries(actor).filter(created_at__gte=start, created_at__lt=end)
+    rows = _sums(entries.values(label)).order_by("-useful")
+    return [_row(row[label] or "", row) for row in rows]
+
+
+def _entries(actor: Actor) -> QuerySet[UsageEntry]:
+    return UsageEntry.objects.for_team(actor.team)
+
+
+def _sums(rows: QuerySet[UsageEntry, dict[str, object]]) -> QuerySet[UsageEntry, dict[str, object]]:
+    return rows.annotate(
+        useful=Coalesce(Sum("seconds", filter=Q(useful=True)), 0.0),
+        lost=Coalesce(Sum("seconds", filter=Q(useful=False)), 0.0),
+        trainings=Count("job_uid", distinct=True),
+    )
+
+
+def _row(label: object, row: dict[str, object]) -> UsageRow:
+    return UsageRow(str(label), float(row["useful"]), float(row["lost"]), int(row["trainings"]))  # type: ignore[arg-type,call-overload]

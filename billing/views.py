@@ -1,0 +1,35 @@
+"""What a team used."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from accounts.roles import Can
+from accounts.web import TeamRequest, team_view
+from billing.selectors import usage_by, usage_months
+
+
+@team_view(can=Can.USAGE_VIEW)
+@require_GET
+def usage(request: TeamRequest) -> HttpResponse:
+    """Show compute by month, and one month by member and by project."""
+    month = _month(request.GET.get("month", ""))
+    context = {
+        "months": usage_months(request.actor),
+        "month": month,
+        "members": usage_by(request.actor, "member", month),
+        "projects": usage_by(request.actor, "project", month),
+    }
+    return render(request, "billing/usage.html", context)
+
+
+def _month(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        return timezone.now()

@@ -1,0 +1,48 @@
+"""Usage by month, member and project, for those who may see it."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from accounts.roles import Role
+from billing.services.usage import record_usage
+from tests.factories import make_member
+from tests.scenario import Scenario
+
+USAGE = "/t/atelier/settings/usage/"
+
+
+def use(scenario: Scenario, job: str, seconds: float, project: str, useful: bool = True) -> None:
+    record_usage(
+        team=scenario.team,
+        job_uid=job,
+        attempt=1 if useful else 2,
+        seconds=seconds,
+        useful=useful,
+        user=scenario.alice.user,
+        project_uid="prj_1",
+        project_name=project,
+    )
+
+
+@pytest.mark.parametrize("role", [Role.BILLING, Role.ADMIN])
+def test_usage_is_told_by_month_member_and_project(scenario: Scenario, client: Client, role: Role) -> None:
+    use(scenario, "trn_1", 60, "Kael")
+    use(scenario, "trn_1", 30, "Kael", useful=False)
+    use(scenario, "trn_2", 3600, "Mira")
+    record_usage(team=scenario.charlie.team, job_uid="trn_3", attempt=1, seconds=9e5, useful=True)
+    client.force_login(make_member(scenario.team, role).user)
+    answer = client.get(USAGE)
+    [(_month, total)] = answer.context["months"]
+    assert (total.useful, total.lost, total.trainings) == (3660, 30, 2)
+    assert [(row.label, row.useful) for row in answer.context["projects"]] == [("Mira", 3600), ("Kael", 60)]
+    assert [(row.label, row.useful) for row in answer.context["members"]] == [("alice@example.org", 3660)]
+    assert client.get(USAGE, {"month": "1999-01"}).context["projects"] == []
+    assert client.get(USAGE, {"month": "nonsense"}).status_code == 200
+
+
+@pytest.mark.parametrize("role", [Role.EDITOR, Role.REVIEWER, Role.VIEWER])
+def test_other_roles_do_not_see_it(scenario: Scenario, client: Client, role: Role) -> None:
+    client.force_login(make_member(scenario.team, role).user)
+    assert client.get(USAGE).status_code == 403
