@@ -42,6 +42,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(_("operator of this installation"), default=False)
     is_active = models.BooleanField(_("active"), default=True)
     date_joined = models.DateTimeField(auto_now_add=True)
+    # Whoever deleted their account: the row stays for what they made, without name and address.
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = UserManager()
 
@@ -56,7 +58,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         ]
 
     def __str__(self) -> str:
-        return self.name or self.email
+        return str(_("Deleted person")) if self.deleted_at else self.name or self.email
 
     @property
     def has_second_factor(self) -> bool:
@@ -66,5 +68,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     @property
     def initials(self) -> str:
         """Give one or two letters for the round badge."""
+        if self.deleted_at:
+            return "–"
         parts = (self.name or self.email).replace("@", " ").replace(".", " ").split()
         return "".join(part[0] for part in parts[:2]).upper()
