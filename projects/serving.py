@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import IO, TypeVar
+from typing import TypeVar
 
-from django.core.handlers.asgi import ASGIRequest
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.http.response import HttpResponseBase, StreamingHttpResponse
-from django.utils.http import content_disposition_header, parse_etags
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.utils.http import parse_etags
 
 from core import storage
+from core.downloads import download_link, stream
 from core.errors import NotFound
 from projects.models import Blob
 
@@ -19,7 +17,6 @@ Answer = TypeVar("Answer", bound=HttpResponseBase)
 
 # What is small enough to go out in one piece.
 _WHOLE_BYTES = 2 * 1024**2
-_CHUNK_BYTES = 512 * 1024
 _CACHED = "private, max-age=31536000, immutable"
 
 
@@ -43,18 +40,16 @@ def serve_thumbnail(request: HttpRequest, blob: Blob) -> HttpResponseBase:
     return _headers(HttpResponse(content, content_type="image/webp"), etag)
 
 
-def serve_download(request: HttpRequest, blob: Blob, filename: str) -> HttpResponseBase:
-    """Send a file to keep under `filename`; from S3 by a redirect to an address that lasts five minutes."""
-    disposition = content_disposition_header(True, filename) or "attachment"
-    key = storage.blob_key(blob.team.uid, blob.sha256)
-    address = storage.signed_url(key, content_type=blob.content_type, disposition=disposition)
-    if address is not None:
-        response: HttpResponseBase = HttpResponseRedirect(address)
-        response["Cache-Control"] = "private, no-store"
-        return response
-    response = _send(request, key, blob.sha256, blob.content_type, blob.size)
-    if response.status_code == 200:
-        response["Content-Disposition"] = disposition
+def serve_download(blob: Blob, filename: str) -> HttpResponseRedirect:
+    """Lead to a file to keep under `filename`, by a link that lasts five minutes."""
+    address = download_link(
+        storage.blob_key(blob.team.uid, blob.sha256),
+        filename=filename,
+        content_type=blob.content_type,
+        size=blob.size,
+    )
+    response = HttpResponseRedirect(address)
+    response["Cache-Control"] = "private, no-store"
     return response
 
 
@@ -69,21 +64,10 @@ def _send(request: HttpRequest, key: str, etag: str, content_type: str, size: in
     if size <= _WHOLE_BYTES:
         with handle:
             response = HttpResponse(handle.read(), content_type=content_type)
-    elif isinstance(request, ASGIRequest):
-        # A plain iterator would be read whole into memory under ASGI.
-        response = StreamingHttpResponse(_pieces(handle), content_type=content_type)
     else:
-        response = FileResponse(handle, content_type=content_type)
+        response = stream(request, handle, content_type)
     response["Content-Length"] = str(size)
     return _headers(response, etag)
-
-
-async def _pieces(handle: IO[bytes]) -> AsyncIterator[bytes]:
-    try:
-        while piece := await asyncio.to_thread(handle.read, _CHUNK_BYTES):
-            yield piece
-    finally:
-        handle.close()
 
 
 def _has(request: HttpRequest, etag: str) -> bool:

@@ -30,4 +30,4 @@ def thumbnail(request: TeamRequest, uid: str) -> HttpResponseBase:
 def lora_download(request: TeamRequest, uid: str) -> HttpResponseBase:
     """Download one file of a model version."""
     file = selectors.lora_file(request.actor, uid)
-    return serve_download(request, file.blob, file.filename)
+    return serve_download(file.blob, file.filename)

@@ -319,7 +319,7 @@ def test_weights_are_no_picture(page: Client, workshop: Workshop) -> None:
     assert page.get(f"/t/atelier/thumbnails/{weights.uid}/").status_code == 404
     file = version.files.first()
     assert file is not None
-    answer = page.get(f"/t/atelier/lora-files/{file.uid}/download/")
+    answer = page.get(f"/t/atelier/lora-files/{file.uid}/download/", follow=True)
     assert b"".join(answer) == b"weights " * 100
     assert answer.headers["Content-Disposition"].startswith("attachment;")
 

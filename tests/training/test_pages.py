@@ -164,7 +164,8 @@ def test_sample_pictures_are_kept_by_the_browser_and_never_sniffed(
 
 def test_a_checkpoint_is_downloaded_under_the_trainings_name(scenario: Scenario, job: TrainingJob) -> None:
     fill_run(job, scenario.alice, 1)
-    answer = client_of(scenario.alice).get(f"/t/atelier/checkpoints/{job.checkpoints.get().uid}/download/")
+    page = f"/t/atelier/checkpoints/{job.checkpoints.get().uid}/download/"
+    answer = client_of(scenario.alice).get(page, follow=True)
     assert "Ink_icons-step00000000.safetensors" in answer["Content-Disposition"]
 
 

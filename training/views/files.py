@@ -29,4 +29,4 @@ def checkpoint_download(request: TeamRequest, uid: str) -> HttpResponseBase:
     if checkpoint.export is None:
         raise NotFound
     name = re.sub(r"[^\w.-]+", "_", checkpoint.job.name).strip("._") or "lora"
-    return serve_download(request, checkpoint.export, f"{name}-step{checkpoint.step:08d}.safetensors")
+    return serve_download(checkpoint.export, f"{name}-step{checkpoint.step:08d}.safetensors")
