@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
 from accounts.actor import Actor
-from accounts.roles import KEY_SCOPES, Can, Role, may_grant
+from accounts.roles import KEY_SCOPES, KEY_SCOPES_MORE, Can, Role, may_grant
+from accounts.time_zones import time_zone_choices
 
 
 class SignupDetailsForm(forms.Form):
@@ -29,6 +30,8 @@ class SignupDetailsForm(forms.Form):
     )
 
     def signup(self, request: HttpRequest, user: Any) -> None:
+    # A script fills it with the browser's own; nobody is asked.
+    time_zone = forms.CharField(required=False, max_length=50, widget=forms.HiddenInput)
         """Do nothing more: the adapter stores name and team with the person."""
 
 
@@ -54,6 +57,11 @@ class ProfileForm(forms.Form):
     )
 
 
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        choices=time_zone_choices,
+        help_text=_("Pages and mail tell times as your clock does."),
+    )
 class TeamForm(forms.Form):
     """What admins may change about a team."""
 

@@ -19,5 +19,6 @@ def mail_invitation(invitation_uid: str) -> None:
         "invitation",
         to=invitation.email,
         language=reader.language if reader else "en",
+        time_zone=reader.time_zone if reader else "UTC",
         context={"invitation": invitation, "team": invitation.team, "url": link_of(invitation)},
     )

@@ -7,11 +7,16 @@ from django.urls import include, path
 from accounts.views import api_keys, members, team
 from accounts.views.home import home
 from accounts.views.preferences import language
+from accounts.views.privacy import profile_delete, profile_deleted
 from accounts.views.profile import profile
+from accounts.views.sessions import profile_session_end
 
 pages = [
     path("language/", language, name="language"),
     path("profile/", profile, name="profile"),
+    path("profile/sessions/<int:pk>/end/", profile_session_end, name="profile_session_end"),
+    path("profile/delete/", profile_delete, name="profile_delete"),
+    path("profile/deleted/", profile_deleted, name="profile_deleted"),
     path("teams/new/", team.team_create, name="team_create"),
     path("teams/<uid:uid>/restore/", team.team_restore, name="team_restore"),
     path("invitations/<str:token>/", members.invitation, name="invitation"),

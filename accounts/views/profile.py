@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -21,16 +22,23 @@ from core.views import remember
 @account_view
 @require_http_methods(["GET", "POST"])
 def profile(request: HttpRequest) -> HttpResponse:
-    """Show and change name and language."""
+    """Show and change name, language and time zone; the other pages about the person start here."""
     assert isinstance(request.user, User)
     person = request.user
-    form = ProfileForm(request.POST or None, initial={"name": person.name, "language": person.language})
+    fields = ("name", "language", "time_zone")
+    form = ProfileForm(request.POST or None, initial={name: getattr(person, name) for name in fields})
     if request.method == "GET" or not form.is_valid():
-        status = 200 if request.method == "GET" else 422
-        context = {"form": form, "deleted_teams": deleted_teams(person)}
-        return render(request, "accounts/profile.html", context, status=status)
-    person.name, person.language = form.cleaned_data["name"], form.cleaned_data["language"]
-    person.save(update_fields=["name", "language"])
+        context = {
+            "form": form,
+            "deleted_teams": deleted_teams(person),
+            "sessions": UserSession.objects.filter(user=person).count(),
+        }
+        return render(
+            request, "accounts/profile.html", context, status=200 if request.method == "GET" else 422
+        )
+    for name in fields:
+        setattr(person, name, form.cleaned_data[name])
+    person.save(update_fields=fields)
     with translation.override(person.language):
         messages.success(request, _("Saved."))
     response = HttpResponseRedirect(reverse("accounts:profile"), status=303)

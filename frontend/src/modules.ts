@@ -11,7 +11,9 @@ export const modules: Record<string, () => Promise<PageModule>> = {
   dataset: () => import('./dataset'),
   uploads: () => import('./uploads'),
   'compare-slider': () => import('./compare-slider'),
+  passkey: () => import('./passkey'),
   'job-bars': () => import('./job-bars'),
+  'time-zone': () => import('./time-zone'),
   'training-form': () => import('./training-form'),
   'training-page': () => import('./training-page'),
 }

@@ -18,6 +18,9 @@ env = environ.FileAwareEnv()
 if (BASE_DIR / ".env").exists():
     environ.Env.read_env(BASE_DIR / ".env")
 
+# Only now: it reads the environment too.
+from config.people import *  # noqa: E402, F403
+
 # -- This installation ----------------------------------------------------------------------------------------
 VAR_DIR = Path(env("LF_VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
 # Production is asked for by name; the default is a private machine reached over loopback only.
@@ -93,7 +96,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "accounts.middleware.SocialLoginMiddleware",
+    "accounts.middleware.LastSeenMiddleware",
+    "accounts.middleware.TimeZoneMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "core.http.errors.DomainErrorMiddleware",
 ]
@@ -256,18 +261,8 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "account_login"
-ACCOUNT_USER_MODEL_USERNAME_FIELD = None
-ACCOUNT_LOGIN_METHODS = {"email"}
-ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
-ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
-ACCOUNT_SIGNUP_FORM_CLASS = "accounts.forms.SignupDetailsForm"
 ACCOUNT_EMAIL_VERIFICATION = env("LF_EMAIL_VERIFICATION", default="mandatory" if PRODUCTION else "optional")
-ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-ACCOUNT_LOGOUT_ON_GET = False
-ACCOUNT_PREVENT_ENUMERATION = True
-ACCOUNT_SESSION_REMEMBER = True
-# How many proxies stand in front: logins are throttled by the address that the last of them saw.
-ALLAUTH_TRUSTED_PROXY_COUNT = env.int("LF_PROXIES", default=0)
+MFA_TOTP_ISSUER = SITE_NAME
 
 # -- Language and time ----------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

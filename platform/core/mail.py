@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.message import EmailMessage
 from django.template.loader import render_to_string
-from django.utils import translation
+from django.utils import timezone, translation
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +27,29 @@ class InlinePicture:
     subtype: str = "png"
 
 
+@contextmanager
+def written_for(language: str, time_zone: str) -> Iterator[None]:
+    """Write what is rendered inside in the words and the time of a reader."""
+    with translation.override(language), timezone.override(time_zone):
+        yield
+
+
 def send_mail(
     template: str,
     *,
     to: str,
     language: str,
+    time_zone: str = "UTC",
     context: Mapping[str, Any],
     pictures: Sequence[InlinePicture] = (),
 ) -> None:
-    """Send `emails/<template>/{subject.txt,body.txt,body.html}` in `language`; raises what the server raises."""
+    """Send `emails/<template>/{subject.txt,body.txt,body.html}` in `language`; raises what the server raises.
+
+    Times are told in `time_zone`.
+    """
     from email.mime.image import MIMEImage
 
-    with translation.override(language):
+    with written_for(language, time_zone):
         values = {**context, "site_name": settings.SITE_NAME, "site_url": settings.SITE_URL}
         subject = " ".join(render_to_string(f"emails/{template}/subject.txt", values).split())
         message = EmailMultiAlternatives(

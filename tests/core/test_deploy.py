@@ -84,7 +84,9 @@ def test_our_packages_win_over_dependencies_in_the_image() -> None:
 
 
 def test_every_setting_of_the_environment_is_in_the_example() -> None:
-    settings = (ROOT / "platform" / "config" / "settings.py").read_text()
+    settings = "".join(
+        (ROOT / "platform" / "config" / name).read_text() for name in ("settings.py", "people.py")
+    )
     read = set(re.findall(r"""env(?:\.\w+)?\(\s*"([A-Z][A-Z0-9_]+)\"""", settings))
     example = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.M))
     assert read - example <= {"LF_DEBUG"}

@@ -112,7 +112,9 @@ def section_of(view_name: str) -> str:
         return "models"
     if name.startswith("foundation"):
         return "foundations"
-    if name == "profile":
+    if name.startswith("webhook"):
+        return "settings"
+    if name.startswith("profile"):
         return ""
     return {
         "projects": "projects",

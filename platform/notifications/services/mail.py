@@ -17,6 +17,7 @@ def write_to(
         template,
         to=person.email,
         language=person.language,
+        time_zone=person.time_zone,
         context={"person": person, **context},
         pictures=pictures,
     )
