@@ -71,6 +71,7 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         gettext_lazy("Samples and checkpoints"),
         (
             "/sampling/every_steps",
+            "/sampling/every_epochs",
             "/sampling/steps",
             "/sampling/guidance",
             "/sampling/seed",
@@ -92,8 +93,8 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         ),
     ),
 )
-# Set by other means on this page, or (the epoch cadences) only in a recipe file.
-ELSEWHERE = frozenset({"/sampling/prompts", "/sampling/every_epochs", "/checkpoint/every_epochs"})
+# Set by other means on this page, or (the epochs between checkpoints) only in a recipe file.
+ELSEWHERE = frozenset({"/sampling/prompts", "/checkpoint/every_epochs"})
 EDITABLE = tuple(pointer for pointer in FIELDS if pointer not in GIVEN | ELSEWHERE)
 
 

@@ -56,6 +56,15 @@ def test_everything_but_name_base_and_pictures_has_a_default() -> None:
         (with_(sampling={"prompts": "cat"}), "/sampling/prompts", "wrong_type", "list of texts"),
         (with_(captions={"template": "photo"}), "/captions/template", "conflict", "{caption}"),
         (with_(name=""), "/name", "missing", "empty"),
+        (with_(trigger="ink\x00y"), "/trigger", "bad_text", "'\\x00' cannot be stored"),
+        (with_(output={"author": "a\ud800b"}), "/output/author", "bad_text", "'\\ud800' cannot be stored"),
+        (with_(sampling={"prompts": ["a", "b\x00"]}), "/sampling/prompts", "bad_text", "cannot be stored"),
+        (with_(trigger="a" * 1001), "/trigger", "too_long", "1001 characters are too many; at most 1000 fit"),
+        (with_(sampling={"prompts": ["a"] * 17}), "/sampling/prompts", "too_long", "17 lines are too many"),
+        (with_(sampling={"prompts": ["a" * 5000]}), "/sampling/prompts", "too_long", "5000 characters"),
+        (with_(cache_dir="a" * 4097), "/cache_dir", "too_long", "at most 4096 fit"),
+        (with_(**{"a\x00\ud800": 1}), "/a��", "unknown_key", "'a��'"),
+        (with_(training={"steps": 10**400}), "/training/steps", "out_of_range", "far out of range"),
         ({k: v for k, v in MINIMAL.items() if k != "base_model"}, "/base_model/path", "missing", "required"),
     ],
 )
@@ -77,6 +86,16 @@ def test_validate_lists_every_error_at_once() -> None:
         ("/training/steps", "out_of_range"), ("/training/seed", "out_of_range"),
     ]  # fmt: skip
     assert validate(MINIMAL) == []
+
+
+def test_flood_of_unknown_settings_is_answered_briefly() -> None:
+    errors = validate(with_(**{f"unknown_{number}": 1 for number in range(100_000)}))
+    assert len(errors) == 50
+
+
+def test_longest_texts_and_lists_are_taken() -> None:
+    data = with_(trigger="墨" * 1000, sampling={"prompts": ["a" * 1000] * 16}, cache_dir="a" * 4096)
+    assert len(RunSpec.from_dict(data).sampling.prompts) == 16
 
 
 def test_yaml_and_dict_forms_are_the_same_spec() -> None:

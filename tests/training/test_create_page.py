@@ -137,6 +137,25 @@ def test_epochs_can_be_chosen_instead_of_steps(scenario: Scenario) -> None:
     assert (spec["training"]["steps"], spec["training"]["epochs"]) == (None, 7)
 
 
+def test_samples_can_be_drawn_by_epochs_instead_of_steps(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    client = client_of(scenario.alice)
+    data = _form(scenario, **{"sampling.every_epochs": "3"})
+    shown = client.post(NEW, {**data, "action": "update"})
+    values = {
+        each.name: each.shown for _t, settings, _n in shown.context["draft"].groups for each in settings
+    }
+    assert (values["sampling.every_steps"], values["sampling.every_epochs"]) == ("", "3")
+    client.post(NEW, data)
+    # As the page shows it after the change: the steps are empty now.
+    client.post(NEW, {**data, "form_token": "t2", "sampling.every_steps": ""})
+    jobs = TrainingJob.objects.for_team(scenario.team)
+    assert [(job.spec["sampling"]["every_steps"], job.spec["sampling"]["every_epochs"]) for job in jobs] == [
+        (None, 3)
+    ] * 2
+
+
 def test_pictures_of_another_team_cannot_be_chosen(scenario: Scenario) -> None:
     make_version(scenario.alice)
     foreign = make_version(scenario.charlie)

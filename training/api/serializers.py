@@ -10,6 +10,7 @@ from rest_framework import serializers
 from accounts.api.base import StrictSerializer
 from projects.api.serializers import ObjectSerializer
 from training.advisor.templates import TemplateKey
+from training.engine.fields import MOST_LINES
 from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
 from training.states import JobState
 
@@ -148,7 +149,7 @@ class TrainingInput(StrictSerializer):
     trigger = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
     settings = serializers.DictField(required=False, default=dict)
     prompts = serializers.ListField(
-        child=serializers.CharField(max_length=500), required=False, max_length=16
+        child=serializers.CharField(max_length=500), required=False, max_length=MOST_LINES
     )
 
 
@@ -162,7 +163,7 @@ class EstimateInput(StrictSerializer):
     settings = serializers.DictField(required=False, default=dict)
     name = serializers.CharField(max_length=80, required=False, default="Estimate")
     prompts = serializers.ListField(
-        child=serializers.CharField(max_length=500), required=False, max_length=16
+        child=serializers.CharField(max_length=500), required=False, max_length=MOST_LINES
     )
 
 

@@ -45,7 +45,7 @@ from training.services.recipes import (
     make_recipe,
     require_valid,
 )
-from training.services.telemetry import EVENTS_PER_PAGE, events_after
+from training.services.telemetry import EVENTS_PER_PAGE, events_after, parse_after
 
 Change = Callable[..., TrainingJob]
 
@@ -186,10 +186,9 @@ class TrainingViewSet(Listed):
     @action(detail=True)
     def events(self, request: Request, uid: str) -> Response:
         """List what happened, in order; the same events come over the WebSocket, with the same seq."""
-        text = request.query_params.get("after", "0")
-        if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        after = parse_after(request.query_params.get("after", "0"))
+        if after is None:
             raise DomainError("after_invalid", "`after` is a number from 0 on.", pointer="after")
-        after = int(text)
         items = events_after(self.get_object(), after, EVENTS_PER_PAGE + 1)
         page = items[:EVENTS_PER_PAGE]
         return Response(

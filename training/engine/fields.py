@@ -11,6 +11,11 @@ from typing import Any, Literal
 
 Kind = Literal["str", "path", "int", "float", "bool", "choice", "list"]
 
+LONGEST_TEXT, LONGEST_PATH = 1000, 4096
+"""Characters that a text (or one line of a list) may have, and a path."""
+MOST_LINES = 16
+"""Lines of a list: each prompt is drawn at every round of samples."""
+
 
 def gettext_noop(message: str) -> str:
     """Mark a string for translation; the web layer translates it when it is shown."""

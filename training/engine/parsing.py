@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from typing import Any, TypeVar
 
 from training.engine.errors import ConfigurationError
-from training.engine.fields import FieldInfo
+from training.engine.fields import LONGEST_PATH, LONGEST_TEXT, MOST_LINES, FieldInfo
 
 T = TypeVar("T")
+
+MOST_ERRORS = 50
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class SpecError(ConfigurationError):
     """Report one wrong setting: where (JSON pointer), which kind (``code``) and what to do.
 
-    Codes: ``unknown_key``, ``missing``, ``wrong_type``, ``out_of_range``, ``not_a_choice``, ``conflict``.
+    Codes: ``unknown_key``, ``missing``, ``wrong_type``, ``out_of_range``, ``not_a_choice``, ``too_long``, ``bad_text``,
+    ``conflict``.
     """
 
     def __init__(self, pointer: str, code: str, message: str) -> None:
@@ -37,11 +42,13 @@ def parse(cls: type[T], data: Any, pointer: str, errors: list[SpecError]) -> T |
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     before = len(errors)
     for key in data:
-        if key not in known:
+        if key not in known and len(errors) < MOST_ERRORS:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             advice = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(known)}"
             errors.append(
-                SpecError(f"{pointer}/{key}", "unknown_key", f"unknown setting {str(key)!r}; {advice}")
+                SpecError(
+                    f"{pointer}/{_shown(key)}", "unknown_key", f"unknown setting {_shown(key)!r}; {advice}"
+                )
             )
     values: dict[str, Any] = {}
     for name, field in known.items():
@@ -78,15 +85,28 @@ def convert(info: FieldInfo, value: Any, pointer: str) -> Any:
     if info.kind == "list":
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise SpecError(pointer, "wrong_type", "expected a list of texts")
-        return tuple(value)
+        if len(value) > MOST_LINES:
+            raise SpecError(pointer, "too_long", f"{len(value)} lines are too many; at most {MOST_LINES} fit")
+        return tuple(_text(info, each, pointer) for each in value)
     if not isinstance(value, str):
         raise SpecError(pointer, "wrong_type", f"expected text, found {_kind(value)}")
+    value = _text(info, value, pointer)
     if info.required and not value.strip():
         raise SpecError(pointer, "missing", f"must not be empty: {info.help}")
     if info.choices and value not in info.choices:
         near = difflib.get_close_matches(value, info.choices, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(info.choices)}"
-        raise SpecError(pointer, "not_a_choice", f"{value!r} is not known here; {advice}")
+        raise SpecError(pointer, "not_a_choice", f"{value[:100]!r} is not known here; {advice}")
+    return value
+
+
+def _text(info: FieldInfo, value: str, pointer: str) -> str:
+    """Return a text that fits and that every file and database can hold."""
+    longest = LONGEST_PATH if info.kind == "path" else LONGEST_TEXT
+    if len(value) > longest:
+        raise SpecError(pointer, "too_long", f"{len(value)} characters are too many; at most {longest} fit")
+    if bad := _UNSTORABLE.search(value):
+        raise SpecError(pointer, "bad_text", f"the character {bad.group()!r} cannot be stored; remove it")
     return value
 
 
@@ -95,9 +115,11 @@ def _number(info: FieldInfo, value: Any, pointer: str) -> int | float:
         try:
             value = float(value)  # YAML 1.1 reads 1e-4 as text
         except ValueError:
-            raise SpecError(pointer, "wrong_type", f"expected a number, found {value!r}") from None
+            raise SpecError(pointer, "wrong_type", f"expected a number, found {value[:100]!r}") from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SpecError(pointer, "wrong_type", f"expected a number, found {_kind(value)}")
+    if isinstance(value, int) and abs(value) >= 2**64:  # too large for a float
+        raise SpecError(pointer, "out_of_range", "the number is far out of range")
     if not math.isfinite(value):
         raise SpecError(pointer, "wrong_type", "expected a finite number")
     if info.kind == "int" and value != int(value):
@@ -111,6 +133,11 @@ def _number(info: FieldInfo, value: Any, pointer: str) -> int | float:
             limits = f"at least {low:g}" if low is not None else f"at most {high:g}"
         raise SpecError(pointer, "out_of_range", f"{number:g} is out of range; it must be {limits}")
     return number
+
+
+def _shown(key: Any) -> str:
+    """Return the name of a setting as it may be repeated in a message: short, and of storable characters."""
+    return _UNSTORABLE.sub("�", str(key))[:100]
 
 
 def _kind(value: Any) -> str:

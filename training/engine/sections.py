@@ -197,7 +197,7 @@ class SamplingSpec:
     negative: str = setting("", kind="str", label=_("Negative prompt"), help=_("What samples must not show."))
     every_epochs: int | None = setting(
         None, kind="int", label=_("Sample every so many epochs"), minimum=1, maximum=100_000,
-        help=_("1 if neither this nor steps is given."),
+        help=_("Instead of counting steps; about ten times a run if neither is given."),
     )  # fmt: skip
     every_steps: int | None = setting(
         None, kind="int", label=_("Sample every so many steps"), minimum=1, maximum=1_000_000,
@@ -233,7 +233,7 @@ class CheckpointSpec:
     )  # fmt: skip
     every_epochs: int | None = setting(
         None, kind="int", label=_("Save every so many epochs"), minimum=1, maximum=100_000,
-        help=_("1 if no other cadence is given."),
+        help=_("Instead of counting steps; about ten times a run if neither is given."),
     )  # fmt: skip
     every_minutes: float | None = setting(
         10.0, kind="float", label=_("Save every so many minutes"), minimum=0.1, maximum=1440.0, nullable=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -194,7 +195,8 @@ def _job_of_token(actor: Actor, form_token: str) -> TrainingJob:
 
 
 def _receipt_key(form_token: str) -> str:
-    return f"training-form:{form_token[:64]}"
+    # By its digest: a token is whatever a browser sends.
+    return f"training-form:{hashlib.sha256(form_token.encode('utf-8', 'replace')).hexdigest()}"
 
 
 def _clean_name(name: str) -> str:

@@ -15,7 +15,7 @@ from core.errors import DomainError
 from projects.models import Dataset, DatasetVersion, DatasetVersionItem, Item
 from training.advisor.recommend import GIVEN, Advice, Base, Device, Pictures, common_phrase, recommend
 from training.advisor.templates import Template
-from training.engine.fields import FieldInfo
+from training.engine.fields import LONGEST_TEXT, MOST_LINES, FieldInfo
 from training.engine.spec import FIELDS, RunSpec, SpecError, validate
 from training.models import FoundationModel, Worker
 
@@ -24,6 +24,8 @@ BASE_PATH = "base"
 MANIFEST_PATH = "manifest.json"
 WORKER_SEEN = timedelta(minutes=2)
 _CAPTIONS_LOOKED_AT = 40
+# No setting lies deeper than section and name; what is nested further is no setting.
+_DEEPEST = 3
 
 # Of each pair only one may be given: choosing one clears the other.
 _EITHER = (
@@ -125,7 +127,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         pointer = str(key) if str(key).startswith("/") else f"{prefix}/{str(key).replace('.', '/')}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and pointer.count("/") < _DEEPEST:
             flat.update(flatten(value, pointer))
         else:
             flat[pointer] = list(value) if isinstance(value, tuple) else value
@@ -213,6 +215,16 @@ def explain(error: SpecError) -> str:
             "label": label,
             "choices": ", ".join(info.choices),
         }
+    if error.code == "too_long" and info:
+        if info.kind == "list":
+            return _("%(label)s: at most %(n)s lines of %(longest)s characters.") % {
+                "label": label,
+                "n": MOST_LINES,
+                "longest": LONGEST_TEXT,
+            }
+        return _("%(label)s may have at most %(n)s characters.") % {"label": label, "n": LONGEST_TEXT}
+    if error.code == "bad_text":
+        return _("%(label)s holds a character that cannot be stored. Remove it.") % {"label": label}
     if error.code == "missing":
         return _("%(label)s is needed.") % {"label": label}
     if error.code == "wrong_type" and info:

@@ -55,6 +55,11 @@ def events_after(job: TrainingJob, after: int, limit: int = EVENTS_PER_PAGE) -> 
     return [event_item(event) for event in rows[:limit]]
 
 
+def parse_after(text: str) -> int | None:
+    """Return the sequence number that a request gives as text, None if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
+
+
 def record(lease: Lease, run_dir: Path, events: Sequence[Told]) -> str:
     """Store a batch of engine events and return what is wanted of the job; raise LeaseLost for a stale attempt."""
     stored = [_store_files(lease, run_dir, event) for event, _at in events]

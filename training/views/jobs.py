@@ -23,7 +23,7 @@ from training.services.control import cancel_job, pause_job, resume_job, stop_jo
 from training.services.explain import explain_failure
 from training.services.jobs import retry_job
 from training.services.recipes import flatten, plain
-from training.services.telemetry import events_after
+from training.services.telemetry import events_after, parse_after
 from training.states import LIVE, Desired, JobState
 
 JOBS_PER_PAGE = 30
@@ -86,8 +86,7 @@ def job(request: TeamRequest, uid: str) -> HttpResponse:
 def job_events(request: TeamRequest, uid: str) -> JsonResponse:
     """Give the events after a sequence number, for browsers that cannot have a WebSocket."""
     row = selectors.job_by_uid(request.actor, uid)
-    after = request.GET.get("after", "0")
-    items = events_after(row, int(after) if after.isdecimal() else 0)
+    items = events_after(row, parse_after(request.GET.get("after", "0")) or 0)
     return JsonResponse({"items": items, "head": max([row.last_seq, *(each["seq"] for each in items)])})
 
 
