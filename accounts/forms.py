@@ -28,10 +28,10 @@ class SignupDetailsForm(forms.Form):
         help_text=_("Your studio, shop or class. You can change it later."),
         widget=forms.TextInput(attrs={"autocomplete": "organization"}),
     )
-
-    def signup(self, request: HttpRequest, user: Any) -> None:
     # A script fills it with the browser's own; nobody is asked.
     time_zone = forms.CharField(required=False, max_length=50, widget=forms.HiddenInput)
+
+    def signup(self, request: HttpRequest, user: Any) -> None:
         """Do nothing more: the adapter stores name and team with the person."""
 
 
@@ -55,13 +55,13 @@ class ProfileForm(forms.Form):
         choices=language_choices,
         help_text=_("Of the pages and of the mail we send you."),
     )
-
-
     time_zone = forms.ChoiceField(
         label=_("Time zone"),
         choices=time_zone_choices,
         help_text=_("Pages and mail tell times as your clock does."),
     )
+
+
 class TeamForm(forms.Form):
     """What admins may change about a team."""
 
