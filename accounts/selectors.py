@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import CharField, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, NullIf
 
 from accounts.actor import Actor, require
-from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Team, User
+from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Team, TeamExport, User
 from accounts.roles import Can, Role
 from core.errors import NotFound
 
@@ -60,7 +60,11 @@ def audit_events(
     require(actor, Can.AUDIT_VIEW)
     who = User.objects.filter(pk=OuterRef("user_id"))
     rows = AuditEvent.objects.for_team(actor.team).annotate(
-        who=Subquery(who.annotate(shown=Coalesce(NullIf("name", Value("")), "email")).values("shown")[:1])
+        who=Subquery(
+            who.annotate(shown=Coalesce(NullIf("name", Value("")), "email", output_field=CharField())).values(
+                "shown"
+            )[:1]
+        )
     )
     if person:
         rows = rows.filter(user_id__in=User.objects.filter(uid=person).values("pk"))
@@ -69,3 +73,9 @@ def audit_events(
     if before.isdecimal() and len(before) < 19:
         rows = rows.filter(pk__lt=int(before))
     return rows.order_by("-pk")
+
+
+def team_exports(actor: Actor) -> QuerySet[TeamExport]:
+    """Return the exports of the actor's team, the newest first."""
+    require(actor, Can.EXPORT)
+    return TeamExport.objects.for_team(actor.team).order_by("-created_at")

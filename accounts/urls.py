@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from accounts.views import api_keys, members, team
+from accounts.views import api_keys, audit, members, team, team_privacy
 from accounts.views.home import home
 from accounts.views.preferences import language
 from accounts.views.privacy import profile_delete, profile_deleted
@@ -33,8 +33,13 @@ pages = [
         members.invitation_revoke,
         name="invitation_revoke",
     ),
+    path("t/<slug:slug>/settings/privacy/", team_privacy.privacy, name="privacy"),
+    path("t/<slug:slug>/settings/exports/new/", team_privacy.export_create, name="export_create"),
+    path("t/<slug:slug>/settings/exports/<uid:uid>/", team_privacy.export_download, name="export_download"),
+    path("t/<slug:slug>/settings/audit/", audit.audit_log, name="audit_log"),
     path("t/<slug:slug>/settings/keys/", api_keys.api_key_list, name="api_key_list"),
     path("t/<slug:slug>/settings/keys/new/", api_keys.api_key_create, name="api_key_create"),
+    path("t/<slug:slug>/settings/keys/<uid:uid>/roll/", api_keys.api_key_roll, name="api_key_roll"),
     path("t/<slug:slug>/settings/keys/<uid:uid>/revoke/", api_keys.api_key_revoke, name="api_key_revoke"),
 ]
 

@@ -40,7 +40,7 @@ def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[Us
     end = (start.replace(day=28) + timedelta(days=4)).replace(day=1)
     label = {"member": "user__email", "project": "project_name"}[group]
     entries = _entries(actor).filter(created_at__gte=start, created_at__lt=end)
-    rows = _sums(entries.values(label)).order_by("-useful")
+    rows = _sums(entries.values(label)).order_by("-useful_seconds")
     return [_row(row[label] or "", row) for row in rows]
 
 
@@ -50,11 +50,13 @@ def _entries(actor: Actor) -> QuerySet[UsageEntry]:
 
 def _sums(rows: QuerySet[UsageEntry, dict[str, object]]) -> QuerySet[UsageEntry, dict[str, object]]:
     return rows.annotate(
-        useful=Coalesce(Sum("seconds", filter=Q(useful=True)), 0.0),
-        lost=Coalesce(Sum("seconds", filter=Q(useful=False)), 0.0),
+        useful_seconds=Coalesce(Sum("seconds", filter=Q(useful=True)), 0.0),
+        lost_seconds=Coalesce(Sum("seconds", filter=Q(useful=False)), 0.0),
         trainings=Count("job_uid", distinct=True),
     )
 
 
 def _row(label: object, row: dict[str, object]) -> UsageRow:
-    return UsageRow(str(label), float(row["useful"]), float(row["lost"]), int(row["trainings"]))  # type: ignore[arg-type,call-overload]
+    return UsageRow(
+        str(label), float(row["useful_seconds"]), float(row["lost_seconds"]), int(row["trainings"])
+    )  # type: ignore[arg-type,call-overload]

@@ -1,7 +1,17 @@
 from accounts.models.api_key import ApiKey
 from accounts.models.audit import AuditEvent
+from accounts.models.export import ExportState, TeamExport
 from accounts.models.invitation import Invitation
 from accounts.models.team import Membership, Team
 from accounts.models.user import User
 
-__all__ = ["ApiKey", "AuditEvent", "Invitation", "Membership", "Team", "User"]
+__all__ = [
+    "ApiKey",
+    "AuditEvent",
+    "ExportState",
+    "Invitation",
+    "Membership",
+    "Team",
+    "TeamExport",
+    "User",
+]

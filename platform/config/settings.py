@@ -59,6 +59,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "rest_framework_simplejwt.token_blacklist",
     "django_dramatiq",
     "django_htmx",
     "django_vite",
@@ -241,6 +242,8 @@ DJANGO_VITE = {
 }
 # What a single upload, a zip and a picture may be.
 UPLOAD_MAX_BYTES = env.int("LF_UPLOAD_MAX_BYTES", default=2 * 1024**3)
+# What a team may have stored, uploads on their way included; 0 for no limit.
+TEAM_MAX_BYTES = env.int("LF_TEAM_MAX_BYTES", default=0)
 UPLOAD_CHUNK_BYTES = 8 * 1024**2
 DATA_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_CHUNK_BYTES + 1024**2
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
@@ -289,26 +292,19 @@ else:
 EMAIL_TIMEOUT = 20
 DEFAULT_FROM_EMAIL = env("LF_MAIL_FROM", default="LoRA Foundry <no-reply@localhost>")
 
+# -- Webhooks -------------------------------------------------------------------------------------------------
+# Customers name the addresses: only https and only the public internet, unless the operator's own network is meant.
+WEBHOOKS_ALLOW_HTTP = env.bool("LF_WEBHOOKS_ALLOW_HTTP", default=not PRODUCTION)
+WEBHOOKS_ALLOW_PRIVATE = env.bool("LF_WEBHOOKS_ALLOW_PRIVATE", default=False)
+
 # -- The API --------------------------------------------------------------------------------------------------
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.api.auth.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["accounts.api.auth.HasActor"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "core.api.errors.problem_response",
-    "UNAUTHENTICATED_USER": None,
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "LoRA Foundry API",
-    "DESCRIPTION": "Train LoRAs from your own programs. Authenticate with `Authorization: Bearer lf_live_...`.",
-    "VERSION": "1",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SCHEMA_PATH_PREFIX": "/api/v1",
-    "COMPONENT_SPLIT_REQUEST": True,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-}
+from config.rest import *  # noqa: E402, F403
+
+if CORS_ALLOWED_ORIGINS:  # noqa: F405
+    INSTALLED_APPS.append("corsheaders")
+    MIDDLEWARE.insert(
+        MIDDLEWARE.index("django.middleware.common.CommonMiddleware"), "corsheaders.middleware.CorsMiddleware"
+    )
 
 # -- Training -------------------------------------------------------------------------------------------------
 RUNS_DIR = VAR_DIR / "runs"
@@ -324,6 +320,10 @@ ENGINE_LEASE_SECONDS = env.int("LF_ENGINE_LEASE_SECONDS", default=40)
 MAX_CRASHES = 3
 TEAM_MAX_RUNNING = env.int("LF_TEAM_MAX_RUNNING", default=2)
 TEAM_MAX_QUEUED = env.int("LF_TEAM_MAX_QUEUED", default=50)
+
+# -- Retention ------------------------------------------------------------------------------------------------
+# Days after the end of a training that its log is kept; curve, samples and files stay.
+KEEP_EVENTS_DAYS = env.int("LF_KEEP_EVENTS_DAYS", default=180)
 
 # -- Security -------------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True

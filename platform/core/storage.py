@@ -40,6 +40,29 @@ def run_key(team_uid: str, job_uid: str, fence: int, *names: str) -> str:
     return "/".join([f"teams/{_part(team_uid)}/runs/{_part(job_uid)}/{fence}", *map(_part, names)])
 
 
+def export_key(team_uid: str, export_uid: str) -> str:
+    """Return the storage key of a team's export."""
+    return f"teams/{_part(team_uid)}/exports/{_part(export_uid)}.zip"
+
+
+def delete_team(team_uid: str) -> None:
+    """Remove everything that is stored for a team; nothing happens if nothing is."""
+    _delete_below(f"teams/{_part(team_uid)}")
+
+
+def _delete_below(folder: str) -> None:
+    try:
+        folders, files = default_storage.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in folders:
+        _delete_below(f"{folder}/{name}")
+    for name in files:
+        default_storage.delete(f"{folder}/{name}")
+    # A local folder stays behind when it is empty; in S3 there are none.
+    default_storage.delete(folder)
+
+
 def _part(value: str) -> str:
     if not _PART.match(value):
         raise ValueError(f"not a safe part of a key: {value!r}")
