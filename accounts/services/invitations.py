@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, member_actor, require
+from accounts.listeners import tell_member_change
 from accounts.models import Invitation, Membership, User
 from accounts.roles import Can, Role, may_grant
 from accounts.services.audit import audit
@@ -146,4 +147,5 @@ def accept_invitation(*, user: User, invitation: Invitation) -> Actor:
         actor = member_actor(invitation.team, user, member.role)
         if is_new:
             audit(actor, "member.joined", user, after=row.role)
+            tell_member_change(actor, user, is_added=True, role=row.role)
     return actor

@@ -6,6 +6,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
+from accounts.listeners import tell_member_change
 from accounts.models import Membership, Team
 from accounts.roles import Can, Role, may_grant
 from accounts.services.audit import audit
@@ -43,6 +44,7 @@ def remove_member(*, actor: Actor, user_uid: str) -> None:
         _keep_an_owner(member)
         member.delete()
         audit(actor, "member.removed", member.user, before=member.role)
+        tell_member_change(actor, member.user, is_added=False, role=member.role)
         transaction.on_commit(tell_access_changed, robust=True)
 
 

@@ -7,6 +7,7 @@ export interface PageModule {
 
 /** One line for each module: its name in templates, and how to load it. */
 export const modules: Record<string, () => Promise<PageModule>> = {
+  bell: () => import('./bell'),
   caption: () => import('./caption'),
   dataset: () => import('./dataset'),
   uploads: () => import('./uploads'),

@@ -16,6 +16,7 @@ urlpatterns = [
     path("account/", include("allauth.urls")),
     path("", include("core.urls")),
     path("", include("accounts.urls")),
+    path("", include("notifications.urls")),
     path("t/<slug:slug>/", include("billing.urls")),
     path("t/<slug:slug>/", include("projects.urls")),
     path("t/<slug:slug>/", include("training.urls")),

@@ -1,4 +1,4 @@
-"""The entry of the short-job workers: `dramatiq config.worker --queues default mail media`."""
+"""The entry of the short-job workers: `dramatiq config.worker --queues default mail media webhooks`."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from accounts.models import Team, User
+from notifications.events import EventType, Subject
+from notifications.services.webhooks import emit
 from projects.models import (
     Blob,
     DatasetVersion,
@@ -120,4 +122,12 @@ def register_version(
             )
             for sample in samples
         )
+        subject = Subject(
+            uid=version.uid,
+            kind="model_version",
+            name=str(version),
+            path=f"/t/{team.slug}/models/{model.uid}/",
+            more={"model": model.uid, "number": version.number, "training": training_uid},
+        )
+        emit(team, EventType.MODEL_VERSION_CREATED, subject)
         return version

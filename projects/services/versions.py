@@ -12,6 +12,8 @@ from accounts.actor import Actor, require
 from accounts.roles import Can
 from accounts.services.audit import audit
 from core.errors import DomainError, NotFound
+from notifications.events import EventType, Subject
+from notifications.services.webhooks import emit
 from projects.models import Dataset, DatasetVersion, DatasetVersionItem, Item
 from projects.services.projects import refuse_archived
 from projects.visibility import seen_by
@@ -80,4 +82,12 @@ def freeze_dataset(*, actor: Actor, uid: str) -> DatasetVersion:
             batch_size=2000,
         )
         audit(actor, "dataset.frozen", version, pictures=len(items), manifest=manifest)
+        subject = Subject(
+            uid=version.uid,
+            kind="dataset_version",
+            name=str(version),
+            path=f"/t/{actor.team.slug}/datasets/{dataset.uid}/",
+            more={"dataset": dataset.uid, "number": version.number, "pictures": len(items)},
+        )
+        emit(actor.team, EventType.DATASET_VERSION_READY, subject)
         return version

@@ -18,6 +18,7 @@ from accounts.services.audit import audit
 from core.errors import Conflict, NotFound
 from projects.visibility import seen_by
 from training.models import TrainingJob
+from training.services.announce import announce_cancel
 from training.services.checkpoints import has_state
 from training.services.lifecycle import append_events, move
 from training.states import LIVE, Desired, JobState
@@ -27,7 +28,7 @@ _STRENGTH = {"": 0, Desired.PAUSE: 1, Desired.STOP: 2, Desired.CANCEL: 3}
 
 def cancel_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
     """End a training without a result. Canceling a canceled one changes nothing; other ends raise Conflict."""
-    return _change(actor, job, "training.cancel", JobState.CANCELED, _cancel)
+    return _change(actor, job, "training.cancel", JobState.CANCELED, lambda row: _cancel(row, actor))
 
 
 def stop_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
@@ -69,7 +70,9 @@ def _change(
         return row
 
 
-def _cancel(job: TrainingJob) -> None:
+def _cancel(job: TrainingJob, actor: Actor) -> None:
+    if job.desired != Desired.CANCEL:
+        announce_cancel(job, actor)
     if job.state in LIVE:
         _wish(job, Desired.CANCEL)
     else:

@@ -21,6 +21,7 @@ from projects.models import DatasetVersion
 from training.advisor.templates import template_for
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
+from training.services.announce import announce_state
 from training.services.estimates import estimate_run
 from training.services.lifecycle import append_events
 from training.services.recipes import (
@@ -162,6 +163,7 @@ def _queue(
             )
             append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
             job.save(update_fields=["last_seq"])
+            announce_state(job)
             if form_token:
                 receipt.status, receipt.body = 303, {"uid": job.uid}
                 receipt.save(update_fields=["status", "body"])

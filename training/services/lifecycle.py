@@ -21,12 +21,15 @@ from billing.services.usage import record_usage
 from core.outbox import enqueue
 from core.realtime.publish import publish
 from training.models import Attempt, JobEvent, TrainingJob
+from training.services.announce import announce_state
 from training.services.checkpoints import forget_states
 from training.states import LIVE, Desired, JobState, is_allowed, is_terminal
 
 if TYPE_CHECKING:
     from training.queue.lease import Lease
 
+# On the way to another state: nobody outside is told of a state in between.
+INTERRUPTED = "interrupted"
 # How long a crashed job waits before its second and third attempt.
 BACK_OFF = (timedelta(0), timedelta(seconds=30), timedelta(seconds=120))
 
@@ -119,6 +122,8 @@ def move(job: TrainingJob, target: JobState, *, save: Sequence[str] = (), **told
         job.refresh_from_db(fields=["lease_until"])
     if is_terminal(target):
         forget_states(job)
+    if told.get("reason") != INTERRUPTED:
+        announce_state(job)
 
 
 def _lease_end() -> CombinedExpression:
@@ -148,7 +153,7 @@ def pause_job_now(job: TrainingJob) -> None:
     end_attempt(job, "paused", useful=True)
     if not is_allowed(JobState(job.state), JobState.PAUSED):
         # Its last event would be the state in between; nobody else can see the job in it.
-        move(job, JobState.QUEUED, reason="interrupted")
+        move(job, JobState.QUEUED, reason=INTERRUPTED)
     move(job, JobState.PAUSED)
 
 

@@ -10,8 +10,11 @@ from django.utils import translation
 
 from core import storage
 from core.mail import InlinePicture
+from notifications.kinds import MailWhen
 from notifications.services.mail import write_to
+from notifications.services.notify import mail_choice
 from training.models import Sample, TrainingJob
+from training.services.announce import OUTCOMES
 from training.services.explain import explain_failure
 from training.states import JobState
 
@@ -19,10 +22,14 @@ from training.states import JobState
 def send_outcome(job: TrainingJob) -> bool:
     """Mail the end of `job` to its maker in their language; tell whether there was something to send.
 
-    Nothing is sent when the maker is gone or switched off, or when the training did not end by itself.
+    Nothing is sent when the maker is gone or switched off, wants no such mail now, or when the training did not end
+    by itself.
     """
     person = job.created_by
     if person is None or not person.is_active:
+        return False
+    kind = OUTCOMES.get(JobState(job.state))
+    if kind is None or mail_choice(person, kind) != MailWhen.AT_ONCE:
         return False
     if job.state in (JobState.SUCCEEDED, JobState.STOPPED):
         pictures = _pictures(job)

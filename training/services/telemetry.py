@@ -21,6 +21,7 @@ from training.engine import events as told
 from training.models import Attempt, Checkpoint, JobEvent, MetricChunk, Sample, TrainingJob
 from training.models.telemetry import CHUNK_POINTS
 from training.queue.lease import Lease
+from training.services.announce import announce_checkpoint
 from training.services.checkpoints import STATES_KEPT, forget_states, store_state
 from training.services.lifecycle import append_events, event_item, hold, move
 from training.states import JobState
@@ -262,6 +263,7 @@ def _apply_checkpoint(
     )
     forget_states(job, keep=STATES_KEPT)
     if is_new:
+        announce_checkpoint(job, checkpoint)
         batch.rows.append(
             (
                 "checkpoint",

@@ -36,7 +36,7 @@ from core.supervisor import Program, Supervisor
 
 SERVICE_START = 60.0  # seconds a server may take after a crash, with its log to replay
 WEB_START = 120.0
-SHORT_QUEUES = ("default", "mail", "media")
+SHORT_QUEUES = ("default", "mail", "media", "webhooks")
 STOP_GRACE = 8.0
 
 
