@@ -25,8 +25,8 @@ format: ## Rewrite Python files in the house style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: ## Measure the trainer and the demo training
-	@bin/setup
+bench: ## Measure the trainer, the demo training and the pages
+	@bin/setup --dev
 	$(PY) -m bench $(ARGS)
 
 doctor: ## Check this machine and say what to do
