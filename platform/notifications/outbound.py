@@ -194,6 +194,8 @@ def post(
             response = connection.getresponse()
         except (OSError, HTTPError, ValueError) as error:
             raise NoAnswer(watch.words(error)) from error
+        if watch.is_over:  # headers that were cut off look like headers that ended
+            raise NoAnswer(watch.words(TimeoutError()))
         kept = b""
         # The status is the answer: a body that ends in the middle changes nothing.
         with contextlib.suppress(OSError, HTTPError, ValueError):
@@ -249,7 +251,7 @@ def _connected(
         with _Watch(connection, ends_at) as watch:
             try:
                 connection.connect()
-            except (OSError, HTTPError) as error:
+            except (OSError, HTTPError, ValueError) as error:  # a wrong name in a certificate is a ValueError
                 problem = _("No connection: %(why)s") % {"why": _reason(error)}
                 continue
             assert connection.sock is not None
