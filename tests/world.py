@@ -13,6 +13,7 @@ from accounts.models import Invitation, Membership, User
 from accounts.roles import KEY_SCOPES, Can, Role
 from accounts.services.api_keys import create_api_key
 from core import storage
+from notifications.services.webhooks import create_endpoint, send_test
 from projects.models import (
     Blob,
     Dataset,
@@ -146,8 +147,13 @@ def make_world(actor: Actor, seed: str) -> World:
     invitation = Invitation.objects.create(
         team=team, email=f"{seed}@example.org", role=Role.VIEWER, expires_at=now + timedelta(days=1)
     )
+    endpoint = create_endpoint(actor=actor, url=f"https://hooks.example.org/{seed}").endpoint
     return World(
         actor=actor,
+        extra={
+            "webhook": endpoint.uid,
+            "delivery": send_test(actor=actor, uid=endpoint.uid).uid,
+        },
         project=project,
         dataset=dataset,
         item=item,

@@ -44,6 +44,9 @@ UID_OF = {
     "checkpoints": lambda world: world.checkpoint.uid,
     "keys": lambda world: world.key_uid,
     "members": lambda world: world.member.uid,
+    "webhooks": lambda world: world.extra["webhook"],
+    "webhook_endpoints": lambda world: world.extra["webhook"],
+    "deliveries": lambda world: world.extra["delivery"],
     "invitations": lambda world: world.invitation.uid,
 }
 PAGE_METHODS = ("get", "post")
