@@ -192,6 +192,7 @@ def item_with_neighbours(
     actor: Actor, uid: str, *, show: str = "all", search: str = ""
 ) -> ItemWithNeighbours:
     """Return a picture for the caption editor; raise NotFound."""
+    require(actor, Can.DATASET_VIEW)
     pictures = Item.objects.for_team(actor.team).select_related("blob", "dataset", "dataset__project")
     item = _one(seen_by(actor, pictures, "dataset__project"), uid)
     rows = items(actor, item.dataset, show=show, search=search)

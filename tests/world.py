@@ -9,8 +9,8 @@ from datetime import timedelta
 from django.utils import timezone
 
 from accounts.actor import Actor
-from accounts.models import Invitation, Membership, User
-from accounts.roles import KEY_SCOPES, Can, Role
+from accounts.models import ExportState, Invitation, Membership, TeamExport, User
+from accounts.roles import KEY_SCOPES, KEY_SCOPES_MORE, Can, Role
 from accounts.services.api_keys import create_api_key
 from core import storage
 from notifications.services.webhooks import create_endpoint, send_test
@@ -54,8 +54,10 @@ class World:
     key_text: str
     read_key_text: str
     key_uid: str
+    spare_key_uid: str
     member: User
     invitation: Invitation
+    export: TeamExport
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -112,8 +114,15 @@ def make_world(actor: Actor, seed: str) -> World:
     sample = Sample.objects.create(
         team=team, job=job, blob=blob, step=10, epoch=1, prompt_index=0, prompt="cat", seed=1
     )
+    weights = Blob.objects.create(
+        team=team,
+        sha256=hashlib.sha256(b"weights").hexdigest(),
+        size=7,
+        content_type="application/octet-stream",
+    )
+    storage.save_bytes(storage.blob_key(team.uid, weights.sha256), b"weights")
     checkpoint = Checkpoint.objects.create(
-        team=team, job=job, fence=1, step=10, epoch=1, export=blob, is_final=True
+        team=team, job=job, fence=1, step=10, epoch=1, export=weights, is_final=True
     )
     model = LoraModel.objects.create(team=team, project=project, name="Model")
     model_version = LoraVersion.objects.create(
@@ -137,17 +146,22 @@ def make_world(actor: Actor, seed: str) -> World:
     LoraSample.objects.create(
         team=team, version=model_version, blob=blob, step=10, prompt_index=0, prompt="cat", seed=1
     )
-    key = create_api_key(actor=actor, name="all", scopes=KEY_SCOPES)
+    every = KEY_SCOPES + KEY_SCOPES_MORE
+    key = create_api_key(actor=actor, name="all", scopes=every)
     read_key = create_api_key(
         actor=actor,
         name="read",
-        scopes=[c for c in KEY_SCOPES if c.value.endswith(":read") and c is not Can.WEIGHTS_DOWNLOAD],
+        scopes=[c for c in every if c.value.endswith(":read") and c is not Can.WEIGHTS_DOWNLOAD],
     )
     guest = Membership.objects.create(team=team, user=UserFactory(), role=Role.VIEWER).user
     invitation = Invitation.objects.create(
         team=team, email=f"{seed}@example.org", role=Role.VIEWER, expires_at=now + timedelta(days=1)
     )
     endpoint = create_endpoint(actor=actor, url=f"https://hooks.example.org/{seed}").endpoint
+    export = TeamExport.objects.create(
+        team=team, state=ExportState.READY, size=1, expires_at=now + timedelta(days=1)
+    )
+    storage.save_bytes(storage.export_key(team.uid, export.uid), b"x")
     return World(
         actor=actor,
         extra={
@@ -171,5 +185,7 @@ def make_world(actor: Actor, seed: str) -> World:
         read_key_text=read_key.text,
         member=guest,
         invitation=invitation,
+        export=export,
         key_uid=key.key.uid,
+        spare_key_uid=create_api_key(actor=actor, name="spare").key.uid,
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db.models import Case, Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 
-from accounts.actor import Actor
+from accounts.actor import Actor, require
+from accounts.roles import Can
 from core.errors import NotFound
 from projects.models import (
     Dataset,
@@ -37,6 +38,7 @@ FILTERS: dict[str, frozenset[str]] = {
 
 
 def _seen_jobs(actor: Actor) -> QuerySet[TrainingJob]:
+    require(actor, Can.TRAINING_VIEW)
     return seen_by(actor, TrainingJob.objects.for_team(actor.team))
 
 
@@ -108,6 +110,7 @@ def job_by_uid(actor: Actor, uid: str) -> TrainingJob:
 
 def recent_versions(actor: Actor, count: int = 8) -> list[LoraVersion]:
     """Return the newest model versions, each with a sample's blob uid as `cover` and its prompt as `cover_prompt`."""
+    require(actor, Can.MODEL_VIEW)
     drawn = LoraSample.objects.for_team(actor.team).filter(version=OuterRef("pk"), with_lora=True)
     drawn = drawn.order_by("-step", "prompt_index")
     versions = (
@@ -137,6 +140,7 @@ class FirstSteps:
 
 def first_steps(actor: Actor) -> FirstSteps:
     """Return how far a team without trainings has come (three queries)."""
+    require(actor, Can.DATASET_VIEW)
     team = actor.team
     dataset = seen_by(actor, Dataset.objects.for_team(team)).order_by("-created_at").first()
     items = seen_by(actor, Item.objects.for_team(team), "dataset__project")
@@ -162,6 +166,7 @@ class PictureSet:
 
 def picture_sets(actor: Actor) -> list[PictureSet]:
     """Return what can be trained on, the newest first (two queries)."""
+    require(actor, Can.DATASET_VIEW)
     versions = (
         seen_by(actor, DatasetVersion.objects.for_team(actor.team), "dataset__project")
         .filter(dataset__project__archived_at=None)
@@ -185,6 +190,7 @@ def picture_sets(actor: Actor) -> list[PictureSet]:
 
 def picture_source(actor: Actor, uid: str) -> DatasetVersion | Dataset | None:
     """Return the version or dataset with `uid`, or None."""
+    require(actor, Can.DATASET_VIEW)
     if uid.startswith("dsv_"):
         versions = seen_by(actor, DatasetVersion.objects.for_team(actor.team), "dataset__project")
         found: DatasetVersion | Dataset | None = (
@@ -289,6 +295,7 @@ def final_file(job: TrainingJob) -> LoraFile | None:
 
 def sample_by_uid(actor: Actor, uid: str) -> Sample:
     """Return a sample of the team with its blob; raise NotFound."""
+    require(actor, Can.TRAINING_VIEW)
     samples = seen_by(actor, Sample.objects.for_team(actor.team), "job__project")
     sample: Sample | None = samples.select_related("blob__team").filter(uid=uid).first()
     if sample is None:
@@ -298,6 +305,7 @@ def sample_by_uid(actor: Actor, uid: str) -> Sample:
 
 def checkpoint_by_uid(actor: Actor, uid: str) -> Checkpoint:
     """Return a checkpoint of the team that has a file; raise NotFound."""
+    require(actor, Can.WEIGHTS_DOWNLOAD)
     rows = seen_by(actor, Checkpoint.objects.for_team(actor.team), "job__project")
     rows = rows.select_related("export__team", "job")
     checkpoint: Checkpoint | None = rows.filter(uid=uid, export__isnull=False).first()
