@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 from allauth.account.forms import AddEmailForm
 from allauth.account.internal.flows.email_verification import send_verification_email_to_address
 from allauth.account.models import EmailAddress
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.webauthn.forms import (
+    AddWebAuthnForm,
+    AuthenticateWebAuthnForm,
+    LoginWebAuthnForm,
+    ReauthenticateWebAuthnForm,
+)
 from django.db import transaction
 from django.http import HttpRequest
 
@@ -22,3 +32,30 @@ class ChangeEmailForm(AddEmailForm):  # type: ignore[misc]
             address = EmailAddress.objects.create(user=self.user, email=self.cleaned_data["email"])
         send_verification_email_to_address(request, address)
         return address
+
+
+class _Readable:
+    """Say "incorrect" to an answer of a security key that no key would give; the library would fail on it."""
+
+    def full_clean(self) -> None:
+        try:
+            super().full_clean()  # type: ignore[misc]
+        except (AttributeError, LookupError, TypeError, ValueError, struct.error):
+            self.cleaned_data: dict[str, Any] = {}
+            self.add_error("credential", get_adapter().validation_error("incorrect_code"))  # type: ignore[attr-defined]
+
+
+class AddKeyForm(_Readable, AddWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class KeyForm(_Readable, AuthenticateWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class KeyLoginForm(_Readable, LoginWebAuthnForm):  # type: ignore[misc]
+    pass
+
+
+class KeyAgainForm(_Readable, ReauthenticateWebAuthnForm):  # type: ignore[misc]
+    pass

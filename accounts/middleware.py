@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,10 +16,13 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from requests import RequestException
 
 from accounts.models import User
 from accounts.sessions import TRACKED
 from core.http.errors import not_found
+
+log = logging.getLogger(__name__)
 
 Answer = Callable[[HttpRequest], HttpResponse]
 
@@ -112,4 +116,14 @@ class SocialLoginMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        return not_found(request) if isinstance(error, SocialApp.DoesNotExist) else None
+        if isinstance(error, SocialApp.DoesNotExist):
+            return not_found(request)
+        match = request.resolver_match
+        if (
+            isinstance(error, RequestException)
+            and match
+            and str(match.url_name).endswith(("_login", "_callback"))
+        ):
+            log.warning("the login service does not answer: %s", error)
+            return render(request, "socialaccount/authentication_error.html", status=502)
+        return None

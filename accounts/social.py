@@ -24,6 +24,9 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
         user.name = str(data.get("name") or both or data.get("username") or "")[:100]
         user.email = user.email.lower()
         user.language = get_language() or settings.LANGUAGE_CODE
+        # Some services write "false" in quotation marks, which Python takes for true.
+        for address in sociallogin.email_addresses:
+            address.verified = address.verified in (True, "true", "True")
         return user
 
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:

@@ -35,7 +35,7 @@ ACCOUNT_RATE_LIMITS = {
     "signup": "20/m/ip,200/d/ip",
     "reset_password": "10/m/ip,3/10m/key",
     "reset_password_from_key": "20/m/ip",
-    "confirm_email": "1/3m/key",
+    "confirm_email": "4/10m/key",
     "reauthenticate": "10/m/user",
     "change_password": "5/m/user",
     "manage_email": "10/m/user",
@@ -43,6 +43,12 @@ ACCOUNT_RATE_LIMITS = {
 
 # -- Second factors and sessions ------------------------------------------------------------------------------
 MFA_ADAPTER = "accounts.second_factor.SecondFactorAdapter"
+MFA_FORMS = {
+    "add_webauthn": "accounts.allauth_forms.AddKeyForm",
+    "authenticate_webauthn": "accounts.allauth_forms.KeyForm",
+    "login_webauthn": "accounts.allauth_forms.KeyLoginForm",
+    "reauthenticate_webauthn": "accounts.allauth_forms.KeyAgainForm",
+}
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_RATE_LIMITS = {"webauthn_login": "10/m/ip"}

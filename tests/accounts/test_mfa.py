@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from allauth.mfa.models import Authenticator
 from django.core import mail
@@ -110,12 +108,10 @@ def test_the_app_is_switched_off_and_its_recovery_codes_go_with_it(person: User)
     assert log_in(browser(), person)["Location"] == "/"
 
 
-def test_every_change_is_told_by_mail_in_the_persons_language(
-    person: User, django_capture_on_commit_callbacks: Any
-) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_every_change_is_told_by_mail_in_the_persons_language(person: User) -> None:
     client = entered(person, HTTP_ACCEPT_LANGUAGE="en")
-    with django_capture_on_commit_callbacks(execute=True):
-        with_app(client)
+    with_app(client)
     client.post("/account/2fa/recovery-codes/generate/")
     client.post("/account/2fa/totp/deactivate/")
     assert [sent.to for sent in mail.outbox] == [[person.email]] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
+from accounts.models import User
 from tests.scenario import Scenario
 
 
@@ -46,7 +47,7 @@ def test_the_chosen_theme_is_in_the_page_before_any_script_runs(client: Client) 
 
 def test_the_profile_changes_name_and_language(scenario: Scenario, client: Client) -> None:
     client.force_login(scenario.bob.user)
-    answer = client.post("/profile/", {"name": "Robert", "language": "zh-hans"})
+    answer = client.post("/profile/", {"name": "Robert", "language": "zh-hans", "time_zone": "UTC"})
     assert (answer.status_code, answer["Location"]) == (303, "/profile/")
     assert answer.cookies["django_language"].value == "zh-hans"
     scenario.bob.user.refresh_from_db()
@@ -58,3 +59,31 @@ def test_a_profile_without_a_name_is_refused(scenario: Scenario, client: Client)
     assert client.post("/profile/", {"name": "", "language": "en"}).status_code == 422
     scenario.bob.user.refresh_from_db()
     assert scenario.bob.user.name == "Bob"
+
+
+def test_the_profile_keeps_the_time_zone(scenario: Scenario, client: Client) -> None:
+    client.force_login(scenario.bob.user)
+    page = client.get("/profile/").content.decode()
+    assert '<optgroup label="Asia">' in page
+    assert '<option value="Asia/Shanghai">Shanghai (UTC+08:00)</option>' in page
+    client.post("/profile/", {"name": "Bob", "language": "en", "time_zone": "Asia/Shanghai"})
+    scenario.bob.user.refresh_from_db()
+    assert scenario.bob.user.time_zone == "Asia/Shanghai"
+    refused = client.post("/profile/", {"name": "Bob", "language": "en", "time_zone": "Mars/Olympus"})
+    assert refused.status_code == 422
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("Europe/Berlin", "Europe/Berlin"), ("../etc", "UTC"), ("", "UTC")]
+)
+def test_sign_up_takes_the_time_zone_of_the_browser(client: Client, sent: str, kept: str) -> None:
+    form = {"name": "N", "email": "n@example.org", "password1": "a long and quiet evening", "time_zone": sent}
+    client.post("/account/signup/", form)
+    assert User.objects.get().time_zone == kept
+
+
+def test_a_zone_that_this_machine_does_not_know_breaks_no_page(scenario: Scenario, client: Client) -> None:
+    User.objects.filter(pk=scenario.bob.user.pk).update(time_zone="Mars/Olympus")
+    client.force_login(scenario.bob.user)
+    assert client.get("/profile/").status_code == 200
