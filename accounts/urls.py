@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from accounts.views import api_keys, audit, members, team, team_privacy
+from accounts.views import api_keys, audit, members, operate, team, team_privacy
 from accounts.views.home import home
 from accounts.views.preferences import language
 from accounts.views.privacy import profile_delete, profile_deleted
@@ -17,6 +17,8 @@ pages = [
     path("profile/sessions/<int:pk>/end/", profile_session_end, name="profile_session_end"),
     path("profile/delete/", profile_delete, name="profile_delete"),
     path("profile/deleted/", profile_deleted, name="profile_deleted"),
+    path("operate/act-as/<uid:uid>/", operate.acting_begin, name="acting_begin"),
+    path("operate/end/", operate.acting_end, name="acting_end"),
     path("teams/new/", team.team_create, name="team_create"),
     path("teams/<uid:uid>/restore/", team.team_restore, name="team_restore"),
     path("invitations/<str:token>/", members.invitation, name="invitation"),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 from accounts.actor import Actor
 from accounts.models import AuditEvent
 
+# Whoever of the installation's operators acts as the person at the moment.
+operator_email: contextvars.ContextVar[str] = contextvars.ContextVar("operator_email", default="")
+
 
 def audit(actor: Actor, verb: str, subject: Any, **data: Any) -> None:
     """Record that `actor` did `verb` to `subject` (a row with a uid); call inside the same transaction."""
+    if operator := operator_email.get():
+        data["operator"] = operator
     AuditEvent.objects.create(
         team=actor.team,
         user=actor.user,

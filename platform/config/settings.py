@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "core.http.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "core.http.middleware.SecurityHeadersMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -95,6 +96,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "accounts.impersonation.OperatorMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "accounts.middleware.SocialLoginMiddleware",
@@ -320,6 +322,9 @@ ENGINE_LEASE_SECONDS = env.int("LF_ENGINE_LEASE_SECONDS", default=40)
 MAX_CRASHES = 3
 TEAM_MAX_RUNNING = env.int("LF_TEAM_MAX_RUNNING", default=2)
 TEAM_MAX_QUEUED = env.int("LF_TEAM_MAX_QUEUED", default=50)
+
+# Operators reach the admin with a second factor only; a private machine may do without.
+OPERATORS_NEED_TWO_FACTOR = env.bool("LF_OPERATORS_NEED_TWO_FACTOR", default=PRODUCTION)
 
 # -- Retention ------------------------------------------------------------------------------------------------
 # Days after the end of a training that its log is kept; curve, samples and files stay.

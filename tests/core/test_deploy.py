@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from django.test import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -101,3 +105,33 @@ def test_every_setting_of_the_example_reaches_our_containers() -> None:
         for variable, value in SERVICES[name]["environment"].items():
             is_ours = variable in {"DATABASE_URL", "REDIS_URL", "LF_S3_SECRET_KEY"}
             assert is_ours or value.startswith(f"${{{variable}:"), variable
+
+
+def test_djangos_own_deployment_check_is_silent_in_production(tmp_path: Path) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("LF_", "DJANGO_"))},
+        "SECRET_KEY": "".join(chr(33 + number % 90) for number in range(70)),
+        "LF_PRODUCTION": "true",
+        "LF_HOSTS": "foundry.example.org",
+        "LF_SITE_URL": "https://foundry.example.org",
+        "LF_VAR_DIR": str(tmp_path),
+        "EMAIL_URL": "smtp://127.0.0.1",
+    }
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "check", "--deploy", "--fail-level", "WARNING"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "no issues (0 silenced)" in checked.stdout, checked.stderr
+
+
+def test_pages_say_what_they_never_need(client: Client) -> None:
+    answer = client.get("/account/login/")
+    assert "camera=()" in answer["Permissions-Policy"]
+    assert answer["Cross-Origin-Resource-Policy"] == "same-origin"
+    policy = answer["Content-Security-Policy"]
+    assert "script-src 'self' 'nonce-" in policy
+    assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
+    assert "unsafe-eval" not in policy

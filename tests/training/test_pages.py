@@ -38,7 +38,7 @@ def test_stranger_finds_nothing(scenario: Scenario, job: TrainingJob, path: str)
     fill_run(job, scenario.alice, 1)
     sample, checkpoint = job.samples.get(), job.checkpoints.get()
     path = path.format(job=job.uid, sample=sample.uid, checkpoint=checkpoint.uid)
-    assert client_of(scenario.alice).get(f"/t/atelier/{path}").status_code == 200
+    assert client_of(scenario.alice).get(f"/t/atelier/{path}", follow=True).status_code == 200
     assert client_of(scenario.charlie).get(f"/t/atelier/{path}").status_code == 404
     # The same rows through the stranger's own team.
     if "_" in path:

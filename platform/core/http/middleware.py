@@ -42,3 +42,45 @@ class PlainAddressMiddleware:
         if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
             raise BadRequest("a zero byte in the address")
         return self.get_response(request)
+
+
+class SecurityHeadersMiddleware:
+    """Say what the pages never need, so that a script that got in could not use it either."""
+
+    # Security keys are the one thing a page asks the browser for.
+    PERMISSIONS = ", ".join(
+        [
+            *(
+                f"{feature}=()"
+                for feature in (
+                    "accelerometer",
+                    "autoplay",
+                    "bluetooth",
+                    "camera",
+                    "display-capture",
+                    "geolocation",
+                    "gyroscope",
+                    "hid",
+                    "idle-detection",
+                    "magnetometer",
+                    "microphone",
+                    "midi",
+                    "payment",
+                    "serial",
+                    "usb",
+                    "xr-spatial-tracking",
+                )
+            ),
+            "publickey-credentials-get=(self)",
+            "publickey-credentials-create=(self)",
+        ]
+    )
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Permissions-Policy", self.PERMISSIONS)
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response
