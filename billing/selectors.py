@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncMonth
@@ -48,7 +49,7 @@ def _entries(actor: Actor) -> QuerySet[UsageEntry]:
     return UsageEntry.objects.for_team(actor.team)
 
 
-def _sums(rows: QuerySet[UsageEntry, dict[str, object]]) -> QuerySet[UsageEntry, dict[str, object]]:
+def _sums(rows: QuerySet[UsageEntry, dict[str, Any]]) -> QuerySet[UsageEntry, dict[str, Any]]:
     return rows.annotate(
         useful_seconds=Coalesce(Sum("seconds", filter=Q(useful=True)), 0.0),
         lost_seconds=Coalesce(Sum("seconds", filter=Q(useful=False)), 0.0),
@@ -56,7 +57,6 @@ def _sums(rows: QuerySet[UsageEntry, dict[str, object]]) -> QuerySet[UsageEntry,
     )
 
 
-def _row(label: object, row: dict[str, object]) -> UsageRow:
-    return UsageRow(
-        str(label), float(row["useful_seconds"]), float(row["lost_seconds"]), int(row["trainings"])
-    )  # type: ignore[arg-type,call-overload]
+def _row(label: object, row: dict[str, Any]) -> UsageRow:
+    useful, lost, trainings = row["useful_seconds"], row["lost_seconds"], row["trainings"]
+    return UsageRow(str(label), useful=useful, lost=lost, trainings=trainings)

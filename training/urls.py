@@ -9,6 +9,7 @@ from training.views import create, files, home, jobs
 app_name = "training"
 urlpatterns = [
     path("", home.home, name="home"),
+    path("activity/", home.activity, name="activity"),
     path("running/", home.job_pill, name="job_pill"),
     path("base-models/", home.foundation_list, name="foundation_list"),
     path("trainings/", jobs.job_list, name="job_list"),

@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -143,9 +143,9 @@ def tenant_models() -> list[type[TenantModel]]:
     return sorted(found, key=lambda model: model._meta.label_lower)
 
 
-def _tables(team: Team) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+def _tables(team: Team) -> Iterator[tuple[str, Iterable[Any]]]:
     members = Membership.objects.filter(team=team).order_by("pk")
-    yield "accounts.membership", iter(members.values("user__email", "user__name", "role", "created_at"))
+    yield "accounts.membership", members.values("user__email", "user__name", "role", "created_at")
     for model in tenant_models():
         if model._meta.label_lower in PLUMBING:
             continue

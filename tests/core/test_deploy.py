@@ -127,7 +127,7 @@ def test_djangos_own_deployment_check_is_silent_in_production(tmp_path: Path) ->
     assert "no issues (0 silenced)" in checked.stdout, checked.stderr
 
 
-def test_pages_say_what_they_never_need(client: Client) -> None:
+def test_pages_say_what_they_never_need(client: Client, db: None) -> None:
     answer = client.get("/account/login/")
     assert "camera=()" in answer["Permissions-Policy"]
     assert answer["Cross-Origin-Resource-Policy"] == "same-origin"

@@ -10,6 +10,7 @@ from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
 from billing.services.usage import seconds_this_month
 from training import selectors
+from training.activity import recent_activity
 
 
 @team_view(can=Can.TEAM_VIEW)
@@ -32,6 +33,13 @@ def home(request: TeamRequest) -> HttpResponse:
         "steps": None if jobs or recent else selectors.first_steps(actor),
     }
     return render(request, "training/home.html", context)
+
+
+@team_view(can=Can.TEAM_VIEW)
+@require_GET
+def activity(request: TeamRequest) -> HttpResponse:
+    """Tell what happened lately."""
+    return render(request, "training/activity.html", {"activity": recent_activity(request.actor)})
 
 
 @team_view(can=Can.TEAM_VIEW)

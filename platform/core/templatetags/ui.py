@@ -116,6 +116,8 @@ def section_of(view_name: str) -> str:
         return "settings"
     if name.startswith("profile"):
         return ""
+    if name == "activity":
+        return "activity"
     return {
         "projects": "projects",
         "training": "trainings",
