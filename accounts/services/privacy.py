@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
+from allauth.usersessions.models import UserSession
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import member_actor
-from accounts.models import Invitation, Membership, Team, User
+from accounts.listeners import tell_member_change, tell_person_deleted
+from accounts.models import AuditEvent, Invitation, Membership, Team, User
 from accounts.roles import Role
 from accounts.services.audit import audit
 from accounts.services.teams import delete_team
@@ -84,7 +87,10 @@ def delete_person(*, person: User, email: str) -> None:
         for team in teams:
             invitations = Invitation.objects.for_team(team).filter(email=address)
             invitations.exclude(accepted_at=None).update(email=person.email)
-            audit(member_actor(team, person, Role.VIEWER), "member.deleted_account", person)
+            leaver = member_actor(team, person, Role.VIEWER)
+            audit(leaver, "member.deleted_account", person)
+            tell_member_change(leaver, person, is_added=False, role="")
+        tell_person_deleted(person)
         Membership.objects.filter(user=person).delete()
         transaction.on_commit(tell_access_changed, robust=True)
         transaction.on_commit(
@@ -121,3 +127,49 @@ def _anonymise(person: User) -> None:
     for kind in (EmailAddress, Authenticator, SocialAccount):
         kind.objects.filter(user=person).delete()
     end_sessions_of(person)
+
+
+def person_data(person: User) -> dict[str, Any]:
+    """Return everything that is kept about `person` themselves, as plain values. What teams own is the teams'."""
+    memberships = Membership.objects.filter(user=person).select_related("team").order_by("pk")
+    changes = AuditEvent.unscoped.filter(user_id=person.pk).select_related("team").order_by("pk")
+    return {
+        "profile": {
+            "id": person.uid,
+            "email": person.email,
+            "name": person.name,
+            "language": person.language,
+            "time_zone": person.time_zone,
+            "joined": person.date_joined,
+            "last_login": person.last_login,
+        },
+        "addresses": list(EmailAddress.objects.filter(user=person).values("email", "verified", "primary")),
+        "second_factors": list(
+            Authenticator.objects.filter(user=person).values("type", "created_at", "last_used_at")
+        ),
+        "other_logins": list(
+            SocialAccount.objects.filter(user=person).values("provider", "uid", "date_joined")
+        ),
+        "sessions": list(
+            UserSession.objects.filter(user=person).values("ip", "user_agent", "created_at", "last_seen_at")
+        ),
+        "teams": [
+            {"id": each.team.uid, "name": each.team.name, "role": each.role, "since": each.created_at}
+            for each in memberships
+        ],
+        "api_keys": list(
+            person.api_keys.values(
+                "uid", "name", "prefix", "scopes", "created_at", "last_used_at", "revoked_at"
+            )
+        ),
+        "changes": [
+            {
+                "at": each.created_at,
+                "team": each.team.uid,
+                "verb": each.verb,
+                "subject": each.subject_uid,
+                "data": each.data,
+            }
+            for each in changes
+        ],
+    }

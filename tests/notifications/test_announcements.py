@@ -15,6 +15,7 @@ from accounts.models import Invitation
 from accounts.roles import Role
 from accounts.services.invitations import accept_invitation, invite
 from accounts.services.memberships import remove_member
+from accounts.services.privacy import delete_person
 from notifications.events import NOT_YET, OFFERED, EventType
 from notifications.kinds import Kind, MailWhen
 from notifications.models import Notification, WebhookEvent
@@ -188,3 +189,15 @@ def test_events_are_offered_exactly_when_somebody_sends_them() -> None:
     # Take it out of NOT_YET when you wire it.
     assert sent - {EventType.TEST} == set(OFFERED)
     assert not sent & NOT_YET
+
+
+def test_who_deletes_their_account_leaves_no_list_and_no_name(bench: Bench, scenario: Scenario) -> None:
+    guest = UserFactory(email="dora@example.org", name="Dora")
+    invite(actor=scenario.alice, email=guest.email, role=Role.EDITOR)
+    accept_invitation(user=guest, invitation=Invitation.objects.for_team(scenario.team).get())
+    choose(person=guest, choices={Kind.TRAINING_DONE: MailWhen.NEVER})
+    delete_person(person=guest, email="dora@example.org")
+    assert last(scenario, "member.removed")["id"] == guest.uid
+    assert not guest.notification_choices.exists()
+    (row,) = Notification.objects.filter(subject_uid=guest.uid)
+    assert (row.user, row.subject_name) == (scenario.alice.user, "…")

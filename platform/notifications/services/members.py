@@ -7,8 +7,17 @@ from accounts.listeners import MemberChange
 from accounts.models import User
 from notifications.events import EventType, Subject
 from notifications.kinds import Kind
+from notifications.models import Inbox, Notification, NotificationChoice
 from notifications.services.notify import managers_of, tell
 from notifications.services.webhooks import emit
+
+
+def forget_person(person: User) -> None:
+    """Delete the list of a person who deleted their account, and their name from the lists of others."""
+    Notification.objects.filter(user=person).delete()
+    NotificationChoice.objects.filter(user=person).delete()
+    Inbox.objects.filter(user=person).delete()
+    Notification.objects.filter(subject_uid=person.uid).update(subject_name="…")
 
 
 def tell_member_change(actor: Actor, person: User, change: MemberChange) -> None:
