@@ -7,7 +7,7 @@ from django.urls import include, path
 from accounts.views import api_keys, audit, members, operate, team, team_privacy
 from accounts.views.home import home
 from accounts.views.preferences import language
-from accounts.views.privacy import profile_delete, profile_deleted
+from accounts.views.privacy import profile_data, profile_delete, profile_deleted
 from accounts.views.profile import profile
 from accounts.views.sessions import profile_session_end
 
@@ -15,6 +15,7 @@ pages = [
     path("language/", language, name="language"),
     path("profile/", profile, name="profile"),
     path("profile/sessions/<int:pk>/end/", profile_session_end, name="profile_session_end"),
+    path("profile/data/", profile_data, name="profile_data"),
     path("profile/delete/", profile_delete, name="profile_delete"),
     path("profile/deleted/", profile_deleted, name="profile_deleted"),
     path("operate/act-as/<uid:uid>/", operate.acting_begin, name="acting_begin"),

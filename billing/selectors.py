@@ -45,11 +45,11 @@ def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[Us
     return [_row(row[label] or "", row) for row in rows]
 
 
-def _entries(actor: Actor) -> QuerySet[UsageEntry]:
+def _entries(actor: Actor) -> QuerySet[Any, Any]:
     return UsageEntry.objects.for_team(actor.team)
 
 
-def _sums(rows: QuerySet[UsageEntry, dict[str, Any]]) -> QuerySet[UsageEntry, dict[str, Any]]:
+def _sums(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
     return rows.annotate(
         useful_seconds=Coalesce(Sum("seconds", filter=Q(useful=True)), 0.0),
         lost_seconds=Coalesce(Sum("seconds", filter=Q(useful=False)), 0.0),

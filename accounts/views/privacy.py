@@ -5,14 +5,14 @@ from __future__ import annotations
 from allauth.account.adapter import get_adapter
 from allauth.account.decorators import reauthentication_required
 from django import forms
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.models import User
-from accounts.services.privacy import delete_person, farewell_of
+from accounts.services.privacy import delete_person, farewell_of, person_data
 from accounts.services.teams import KEPT_FOR
 from accounts.web import account_view
 from core.errors import DomainError
@@ -58,3 +58,15 @@ def profile_delete(request: HttpRequest) -> HttpResponse:
 def profile_deleted(request: HttpRequest) -> HttpResponse:
     """Say goodbye."""
     return render(request, "account/deleted.html")
+
+
+@account_view
+@require_GET
+@reauthentication_required(app="allauth.account")
+def profile_data(request: HttpRequest) -> HttpResponse:
+    """Give the person everything that is kept about them, as one JSON file."""
+    assert isinstance(request.user, User)
+    response = JsonResponse(person_data(request.user), json_dumps_params={"indent": 1, "ensure_ascii": False})
+    response["Content-Disposition"] = 'attachment; filename="lora-foundry-my-data.json"'
+    response["Cache-Control"] = "private, no-store"
+    return response
