@@ -15,8 +15,7 @@ def test_a_person_downloads_what_is_kept_about_them(scenario: Scenario, client: 
     create_api_key(actor=scenario.charlie, name="theirs")
     client.force_login(scenario.alice.user)
     assert client.get("/profile/data/").status_code == 302  # the password once more
-    client.logout()
-    client.post("/account/login/", {"login": "alice@example.org", "password": "correct horse"})
+    client.post("/account/reauthenticate/", {"password": "correct horse", "next": "/profile/"})
     answer = client.get("/profile/data/")
     assert answer.status_code == 200
     data = json.loads(answer.content)
