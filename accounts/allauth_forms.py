@@ -9,14 +9,17 @@ from allauth.account.forms import AddEmailForm
 from allauth.account.internal.flows.email_verification import send_verification_email_to_address
 from allauth.account.models import EmailAddress
 from allauth.mfa.adapter import get_adapter
+from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.webauthn.forms import (
     AddWebAuthnForm,
     AuthenticateWebAuthnForm,
     LoginWebAuthnForm,
     ReauthenticateWebAuthnForm,
 )
+from django import forms
 from django.db import transaction
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 
 class ChangeEmailForm(AddEmailForm):  # type: ignore[misc]
@@ -32,6 +35,15 @@ class ChangeEmailForm(AddEmailForm):  # type: ignore[misc]
             address = EmailAddress.objects.create(user=self.user, email=self.cleaned_data["email"])
         send_verification_email_to_address(request, address)
         return address
+
+
+class ActivateAppForm(ActivateTOTPForm):  # type: ignore[misc]
+    """Ask for the digits with the right keyboard on a telephone."""
+
+    code = forms.CharField(
+        label=_("Type the six digits that the app shows"),
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
+    )
 
 
 class _Readable:

@@ -68,8 +68,11 @@ class Stop:
 class Tour:
     """Visits stops in a browser and keeps what it saw."""
 
-    def __init__(self, browser: Browser, origin: str, cookies: list[dict[str, str]], out: Path) -> None:
+    def __init__(
+        self, browser: Browser, origin: str, cookies: list[dict[str, str]], password: str, out: Path
+    ) -> None:
         self.browser, self.origin, self.cookies, self.out = browser, origin, cookies, out
+        self.password = password
         self.told: list[str] = []  # by the page at hand
         self.faults: list[str] = []
         self.pictures: dict[tuple[str, int], list[Image.Image]] = {}
@@ -87,12 +90,21 @@ class Tour:
                 if logged_in:
                     context.add_cookies(self.cookies)  # type: ignore[arg-type]
                 page = context.new_page()
+                if logged_in:
+                    self._confirm(page)
                 page.on("pageerror", lambda error: self.told.append(str(error)))
                 page.on("console", lambda line: self.told.append(line.text) if line.type == "error" else None)
                 for stop in stops:
                     if stop.logged_in is logged_in:
                         self._look(page, stop, width, f"{stop.name} {width} {theme} {language}")
                 context.close()
+
+    def _confirm(self, page: Page) -> None:
+        """Say the password again: some pages ask for it when the last time is five minutes ago."""
+        page.goto("/account/reauthenticate/?next=/profile/")
+        page.locator("input[name=password]").fill(self.password)
+        page.locator("form[action*=reauthenticate] button[type=submit]").click()
+        page.wait_for_url(re.compile("/profile/"))
 
     def _look(self, page: Page, stop: Stop, width: int, label: str) -> None:
         self.told.clear()
@@ -126,6 +138,33 @@ class Tour:
             for number, shot in enumerate(small):
                 sheet.paste(shot, (cell[0] * (number % columns), cell[1] * (number // columns)))
             sheet.save(self.out / f"{re.sub('[^a-z0-9]+', '-', name)}-{width}.png")
+
+
+def guard(person: Any) -> int:
+    """Give `person` recovery codes and a security key, two devices more, and return the key's number."""
+    from allauth.mfa.models import Authenticator
+    from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+    from allauth.usersessions.models import UserSession
+    from django.conf import settings
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.sessions.backends.db import SessionStore
+
+    from tests.accounts.doors import FIREFOX, IPHONE, SoftwareKey
+
+    RecoveryCodes.activate(person)
+    credential = SoftwareKey().create({"user": {"id": ""}, "rp": {"id": "localhost"}, "challenge": ""})
+    data = {"name": "Blue key", "credential": json.loads(credential)}
+    for agent in (FIREFOX, IPHONE):
+        session = SessionStore()
+        session.update(
+            {SESSION_KEY: str(person.pk), BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0]}
+        )
+        session[HASH_SESSION_KEY] = person.get_session_auth_hash()
+        session.create()
+        UserSession.objects.create(
+            user=person, session_key=session.session_key, ip="203.0.113.7", user_agent=agent
+        )
+    return int(Authenticator.objects.create(user=person, type="webauthn", data=data).pk)
 
 
 def furnish(platform: Installation) -> list[Stop]:
@@ -182,6 +221,7 @@ def furnish(platform: Installation) -> list[Stop]:
     if not wait_until(lambda: any((platform.var / "mail").glob("*")), timeout=30):
         raise RuntimeError("no mail came")
     mail = next((platform.var / "mail").iterdir()).stem
+    key = guard(actor.user)
     team = f"/t/{TEAM}"
     pages = {
         "home": "/",
@@ -212,6 +252,19 @@ def furnish(platform: Installation) -> list[Stop]:
         "profile": "/profile/",
         "email": "/account/email/",
         "password change": "/account/password/change/",
+        "second factor": "/account/2fa/",
+        "second factor app": "/account/2fa/totp/activate/",
+        "second factor keys": "/account/2fa/webauthn/",
+        "second factor key new": "/account/2fa/webauthn/add/",
+        "second factor key name": f"/account/2fa/webauthn/keys/{key}/edit/",
+        "second factor key remove": f"/account/2fa/webauthn/keys/{key}/remove/",
+        "second factor codes": "/account/2fa/recovery-codes/",
+        "second factor codes new": "/account/2fa/recovery-codes/generate/",
+        "ask again": "/account/reauthenticate/",
+        "ask again code": "/account/2fa/reauthenticate/",
+        "sessions": "/account/sessions/",
+        "connected logins": "/account/3rdparty/",
+        "delete account": "/profile/delete/",
         "logout": "/account/logout/",
         "mails": "/dev/mail/",
         "mail": f"/dev/mail/{mail}/",
@@ -224,9 +277,13 @@ def furnish(platform: Installation) -> list[Stop]:
         "password reset done": "/account/password/reset/done/",
         "password reset key": "/account/password/reset/key/1-nonsense/",
         "verification sent": "/account/confirm-email/",
+        "other login": "/account/oidc/sso/login/",
+        "other login cancelled": "/account/3rdparty/login/cancelled/",
+        "other login failed": "/account/3rdparty/login/error/",
+        "account deleted": "/profile/deleted/",
         "api docs": "/api/docs/",
     }
-    status = {"not found": 404}
+    status = {"not found": 404, "other login failed": 401}
     return [
         *(Stop(name, team + address, status=status.get(name, 200)) for name, address in pages.items()),
         *(Stop(name, address) for name, address in mine.items()),
@@ -234,16 +291,70 @@ def furnish(platform: Installation) -> list[Stop]:
     ]
 
 
-def session_of(platform: Installation) -> list[dict[str, str]]:
+def told(actor: Any) -> dict[str, str]:
+    """Make a webhook with a log of every kind and return its pages."""
+    from accounts.models import User
+    from notifications.events import EventType, Subject
+    from notifications.kinds import Kind
+    from notifications.models import Delivery
+    from notifications.services.deliveries import Outcome, record
+    from notifications.services.notify import tell
+    from notifications.services.webhooks import create_endpoint, emit
+
+    made = create_endpoint(
+        actor=actor, url="https://hooks.example.org/lora", description="Nightly tests"
+    ).endpoint
+    chat = create_endpoint(actor=actor, url="https://hooks.slack.com/services/T0/B0/x", kind="slack").endpoint
+    outcomes = (
+        Outcome(200, "ok", "", 84),
+        Outcome(302, "", "Redirects are not followed. Enter the final address: https://www.example.org/", 31),
+        Outcome(error="No answer within 15 seconds.", duration_ms=15_003),
+    )
+    page = f"/t/{actor.team.slug}/"
+    for outcome in outcomes:
+        emit(actor.team, EventType.TRAINING_SUCCEEDED, Subject("trn_1", "training", "Pastel sticker", page))
+        rows = Delivery.objects.for_team(actor.team).select_related("endpoint", "event", "team")
+        record(rows.filter(endpoint=made).latest("pk"), outcome)
+    shown = Delivery.objects.for_team(actor.team).filter(endpoint=made).latest("pk")
+    lines = (
+        (Kind.MEMBER_JOINED, "Dora", ""),
+        (Kind.TRAINING_CANCELED, "Pastel sticker", "Dora"),
+        (Kind.WEBHOOK_DISABLED, chat.host, ""),
+    )
+    for kind, name, who in lines:
+        subject = Subject(chat.uid, "webhook_endpoint", name, page)
+        tell(
+            team=actor.team, kind=kind, people=User.objects.filter(pk=actor.user.pk), subject=subject, who=who
+        )
+    base = "/settings/webhooks/"
+    return {
+        "webhooks": base,
+        "webhook new": f"{base}new/",
+        "webhook": f"{base}{made.uid}/",
+        "webhook delivery": f"/settings/deliveries/{shown.uid}/",
+    }
+
+
+class Visited(WholeInstallation):
+    """Everything, and a login of another service, so that its buttons are seen."""
+
+    settings = {
+        "LF_OIDC_NAME": "Studio login",
+        "LF_OIDC_SERVER_URL": "https://login.example.org",
+        "LF_OIDC_CLIENT_ID": "tour",
+        "LF_OIDC_SECRET": "tour",
+    }
+
+
+def session_of(platform: Installation, login: dict[str, str]) -> list[dict[str, str]]:
     """Log in through the form and return the browser's cookies."""
-    login: dict[str, Any] = json.loads((platform.var / "demo.json").read_text())
     origin = f"http://127.0.0.1:{platform.port}"
     with sync_playwright() as playwright:
         page = launch(playwright).new_page()
         page.goto(f"{origin}/account/login/")
         page.locator("input[name=login]").fill(login["email"])
         page.locator("input[name=password]").fill(login["password"])
-        page.locator("form[action*=login] button[type=submit]").click()
+        page.locator("form[action='/account/login/'] button[type=submit]").click()
         page.wait_for_url(re.compile("/t/"))
         session = next(c["value"] for c in page.context.cookies() if c["name"] == "sessionid")  # type: ignore[typeddict-item]
         return [{"name": "sessionid", "value": session, "url": origin}]
@@ -254,15 +365,18 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
-    platform = WholeInstallation()
+    platform = Visited()
     os.environ.update(LF_VAR_DIR=str(platform.var), DJANGO_SETTINGS_MODULE="config.settings")
     try:
         platform.wait_until_ready()
+        login: dict[str, str] = json.loads((platform.var / "demo.json").read_text())
+        # Before there is a second factor.
+        cookies = session_of(platform, login)
         stops = furnish(platform)
         wanted = [s for s in stops if not options.words or any(word in s.name for word in options.words)]
-        cookies = session_of(platform)
         with sync_playwright() as playwright:
-            tour = Tour(launch(playwright), f"http://127.0.0.1:{platform.port}", cookies, options.out)
+            origin = f"http://127.0.0.1:{platform.port}"
+            tour = Tour(launch(playwright), origin, cookies, login["password"], options.out)
             tour.visit(wanted)
         tour.write_sheets()
     finally:

@@ -20,7 +20,7 @@ export function mount(element: HTMLElement): () => void {
   const ceremony = (form.dataset.passkey ?? 'get') as Ceremony
   const stopping = new AbortController()
   if (isPossible(location.hostname)) form.hidden = false
-  else if (ceremony !== 'login') say(form, text('passkey-impossible', {}, form))
+  else if (ceremony !== 'login') refuse(form)
   form.addEventListener('submit', (event) => {
     event.preventDefault()
     void run(form, ceremony, stopping.signal)
@@ -31,6 +31,13 @@ export function mount(element: HTMLElement): () => void {
 /** Tell whether keys work here: browsers bind them to a name, and an address of numbers is none. */
 export function isPossible(host: string): boolean {
   return 'PublicKeyCredential' in window && !/^[\d.]+$|:/.test(host)
+}
+
+/** Say beforehand that no key can come of this. */
+function refuse(form: HTMLFormElement): void {
+  say(form, text('passkey-impossible', {}, form))
+  const button = form.querySelector<HTMLButtonElement>('button[type=submit]')
+  if (button) button.disabled = true
 }
 
 async function run(form: HTMLFormElement, ceremony: Ceremony, signal: AbortSignal): Promise<void> {

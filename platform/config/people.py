@@ -44,6 +44,7 @@ ACCOUNT_RATE_LIMITS = {
 # -- Second factors and sessions ------------------------------------------------------------------------------
 MFA_ADAPTER = "accounts.second_factor.SecondFactorAdapter"
 MFA_FORMS = {
+    "activate_totp": "accounts.allauth_forms.ActivateAppForm",
     "add_webauthn": "accounts.allauth_forms.AddKeyForm",
     "authenticate_webauthn": "accounts.allauth_forms.KeyForm",
     "login_webauthn": "accounts.allauth_forms.KeyLoginForm",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 import redis
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.sessions.models import Session
+from django.core import mail
 from django.utils import timezone
 
 from accounts.models import User
@@ -134,3 +136,14 @@ def test_times_are_told_in_the_persons_zone(person: User) -> None:
     shanghai = client.get(LIST).content.decode()
     assert "22:30" in utc or "10:30 p.m." in utc
     assert "06:30" in shanghai or "6:30 a.m." in shanghai
+
+
+def test_mail_tells_times_in_the_readers_zone(person: User) -> None:
+    User.objects.filter(pk=person.pk).update(time_zone="Pacific/Kiritimati")
+    client = entered(person)
+    new = "another quiet evening"
+    words = {"oldpassword": "correct horse", "password1": new, "password2": new}
+    client.post("/account/password/change/", words)
+    there = timezone.now().astimezone(ZoneInfo("Pacific/Kiritimati"))
+    assert "(+14)" in mail.outbox[-1].body
+    assert there.strftime("%Y") in mail.outbox[-1].body
