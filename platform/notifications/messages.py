@@ -15,8 +15,7 @@ def body_for(endpoint: WebhookEndpoint, event: WebhookEvent) -> bytes:
     """Return the bytes to send: the event itself, or one sentence with a link for a chat."""
     if endpoint.kind == EndpointKind.STANDARD:
         return event.body.encode()
-    language = endpoint.created_by.language if endpoint.created_by else settings.LANGUAGE_CODE
-    with override(language):
+    with override(endpoint.words_in):
         what = str(EventType(event.type).label)
     address = settings.SITE_URL + event.path if event.path else ""
     if endpoint.kind == EndpointKind.SLACK:

@@ -13,7 +13,7 @@ from notifications.models import Delivery, Inbox, Notification, NotificationChoi
 
 def webhook_endpoints(actor: Actor) -> QuerySet[WebhookEndpoint]:
     """Return the endpoints of the actor's team, the newest first."""
-    return WebhookEndpoint.objects.for_team(actor.team).order_by("-uid")
+    return WebhookEndpoint.objects.for_team(actor.team).select_related("created_by").order_by("-uid")
 
 
 def webhook_endpoint(actor: Actor, uid: str) -> WebhookEndpoint:
@@ -26,7 +26,9 @@ def webhook_endpoint(actor: Actor, uid: str) -> WebhookEndpoint:
 
 def deliveries(actor: Actor, endpoint: WebhookEndpoint | None = None) -> QuerySet[Delivery]:
     """Return the deliveries of the actor's team, or of one endpoint, the newest first."""
-    rows = Delivery.objects.for_team(actor.team).select_related("event", "endpoint").order_by("-uid")
+    rows = (
+        Delivery.objects.for_team(actor.team).select_related("event", "endpoint__created_by").order_by("-uid")
+    )
     return rows.filter(endpoint=endpoint) if endpoint else rows
 
 

@@ -77,6 +77,11 @@ class WebhookEndpoint(TenantModel):
         return urlsplit(self.url).hostname or ""
 
     @property
+    def words_in(self) -> str:
+        """Give the language of chat messages and of the log: that of who made the webhook."""
+        return self.created_by.language if self.created_by else settings.LANGUAGE_CODE
+
+    @property
     def has_two_secrets(self) -> bool:
         """Tell whether the secret before the last rotation is still signed with."""
         return bool(self.old_secret) and (self.old_secret_until or timezone.now()) > timezone.now()

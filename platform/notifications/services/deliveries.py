@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from notifications.events import EventType, Subject
 from notifications.kinds import Kind
@@ -67,7 +68,11 @@ class Outcome:
 
 def try_delivery(delivery: Delivery) -> None:
     """Send a pending delivery once, unless its endpoint is switched off or rests; the caller holds it alone."""
-    endpoint = delivery.endpoint
+    with override(delivery.endpoint.words_in):
+        _try(delivery, delivery.endpoint)
+
+
+def _try(delivery: Delivery, endpoint: WebhookEndpoint) -> None:
     is_test = delivery.event.type == EventType.TEST
     if not endpoint.enabled and not is_test:
         _give_up(delivery, _("The webhook was switched off."))

@@ -15,6 +15,7 @@ from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
 from core.errors import DomainError
 from notifications.forms import EndpointForm
+from notifications.messages import body_for
 from notifications.models import WebhookEndpoint
 from notifications.selectors import deliveries, delivery, webhook_endpoint, webhook_endpoints
 from notifications.services import webhooks
@@ -114,7 +115,9 @@ def webhook_delete(request: TeamRequest, uid: str) -> HttpResponse:
 @require_GET
 def webhook_delivery(request: TeamRequest, uid: str) -> HttpResponse:
     """Show one message: what was sent, and each try."""
-    return render(request, "notifications/webhook_delivery.html", {"delivery": delivery(request.actor, uid)})
+    shown = delivery(request.actor, uid)
+    context = {"delivery": shown, "sent": body_for(shown.endpoint, shown.event).decode()}
+    return render(request, "notifications/webhook_delivery.html", context)
 
 
 @team_view(can=Can.WEBHOOKS)
