@@ -38,7 +38,7 @@ LANGUAGES = ("en", "zh-hans")
 # A mail speaks its reader's own language, whatever the browser's is.
 # Programmers' pages speak English.
 WRITTEN_IN_ENGLISH = {"mail body", "api docs"}
-WRITTEN_BY_PEOPLE = ("Three ways to draw the same icons", "Pastel sticker")
+WRITTEN_BY_PEOPLE = ("Three ways to draw the same icons", "Pastel sticker", "“Pastel sticker")
 TALLEST = 2600  # pixels of a page that are shown on its sheet
 
 LEFT_OVER = """() => {
@@ -246,10 +246,13 @@ def furnish(platform: Installation) -> list[Stop]:
         "settings": "/settings/",
         "members": "/settings/members/",
         "keys": "/settings/keys/",
+        **told(actor),
         "not found": "/projects/prj_0/",
     }
     mine = {
         "profile": "/profile/",
+        "notifications": "/notifications/",
+        "notifications preferences": "/notifications/preferences/",
         "email": "/account/email/",
         "password change": "/account/password/change/",
         "second factor": "/account/2fa/",
