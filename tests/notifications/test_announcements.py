@@ -201,3 +201,9 @@ def test_who_deletes_their_account_leaves_no_list_and_no_name(bench: Bench, scen
     assert not guest.notification_choices.exists()
     (row,) = Notification.objects.filter(subject_uid=guest.uid)
     assert (row.user, row.subject_name) == (scenario.alice.user, "…")
+
+
+def test_the_guide_names_every_event() -> None:
+    guide = (ROOT / "docs" / "webhooks.md").read_text()
+    assert [kind.value for kind in OFFERED if f"`{kind.value}`" not in guide] == []
+    assert [kind.value for kind in NOT_YET if f"`{kind.value}`" in guide] == []
