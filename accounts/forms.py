@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
@@ -110,10 +112,42 @@ class ApiKeyForm(forms.Form):
         error_messages={"required": _("Choose at least one right.")},
     )
 
+    expires = forms.TypedChoiceField(
+        label=_("Expires"),
+        choices=[(0, _("Never")), (30, _("In 30 days")), (90, _("In 90 days")), (365, _("In a year"))],
+        coerce=int,
+        required=False,
+        empty_value="0",
+    )
+    networks = forms.CharField(
+        label=_("Only from these addresses"),
+        required=False,
+        max_length=1000,
+        help_text=_("Addresses or networks such as 203.0.113.0/24, one on each line. Empty means anywhere."),
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+    )
+    is_test = forms.BooleanField(
+        label=_("Test key"),
+        required=False,
+        help_text=_("Its trainings are simulated: for trying out programs, without a GPU and without cost."),
+    )
+
     def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        allowed = [scope for scope in KEY_SCOPES if actor.can(scope)]
+        allowed = [scope for scope in KEY_SCOPES + KEY_SCOPES_MORE if actor.can(scope)]
         field = self.fields["scopes"]
         assert isinstance(field, forms.MultipleChoiceField)
-        field.choices = [(scope.value, Can(scope).label) for scope in allowed]
-        field.initial = [scope.value for scope in allowed]
+        field.choices = [(scope.value, scope.label) for scope in allowed]
+        field.initial = [scope.value for scope in allowed if scope in KEY_SCOPES]
+
+    def values(self) -> dict[str, Any]:
+        """Return what `create_api_key` takes."""
+        data = self.cleaned_data
+        days = int(data["expires"])
+        return {
+            "name": data["name"],
+            "scopes": [Can(scope) for scope in data["scopes"]],
+            "is_test": data["is_test"],
+            "expires_at": timezone.now() + timedelta(days=days) if days else None,
+            "allowed_networks": data["networks"].split(),
+        }

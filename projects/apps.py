@@ -7,3 +7,6 @@ class ProjectsConfig(AppConfig):
 
     def ready(self) -> None:
         from projects import duties  # noqa: F401  registers what the clock does
+        from projects.meters import register_meters
+
+        register_meters()

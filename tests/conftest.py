@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from django.utils import translation
 
+from tests.api import contract
 from tests.scenario import Scenario, make_scenario
 
 
@@ -20,3 +21,11 @@ def _english() -> Iterator[None]:
     """Begin every test in English: a request leaves its language active in the thread that served it."""
     with translation.override("en"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _contract() -> Iterator[None]:
+    """Fail a test that got an answer of the API which docs/openapi.yaml does not allow."""
+    contract.mismatches.clear()
+    yield
+    assert contract.mismatches == []

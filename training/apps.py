@@ -7,9 +7,9 @@ class TrainingConfig(AppConfig):
 
     def ready(self) -> None:
         from core.realtime.topics import register
+        from training import retention  # noqa: F401  its duties are registered by the import
         from training.access import TRAINING_TOPIC
         from training.meters import register_meters
-        from training import retention  # noqa: F401  its duties are registered by the import
         from training.queue import sweep  # noqa: F401  its duties are registered by the import
 
         register("training", TRAINING_TOPIC)

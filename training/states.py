@@ -27,6 +27,15 @@ class Desired(models.TextChoices):
     PAUSE = "pause", _("Pause")
 
 
+class Simulated(models.TextChoices):
+    """How a simulated training ends (test keys); chosen by whoever asks for it."""
+
+    SUCCESS = "success", _("Success")
+    OUT_OF_MEMORY = "out_of_memory", _("Out of memory")
+    DIVERGED = "diverged", _("Diverged")
+    PREEMPTED = "preempted", _("Preempted, then success")
+
+
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.STOPPED})
 # A worker holds a lease on these.
 LIVE = frozenset({JobState.STARTING, JobState.RUNNING, JobState.STOPPING, JobState.FINALIZING})

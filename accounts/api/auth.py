@@ -1,38 +1,103 @@
-"""The credential of the API: `Authorization: Bearer lf_live_...`."""
+"""The credentials of the API: a team's key, a person's token, or a browser's session with `X-Team`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from allauth.account.adapter import get_adapter
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from accounts.access import actor_for
 from accounts.actor import Actor
 from accounts.services.api_keys import actor_of_key
+from accounts.services.tokens import actor_of_token
+from core.api.errors import refused
+
+TEAM_HEADER = "X-Team"
 
 
 class ApiKeyAuthentication(BaseAuthentication):
     """Find the actor behind an API key. `request.auth` is the actor, `request.user` the key's maker."""
 
     def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
-        header = get_authorization_header(request).split()
-        if not header:
+        text = _bearer(request)
+        if text is None or _looks_like_token(text):
             return None
-        if len(header) != 2 or header[0].lower() != b"bearer":
-            raise AuthenticationFailed("Send `Authorization: Bearer lf_live_...`.")
-        actor = actor_of_key(
-            header[1].decode("ascii", "replace"), get_adapter().get_client_ip(request._request)
-        )
+        actor = actor_of_key(text, get_adapter().get_client_ip(request._request))
         if actor is None:
             raise AuthenticationFailed("This API key is not valid, or it was revoked.")
         return actor.user, actor
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+class TokenAuthentication(BaseAuthentication):
+    """Find the person behind an access token; role and membership are those of this moment."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
+        text = _bearer(request)
+        if text is None or not _looks_like_token(text):
+            return None
+        actor = actor_of_token(text)
+        if actor is None:
+            raise AuthenticationFailed("This token is not valid any more. Renew it, or log in again.")
+        return actor.user, actor
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class TeamSessionAuthentication(BaseAuthentication):
+    """Let pages of this site call the API with the browser's login: with `X-Team: <slug>` and Django's CSRF token."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
+        slug = request.headers.get(TEAM_HEADER, "")
+        user = getattr(request._request, "user", None)
+        if not slug or user is None or not user.is_authenticated or "Authorization" in request.headers:
+            return None
+        reason = _CsrfCheck(_nothing).reason(request._request)
+        if reason:
+            raise refused("csrf_failed", f"Send the CSRF token of the page as X-CSRFToken. {reason}", 403)
+        return user, actor_for(user, slug)
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    """Tell why a request fails the check of Django, instead of answering with a page."""
+
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        return reason
+
+    def reason(self, request: HttpRequest) -> str:
+        self.process_request(request)
+        return str(self.process_view(request, _nothing, (), {}) or "")
+
+
+def _nothing(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def _bearer(request: Request) -> str | None:
+    """Return the credential of the Authorization header; None where there is no header."""
+    header = get_authorization_header(request).split()
+    if not header:
+        return None
+    if len(header) != 2 or header[0].lower() != b"bearer":
+        raise AuthenticationFailed("Send `Authorization: Bearer lf_live_...`.")
+    return str(header[1].decode("ascii", "replace"))
+
+
+def _looks_like_token(text: str) -> bool:
+    return text.count(".") == 2
 
 
 class HasActor(BasePermission):
@@ -48,3 +113,24 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer", "bearerFormat": "lf_live_..."}
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+class TeamSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = TeamSessionAuthentication
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": TEAM_HEADER,
+            "description": "The address of the team; the browser adds its session, and X-CSRFToken to changes.",
+        }

@@ -5,41 +5,54 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
-from rest_framework import serializers, viewsets
-from rest_framework.request import Request
+from rest_framework import serializers
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
 
 from accounts.actor import Actor, require
 from accounts.roles import Can
 from core.api.pagination import UidCursor
+from core.api.serializers import Choice, ListQuery, Query, StrictSerializer
+from core.api.views import ApiViewSet
 from core.errors import NotFound
 from core.ids import UidConverter
 
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """A serializer for input that refuses fields it does not know."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError(
-                {
-                    name: serializers.ErrorDetail(
-                        f"There is no field {name!r} here. Known: {', '.join(self.fields)}.",
-                        code="unknown_field",
-                    )
-                    for name in unknown
-                }
-            )
-        return super().to_internal_value(data)
+__all__ = [
+    "Choice",
+    "ListQuery",
+    "Listed",
+    "ObjectSerializer",
+    "Query",
+    "Shown",
+    "StrictSerializer",
+    "TeamViewSet",
+]
 
 
-class TeamViewSet(viewsets.GenericViewSet[Any]):
+class ObjectSerializer(serializers.ModelSerializer[Any]):
+    """Give `id` (the uid) and `object` (what it is) of every resource."""
+
+    object_name = ""
+
+    id = serializers.CharField(source="uid", read_only=True)
+    object = serializers.SerializerMethodField()
+
+    def get_object(self, row: Any) -> str:
+        return self.object_name
+
+    def address(self, name: str, uid: str) -> str:
+        """Return the absolute address of an API resource."""
+        return str(reverse(name, kwargs={"uid": uid}, request=self.context.get("request")))
+
+
+class TeamViewSet(ApiViewSet):
     """A viewset whose rows come from `scoped(actor)` and nowhere else.
 
-    Subclasses say what each action needs in `can` (action name -> permission) and give `scoped`. The methods
-    that could open another way to rows may not be replaced.
+    Subclasses say what each action needs in `can` (action name -> permission, None for any credential) and give
+    `scoped`. The methods that could open another way to rows may not be replaced.
     """
 
-    can: ClassVar[dict[str, Can]]
+    can: ClassVar[dict[str, Can | None]]
     lookup_field = "uid"
     lookup_value_regex = UidConverter.regex
     pagination_class = UidCursor
@@ -63,10 +76,15 @@ class TeamViewSet(viewsets.GenericViewSet[Any]):
         """Return the rows of the actor's team, with what the serializer needs."""
         raise NotImplementedError
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
+    def check_rights(self) -> None:
         if self.action is not None and self.action != "metadata":
-            require(self.actor, self.can[self.action])
+            permission = self.can[self.action]
+            if permission is not None:
+                require(self.actor, permission)
+
+    def throttle_subject(self) -> str:
+        key = self.actor.api_key
+        return key.uid if key is not None else f"{self.actor.user.uid}:{self.actor.team.uid}"
 
     def get_queryset(self) -> QuerySet[Any]:
         return self.scoped(self.actor)
@@ -76,3 +94,36 @@ class TeamViewSet(viewsets.GenericViewSet[Any]):
         if row is None:
             raise NotFound
         return row
+
+    def page(self, rows: QuerySet[Any], serializer: Any) -> Response:
+        """Answer with one page of `rows`."""
+        found = self.paginate_queryset(rows)
+        data = serializer(found, many=True, context=self.get_serializer_context()).data
+        return self.get_paginated_response(data)
+
+    def input(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+        """Return the checked body of the request."""
+        checked = serializer(data=self.request.data, context=self.get_serializer_context())
+        checked.is_valid(raise_exception=True)
+        return dict(checked.validated_data)
+
+    def shown(self, uid: str, status: int = 200) -> Response:
+        """Answer with a row as a list would show it."""
+        self.kwargs["uid"] = uid
+        return Response(self.get_serializer(self.get_object()).data, status=status)
+
+
+class Shown(TeamViewSet):
+    """A resource whose rows can be asked for one by one."""
+
+    def retrieve(self, request: Any, uid: str) -> Response:
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class Listed(Shown):
+    """A resource whose rows can be listed as well."""
+
+    queries: ClassVar[dict[str, type[Query]]] = {"list": ListQuery}
+
+    def list(self, request: Any) -> Response:
+        return self.page(self.get_queryset(), self.get_serializer_class())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.reverse import reverse
 
-from accounts.api.base import StrictSerializer
+from accounts.api.base import Choice, ListQuery, ObjectSerializer, Query, StrictSerializer
 from projects.models import (
     Dataset,
     DatasetVersion,
@@ -19,29 +18,51 @@ from projects.models import (
     Project,
     Upload,
     UploadedFile,
+    UploadState,
 )
+from projects.selectors import FILTERS
 from projects.services.items import BulkAction
 
+# What a download answers with.
+FOUND_ELSEWHERE = (
+    "The file lies at `Location`, a signed address that lasts five minutes and needs no credential."
+)
 
-class ObjectSerializer(serializers.ModelSerializer[Any]):
-    """Give `id` (the uid) and `object` (what it is) of every resource."""
 
-    object_name = ""
+def example(title: str, /, **body: Any) -> Any:
+    """Put an example of a request into the document; a test sends it with ids that are there."""
+    return extend_schema_serializer(examples=[OpenApiExample(title, body, request_only=True)])
 
-    id = serializers.CharField(source="uid", read_only=True)
-    object = serializers.SerializerMethodField()
 
-    def get_object(self, row: Any) -> str:
-        return self.object_name
+class ProjectQuery(ListQuery):
+    archived = serializers.BooleanField(required=False, help_text="The archive instead of the others.")
 
-    def address(self, name: str, uid: str) -> str:
-        """Return the absolute address of an API resource."""
-        return str(reverse(name, kwargs={"uid": uid}, request=self.context.get("request")))
+
+class InProjectQuery(ListQuery):
+    project = serializers.CharField(max_length=40, required=False, help_text="Only those of this project.")
+
+
+class ItemQuery(ListQuery):
+    show = Choice(FILTERS, required=False, help_text="Only those that need a look.")
+    search = serializers.CharField(max_length=200, required=False, help_text="In captions and file names.")
+
+
+class UploadQuery(ListQuery):
+    dataset = serializers.CharField(max_length=40, required=False, help_text="Only those into this dataset.")
+    state = Choice(UploadState.choices, required=False)
+
+
+class DownloadQuery(Query):
+    file = serializers.CharField(
+        max_length=40, required=False, help_text="Id of one of the version's files; else the final one."
+    )
 
 
 class ProjectSerializer(ObjectSerializer):
     object_name = "project"
 
+    restricted = serializers.BooleanField(source="is_restricted", read_only=True)
+    metadata = serializers.DictField(child=serializers.CharField(), read_only=True)
     datasets = serializers.IntegerField(source="dataset_count", read_only=True)
     models = serializers.IntegerField(source="model_count", read_only=True)
     pictures = serializers.IntegerField(source="picture_count", read_only=True)
@@ -56,20 +77,39 @@ class ProjectSerializer(ObjectSerializer):
             "datasets",
             "models",
             "pictures",
+            "restricted",
+            "metadata",
             "archived_at",
             "created_at",
         )
 
 
+class MetadataField(serializers.DictField):
+    """Up to 16 short texts of the caller's own, by names of the caller's own."""
+
+    child = serializers.CharField(max_length=500, allow_blank=True)
+
+    def run_child_validation(self, data: Any) -> Any:
+        if len(data) > 16:
+            raise serializers.ValidationError("At most 16 entries fit.", code="too_many")
+        if any(not 0 < len(str(key)) <= 40 for key in data):
+            raise serializers.ValidationError("A name has 1 to 40 characters.", code="name_length")
+        return super().run_child_validation(data)
+
+
+@example("A project", name="Lamps", description="For the autumn catalogue", metadata={"crm": "4711"})
 class ProjectInput(StrictSerializer):
     name = serializers.CharField(max_length=80)
     description = serializers.CharField(max_length=2000, required=False, allow_blank=True, default="")
+    metadata = MetadataField(required=False)
 
 
+@example("Into the archive", archived=True)
 class ProjectChange(StrictSerializer):
     name = serializers.CharField(max_length=80, required=False)
     description = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     archived = serializers.BooleanField(required=False)
+    metadata = MetadataField(required=False)
 
 
 class DatasetSerializer(ObjectSerializer):
@@ -84,11 +124,13 @@ class DatasetSerializer(ObjectSerializer):
         fields = ("id", "object", "project", "name", "items", "versions", "created_at")
 
 
+@example("A dataset", project="prj_01jd3v7k2m0000000000000000", name="Front views")
 class DatasetInput(StrictSerializer):
     project = serializers.CharField(max_length=40)
     name = serializers.CharField(max_length=80)
 
 
+@example("Rename", name="Front and side views")
 class DatasetChange(StrictSerializer):
     name = serializers.CharField(max_length=80)
 
@@ -121,13 +163,15 @@ class ItemSerializer(ObjectSerializer):
         )
 
 
+@example("Caption", caption="a brass lamp on a desk", excluded=False)
 class ItemChange(StrictSerializer):
     caption = serializers.CharField(max_length=4000, required=False, allow_blank=True)
     excluded = serializers.BooleanField(required=False)
 
 
+@example("A word in front", action="prepend", text="brasslamp")
 class BulkInput(StrictSerializer):
-    action = serializers.ChoiceField(choices=BulkAction.choices)
+    action = Choice(BulkAction.choices)
     items = serializers.ListField(
         child=serializers.CharField(max_length=40),
         required=False,
@@ -142,8 +186,14 @@ class BulkInput(StrictSerializer):
     )
 
 
+class BulkRow(serializers.Serializer[Any]):
+    item = serializers.CharField()
+    outcome = serializers.ChoiceField(["changed", "unchanged", "not_found"])
+
+
 class BulkResult(serializers.Serializer[Any]):
-    changed = serializers.IntegerField()
+    changed = serializers.IntegerField(help_text="How many pictures changed.")
+    results = BulkRow(many=True, help_text="One row for each id in `items`, in that order; else none.")
 
 
 class DatasetVersionSerializer(ObjectSerializer):
@@ -214,6 +264,12 @@ class LoraModelSerializer(ObjectSerializer):
             "newest_version",
             "created_at",
         )
+
+
+@example("Describe", description="Warm light, brass")
+class LoraModelChange(StrictSerializer):
+    name = serializers.CharField(max_length=80, required=False)
+    description = serializers.CharField(max_length=4000, required=False, allow_blank=True)
 
 
 class LoraFileSerializer(ObjectSerializer):

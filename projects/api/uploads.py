@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -14,11 +14,11 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from accounts.actor import Actor
+from accounts.api.base import Listed
 from accounts.roles import Can
 from core.api.idempotency import idempotent
 from projects import selectors, tus
-from projects.api.projects import Shown
-from projects.api.serializers import UploadInput, UploadSerializer
+from projects.api.serializers import UploadInput, UploadQuery, UploadSerializer
 from projects.models import Upload
 from projects.services.uploads import receive_file
 
@@ -32,8 +32,9 @@ def _header(name: str, description: str, *, required: bool = False) -> OpenApiPa
 _TUS = _header("Tus-Resumable", "1.0.0")
 
 
-class UploadViewSet(Shown):
+class UploadViewSet(Listed):
     can = {
+        "list": Can.DATASET_VIEW,
         "create": Can.DATASET_EDIT,
         "retrieve": Can.DATASET_VIEW,
         "offset": Can.DATASET_EDIT,
@@ -42,9 +43,24 @@ class UploadViewSet(Shown):
     }
     serializer_class = UploadSerializer
     parser_classes = [MultiPartParser]
+    queries: ClassVar[dict[str, Any]] = {"list": UploadQuery}
+    # The pieces of a large file are many requests; to look at uploads is one like any other.
+    buckets: ClassVar[dict[str, str]] = dict.fromkeys(("create", "offset", "append", "destroy"), "upload")
+    problems: ClassVar[dict[str, tuple[int, ...]]] = {
+        "create": (412, 460),
+        "offset": (410,),
+        "append": (410, 412, 460),
+        "destroy": (412,),
+    }
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
-        return selectors.uploads(actor)
+        rows = selectors.uploads(actor)
+        if self.action == "list":
+            if dataset := self.query.get("dataset"):
+                rows = rows.filter(dataset__uid=dataset)
+            if state := self.query.get("state"):
+                rows = rows.filter(state=state)
+        return rows
 
     @extend_schema(
         request={"multipart/form-data": UploadInput},
@@ -62,9 +78,18 @@ class UploadViewSet(Shown):
         The files are checked in the background: poll `GET /uploads/{id}` until `state` is `done`.
         """
         if "Tus-Resumable" in request.headers:
-            answer = tus.create(request._request, self.actor, "", self._address)
+            announced: list[Upload] = []
+
+            def address(upload: Upload) -> str:
+                announced.append(upload)
+                return self._address(upload)
+
+            answer = tus.create(request._request, self.actor, "", address)
             headers = {name: value for name, value in answer.items() if name != "Content-Type"}
-            return Response(None, status=answer.status_code, headers=headers)
+            response = self.shown(announced[0].uid, answer.status_code)
+            for name, value in headers.items():
+                response[name] = value
+            return response
         values = self.input(UploadInput)
         file = values["file"]
         upload = receive_file(

@@ -7,8 +7,9 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, path, re_path
 from rest_framework.routers import SimpleRouter
 
+from projects.api.datasets import DatasetVersionViewSet, DatasetViewSet, ItemViewSet
 from projects.api.models import ModelVersionViewSet, ModelViewSet
-from projects.api.projects import DatasetVersionViewSet, DatasetViewSet, ItemViewSet, ProjectViewSet
+from projects.api.projects import ProjectViewSet
 from projects.api.uploads import UploadViewSet
 
 router = SimpleRouter(trailing_slash=False)
@@ -23,7 +24,9 @@ _upload: dict[str, Any] = {"get": "retrieve", "head": "offset", "patch": "append
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,
-    path("uploads", UploadViewSet.as_view({"post": "create"}, detail=False), name="upload-list"),
+    path(
+        "uploads", UploadViewSet.as_view({"get": "list", "post": "create"}, detail=False), name="upload-list"
+    ),
     re_path(
         rf"^uploads/(?P<uid>{UploadViewSet.lookup_value_regex})$",
         UploadViewSet.as_view(_upload, detail=True),

@@ -19,6 +19,8 @@ class Project(TenantModel):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     archived_at = models.DateTimeField(null=True, blank=True)
+    # The caller's own notes: short texts by name (projects.api.serializers.MetadataField).
+    metadata = models.JSONField(default=dict, blank=True, db_default=models.Value({}, models.JSONField()))
     # Restricted: seen by owners, admins and those on its list only.
     is_restricted = models.BooleanField(_("restricted"), default=False)
 

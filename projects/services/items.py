@@ -84,7 +84,12 @@ def delete_item(*, actor: Actor, uid: str) -> None:
 
 
 def change_items(*, actor: Actor, dataset_uid: str, bulk: Bulk) -> int:
-    """Do `bulk` to the pictures of a dataset and return how many changed.
+    """Do `bulk` to the pictures of a dataset and return how many changed; raise what `change_each` raises."""
+    return len(change_each(actor=actor, dataset_uid=dataset_uid, bulk=bulk)[0])
+
+
+def change_each(*, actor: Actor, dataset_uid: str, bulk: Bulk) -> tuple[set[str], set[str]]:
+    """Do `bulk` to the pictures of a dataset and return the uids that changed, and those that were found.
 
     Raises NotFound, and DomainError (`text_missing`, `nothing_selected`, `caption_too_long`); then nothing changes.
     """
@@ -98,10 +103,11 @@ def change_items(*, actor: Actor, dataset_uid: str, bulk: Bulk) -> int:
         items = Item.objects.for_team(actor.team).filter(dataset=dataset)
         if bulk.uids is not None:
             items = items.filter(uid__in=list(bulk.uids))
+        found = set(items.values_list("uid", flat=True))
         changed = _apply(actor, items, bulk)
         if changed:
-            audit(actor, f"items.{bulk.action}", dataset, count=changed)
-    return changed
+            audit(actor, f"items.{bulk.action}", dataset, count=len(changed))
+    return changed, found
 
 
 def checked_caption(text: str) -> str:
@@ -112,23 +118,27 @@ def checked_caption(text: str) -> str:
         raise DomainError(refusal.code, refusal.message, pointer="/caption") from refusal
 
 
-def _apply(actor: Actor, items: models.QuerySet[Item], bulk: Bulk) -> int:
+def _apply(actor: Actor, items: models.QuerySet[Item], bulk: Bulk) -> set[str]:
+    """Carry `bulk` out and return the uids of the pictures that changed."""
     match bulk.action:
         case BulkAction.DELETE:
-            count = items.count()
+            gone = set(items.values_list("uid", flat=True))
             items.delete()
-            return count
+            return gone
         case BulkAction.EXCLUDE | BulkAction.INCLUDE:
             wanted = bulk.action is BulkAction.EXCLUDE
-            return items.filter(excluded=not wanted).update(excluded=wanted)
+            others = items.filter(excluded=not wanted)
+            turned = set(others.values_list("uid", flat=True))
+            others.update(excluded=wanted)
+            return turned
     changed = []
-    for item in items.select_for_update().only("id", "team_id", "caption").order_by("id"):
+    for item in items.select_for_update().only("id", "uid", "team_id", "caption").order_by("id"):
         caption = checked_caption(_new_caption(item.caption, bulk))
         if caption != item.caption:
             item.caption = caption
             changed.append(item)
     write_captions(changed)
-    return len(changed)
+    return {item.uid for item in changed}
 
 
 def write_captions(items: Sequence[Item]) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
+from accounts.actor import Actor, require
 from accounts.models import Team, User
+from accounts.roles import Can
+from accounts.services.audit import audit
+from core.errors import NotFound
 from notifications.events import EventType, Subject
 from notifications.services.webhooks import emit
 from projects.models import (
@@ -19,6 +23,8 @@ from projects.models import (
     LoraVersion,
     Project,
 )
+from projects.services.projects import checked_name, taken
+from projects.visibility import seen_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +137,28 @@ def register_version(
         )
         emit(team, EventType.MODEL_VERSION_CREATED, subject)
         return version
+
+
+def change_model(
+    *, actor: Actor, uid: str, name: str | None = None, description: str | None = None
+) -> LoraModel:
+    """Rename or describe a model; what is None stays. Raise NotFound, DomainError or Conflict (`name_taken`)."""
+    require(actor, Can.MODEL_EDIT)
+    try:
+        with transaction.atomic():
+            rows = seen_by(actor, LoraModel.objects.for_team(actor.team))
+            model: LoraModel | None = (
+                rows.select_for_update(no_key=True, of=("self",)).filter(uid=uid).first()
+            )
+            if model is None:
+                raise NotFound
+            before = {"name": model.name, "description": model.description}
+            model.name = checked_name(name) if name is not None else model.name
+            model.description = description.strip() if description is not None else model.description
+            after = {"name": model.name, "description": model.description}
+            if after != before:
+                model.save(update_fields=["name", "description"])
+                audit(actor, "model.changed", model, before=before, after=after)
+    except IntegrityError as error:
+        raise taken(error, "projects_loramodel_name") from error
+    return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -20,14 +20,20 @@ from projects.visibility import seen_by
 MAX_NAME = 80
 
 
-def create_project(*, actor: Actor, name: str, description: str = "") -> Project:
+def create_project(
+    *, actor: Actor, name: str, description: str = "", metadata: Mapping[str, str] | None = None
+) -> Project:
     """Make a project; raise DomainError (`name_missing`) or Conflict (`name_taken`)."""
     require(actor, Can.PROJECT_EDIT)
     name = checked_name(name)
     try:
         with transaction.atomic():
             project: Project = Project.objects.create(
-                team=actor.team, name=name, description=description.strip(), created_by=actor.user
+                team=actor.team,
+                name=name,
+                description=description.strip(),
+                metadata=dict(metadata or {}),
+                created_by=actor.user,
             )
             audit(actor, "project.created", project)
     except IntegrityError as error:
@@ -36,22 +42,32 @@ def create_project(*, actor: Actor, name: str, description: str = "") -> Project
 
 
 def change_project(
-    *, actor: Actor, uid: str, name: str | None = None, description: str | None = None
+    *,
+    actor: Actor,
+    uid: str,
+    name: str | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Project:
-    """Rename or describe a project; what is None stays."""
+    """Rename or describe a project, or replace the caller's notes on it; what is None stays."""
     require(actor, Can.PROJECT_EDIT)
     try:
         with transaction.atomic():
             project = locked_project(actor, uid)
-            before = {"name": project.name, "description": project.description}
+            before = _told(project)
             project.name = checked_name(name) if name is not None else project.name
             project.description = description.strip() if description is not None else project.description
-            project.save(update_fields=["name", "description"])
-            after = {"name": project.name, "description": project.description}
+            project.metadata = dict(metadata) if metadata is not None else project.metadata
+            project.save(update_fields=["name", "description", "metadata"])
+            after = _told(project)
             audit(actor, "project.changed", project, before=before, after=after)
     except IntegrityError as error:
         raise taken(error, "projects_project_name") from error
     return project
+
+
+def _told(project: Project) -> dict[str, object]:
+    return {"name": project.name, "description": project.description, "metadata": project.metadata}
 
 
 def change_visibility(

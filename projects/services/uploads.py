@@ -13,17 +13,19 @@ from typing import IO, Protocol
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
+from django.db.models import Sum
 from django.http import UnreadablePostError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
+from accounts.models import Team
 from accounts.roles import Can
 from core import storage
 from core.errors import Conflict, DomainError, NotFound, QuotaExceeded, TooLarge
 from core.outbox import enqueue
 from projects.archive import display_name
-from projects.models import Dataset, Upload, UploadState
+from projects.models import Blob, Dataset, Upload, UploadState
 from projects.services.projects import refuse_archived
 from projects.visibility import seen_by
 
@@ -48,7 +50,7 @@ def create_upload(*, actor: Actor, dataset_uid: str, filename: str, size: int) -
     """Announce a file of `size` bytes for a dataset; an empty file is complete at once.
 
     Raises NotFound, Conflict (`project_archived`; what was announced before may still come), TooLarge
-    (`upload_too_large`), QuotaExceeded (`too_many_uploads`).
+    (`upload_too_large`), QuotaExceeded (`too_many_uploads`, `quota_exceeded`).
     """
     require(actor, Can.DATASET_EDIT)
     datasets = seen_by(actor, Dataset.objects.for_team(actor.team)).select_related("project")
@@ -65,18 +67,17 @@ def create_upload(*, actor: Actor, dataset_uid: str, filename: str, size: int) -
             % {"limit": f"{settings.UPLOAD_MAX_BYTES / 1024**3:.1f}"},
             limit=settings.UPLOAD_MAX_BYTES,
         )
-    unfinished = Upload.objects.for_team(actor.team).filter(
-        state=UploadState.RECEIVING, expires_at__gt=timezone.now()
-    )
-    if unfinished.count() >= MAX_UNFINISHED:
+    used = unfinished_count(actor.team)
+    if used >= MAX_UNFINISHED:
         raise QuotaExceeded(
             "too_many_uploads",
             _("Too many uploads are on their way. Let some finish first."),
             quota="unfinished_uploads",
             limit=MAX_UNFINISHED,
-            used=MAX_UNFINISHED,
+            used=used,
         )
     with transaction.atomic():
+        _check_stored(actor.team, size)
         upload: Upload = Upload.objects.create(
             team=actor.team,
             dataset=dataset,
@@ -88,6 +89,36 @@ def create_upload(*, actor: Actor, dataset_uid: str, filename: str, size: int) -
         if size == 0:
             _complete(upload)
     return upload
+
+
+def unfinished_count(team: Team) -> int:
+    """Return how many uploads of the team are on their way."""
+    rows = Upload.objects.for_team(team).filter(state=UploadState.RECEIVING, expires_at__gt=timezone.now())
+    return rows.count()
+
+
+def stored_bytes(team: Team) -> int:
+    """Return what the team has stored, and what its uploads on their way will be."""
+    blobs = Blob.objects.for_team(team).aggregate(n=Sum("size"))["n"] or 0
+    coming = Upload.objects.for_team(team).exclude(state=UploadState.DONE).aggregate(n=Sum("size"))["n"] or 0
+    return int(blobs + coming)
+
+
+def _check_stored(team: Team, size: int) -> None:
+    limit = int(settings.TEAM_MAX_BYTES)
+    if not limit:
+        return
+    # One at a time: two uploads at once cannot both be the last that fits.
+    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
+    used = stored_bytes(team)
+    if used + size > limit:
+        raise QuotaExceeded(
+            "quota_exceeded",
+            _("The storage of this team is full. Delete pictures or models first."),
+            quota="stored_bytes",
+            limit=limit,
+            used=used,
+        )
 
 
 def upload_of(*, actor: Actor, uid: str) -> Upload:

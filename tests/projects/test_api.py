@@ -131,7 +131,10 @@ def test_bulk_changes_of_captions(
     first, second = workshop.add(2, caption="red, a cup")
     address = f"/api/v1/datasets/{workshop.dataset.uid}/items:batch"
     answer = api.post(address, {**bulk, "items": [first.uid]}, format="json")
-    assert (answer.status_code, answer.json()) == (200, {"changed": 1})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"changed": 1, "results": [{"item": first.uid, "outcome": "changed"}]},
+    )
     captions = dict(Item.objects.for_team(workshop.scenario.team).values_list("uid", "caption"))
     assert captions == {first.uid: caption, second.uid: "red, a cup"}
 
@@ -140,7 +143,7 @@ def test_bulk_excludes_includes_and_deletes(api: APIClient, workshop: Workshop) 
     first, second = workshop.add(2)
     address = f"/api/v1/datasets/{workshop.dataset.uid}/items:batch"
     items = Item.objects.for_team(workshop.scenario.team)
-    assert api.post(address, {"action": "exclude"}, format="json").json() == {"changed": 2}
+    assert api.post(address, {"action": "exclude"}, format="json").json() == {"changed": 2, "results": []}
     api.post(address, {"action": "include", "items": [second.uid]}, format="json")
     assert list(items.values_list("excluded", flat=True)) == [True, False]
     api.post(address, {"action": "delete", "items": [first.uid]}, format="json")
@@ -195,12 +198,13 @@ def test_model_version_is_downloaded(api: APIClient, workshop: Workshop) -> None
     assert (shown["id"], shown["verified_keys"], shown["seed"]) == (version.uid, 64, 42)
     assert [file["step"] for file in shown["files"]] == [100, 50]
     answer = api.get(shown["urls"]["download"])
-    assert answer.status_code == 200
+    assert answer.status_code == 302
+    answer = api.get(answer["Location"])
     assert b"".join(answer) == b"weights " * 100
     assert answer.headers["Content-Disposition"] == (
         "attachment; filename*=utf-8''Cup%20%E6%9D%AF.safetensors"
     )
-    answer = api.get(shown["urls"]["download"], {"file": shown["files"][1]["id"]})
+    answer = api.get(shown["urls"]["download"], {"file": shown["files"][1]["id"]}, follow=True)
     assert answer.headers["Content-Disposition"] == 'attachment; filename="Cup-step50.safetensors"'
     assert api.get(shown["urls"]["download"], {"file": "lrf_nothing"}).status_code == 404
 

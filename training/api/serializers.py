@@ -7,12 +7,13 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
-from accounts.api.base import StrictSerializer
-from projects.api.serializers import ObjectSerializer
+from accounts.api.base import Choice, ListQuery, ObjectSerializer, Query, StrictSerializer
+from projects.api.serializers import MetadataField, example
 from training.advisor.templates import TemplateKey
 from training.engine.fields import MOST_LINES
 from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
-from training.states import JobState
+from training.selectors import CURVE_POINTS
+from training.states import JobState, Simulated
 
 _PROGRESS = inline_serializer(
     "TrainingProgress",
@@ -46,8 +47,38 @@ _OUTPUT = inline_serializer(
 )
 
 
+class TrainingQuery(ListQuery):
+    project = serializers.CharField(max_length=40, required=False, help_text="Only those of this project.")
+    dataset_version = serializers.CharField(max_length=40, required=False)
+    status = Choice(JobState.choices, required=False, help_text="Only those in this state.")
+    test = serializers.BooleanField(required=False, help_text="Only simulated ones, or only real ones.")
+
+
+class EventQuery(Query):
+    after = serializers.IntegerField(
+        required=False, min_value=0, max_value=999_999_999, help_text="Only events with a higher seq."
+    )
+
+
+class MetricsQuery(Query):
+    keys = serializers.CharField(
+        max_length=400, required=False, help_text="Names of curves with commas between; left out, all."
+    )
+    points = serializers.IntegerField(
+        min_value=10,
+        max_value=CURVE_POINTS,
+        required=False,
+        help_text=f"At most about so many points of each curve, its peaks kept (default {CURVE_POINTS}).",
+    )
+
+
 class TrainingSerializer(ObjectSerializer):
     object_name = "training"
+
+    test = serializers.BooleanField(
+        source="is_test", read_only=True, help_text="Simulated: made with a test key, never billed."
+    )
+    metadata = serializers.DictField(child=serializers.CharField(), read_only=True)
 
     status = serializers.ChoiceField(JobState.choices, source="state", read_only=True)
     project = serializers.CharField(source="project.uid", read_only=True)
@@ -84,6 +115,8 @@ class TrainingSerializer(ObjectSerializer):
             "output",
             "retry_of",
             "last_seq",
+            "test",
+            "metadata",
             "urls",
             "created_by",
             "created_at",
@@ -135,10 +168,21 @@ class TrainingSerializer(ObjectSerializer):
     @extend_schema_field(serializers.DictField(child=serializers.URLField()))
     def get_urls(self, row: TrainingJob) -> dict[str, str]:
         address = self.address("training-detail", row.uid)
-        parts = ("events", "samples", "checkpoints", "cancel", "stop", "pause", "resume", "retry")
+        parts = ("events", "metrics", "samples", "checkpoints")
+        parts += ("cancel", "stop", "pause", "resume", "retry", "clone")
         return {"self": address, **{part: f"{address}/{part}" for part in parts}}
 
 
+@example(
+    "A style",
+    dataset_version="dsv_01jd3v7k2m0000000000000000",
+    base_model="tiny",
+    template="style",
+    name="Ink style",
+    trigger="inkstyle",
+    settings={"training": {"steps": 200}},
+    metadata={"order": "4711"},
+)
 class TrainingInput(StrictSerializer):
     """A new training. `settings` holds only what differs from the recommended recipe, nested or by JSON pointer."""
 
@@ -151,8 +195,18 @@ class TrainingInput(StrictSerializer):
     prompts = serializers.ListField(
         child=serializers.CharField(max_length=500), required=False, max_length=MOST_LINES
     )
+    metadata = MetadataField(required=False)
+    simulate = Choice(
+        Simulated.choices, required=False, default="", help_text="With a test key: how the training ends."
+    )
 
 
+@example(
+    "A style",
+    dataset_version="dsv_01jd3v7k2m0000000000000000",
+    base_model="tiny",
+    template="style",
+)
 class EstimateInput(StrictSerializer):
     """What to estimate: the same as a new training, whose name and trigger do not matter."""
 
@@ -180,9 +234,18 @@ class EstimateResult(serializers.Serializer[Any]):
     fits = serializers.BooleanField()
 
 
+@example("Smaller batches", settings={"/training/batch_size": 1})
 class RetryInput(StrictSerializer):
     """Settings to change in the new run (the `patch` of the error, for instance)."""
 
+    settings = serializers.DictField(required=False, default=dict)
+
+
+@example("Another seed", name="Ink style, seed 7", settings={"training": {"seed": 7}})
+class CloneInput(StrictSerializer):
+    """Settings that differ from the old run's, and a name."""
+
+    name = serializers.CharField(max_length=80, required=False, default="")
     settings = serializers.DictField(required=False, default=dict)
 
 
@@ -232,6 +295,17 @@ class EventPage(serializers.Serializer[Any]):
     data = EventResult(many=True)  # type: ignore[assignment]
     has_more = serializers.BooleanField()
     next_after = serializers.IntegerField(help_text="Send it as `after` to go on.")
+
+
+class MetricsResult(serializers.Serializer[Any]):
+    object = serializers.CharField()
+    training = serializers.CharField()
+    series = serializers.DictField(
+        child=serializers.ListField(
+            child=serializers.ListField(child=serializers.FloatField(), min_length=2, max_length=2)
+        ),
+        help_text="By the name of the curve: [step, value], in order of steps.",
+    )
 
 
 class SampleSerializer(ObjectSerializer):

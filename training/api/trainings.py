@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.actor import Actor
+from accounts.api.base import Listed, ListQuery, Shown
 from accounts.roles import Can
 from core.api.idempotency import idempotent
 from core.errors import DomainError, NotFound
-from projects.api.projects import Listed, Resource
+from projects.api.serializers import FOUND_ELSEWHERE
 from projects.models import DatasetVersion
 from projects.serving import serve_download, serve_picture
 from projects.visibility import seen_by
@@ -25,19 +26,24 @@ from training import selectors
 from training.advisor.templates import template_for
 from training.api.serializers import (
     CheckpointSerializer,
+    CloneInput,
     EstimateInput,
     EstimateResult,
     EventPage,
+    EventQuery,
+    MetricsQuery,
+    MetricsResult,
     RetryInput,
     SampleSerializer,
     TrainingInput,
+    TrainingQuery,
     TrainingSerializer,
 )
 from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
 from training.services.checkpoints import download_name
 from training.services.control import cancel_job, pause_job, resume_job, stop_job
 from training.services.estimates import estimate_run
-from training.services.jobs import create_job, retry_job
+from training.services.jobs import clone_job, create_job, retry_job
 from training.services.recipes import (
     best_device,
     describe_base,
@@ -45,7 +51,7 @@ from training.services.recipes import (
     make_recipe,
     require_valid,
 )
-from training.services.telemetry import EVENTS_PER_PAGE, events_after, parse_after
+from training.services.telemetry import EVENTS_PER_PAGE, events_after
 
 Change = Callable[..., TrainingJob]
 
@@ -61,12 +67,21 @@ class TrainingViewSet(Listed):
         "pause": Can.TRAINING_EDIT,
         "resume": Can.TRAINING_EDIT,
         "retry": Can.TRAINING_EDIT,
+        "clone": Can.TRAINING_EDIT,
         "events": Can.TRAINING_VIEW,
+        "metrics": Can.TRAINING_VIEW,
         "samples": Can.TRAINING_VIEW,
         "checkpoints": Can.TRAINING_VIEW,
     }
     serializer_class = TrainingSerializer
-    filters = ("project", "status")
+    queries: ClassVar[dict[str, Any]] = {
+        "list": TrainingQuery,
+        "events": EventQuery,
+        "metrics": MetricsQuery,
+        "samples": ListQuery,
+        "checkpoints": ListQuery,
+    }
+    buckets: ClassVar[dict[str, str]] = dict.fromkeys(("create", "retry", "clone"), "generate")
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         rows = seen_by(actor, TrainingJob.objects.for_team(actor.team)).select_related(
@@ -79,20 +94,14 @@ class TrainingViewSet(Listed):
             "lora_version__model",
         )
         if self.action == "list":
-            if project := self.request.query_params.get("project"):
-                rows = rows.filter(project__uid=project)
-            if status := self.request.query_params.get("status"):
-                rows = rows.filter(state=status)
+            fields = {
+                "project": "project__uid",
+                "dataset_version": "dataset_version__uid",
+                "status": "state",
+                "test": "is_test",
+            }
+            rows = rows.filter(**{fields[name]: self.query[name] for name in fields if name in self.query})
         return rows
-
-    @extend_schema(
-        parameters=[
-            OpenApiParameter("project", OpenApiTypes.STR, description="Only those of this project."),
-            OpenApiParameter("status", OpenApiTypes.STR, description="Only those in this state."),
-        ]
-    )
-    def list(self, request: Request) -> Response:
-        return super().list(request)
 
     @extend_schema(request=TrainingInput, responses={201: TrainingSerializer})
     @idempotent(required=True)
@@ -175,20 +184,20 @@ class TrainingViewSet(Listed):
         job = retry_job(actor=self.actor, job=self.get_object(), patch=data["settings"])
         return self.shown(job.uid, 201)
 
-    @extend_schema(
-        parameters=[
-            OpenApiParameter(
-                "after", OpenApiTypes.INT, description="Only events with a higher seq (default 0)."
-            )
-        ],
-        responses=EventPage,
-    )
+    @extend_schema(request=CloneInput, responses={201: TrainingSerializer})
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def clone(self, request: Request, uid: str) -> Response:
+        """Queue a new training like this one, whatever became of it, with `settings` on top."""
+        data = self.input(CloneInput)
+        job = clone_job(actor=self.actor, job=self.get_object(), patch=data["settings"], name=data["name"])
+        return self.shown(job.uid, 201)
+
+    @extend_schema(responses=EventPage)
     @action(detail=True)
     def events(self, request: Request, uid: str) -> Response:
         """List what happened, in order; the same events come over the WebSocket, with the same seq."""
-        after = parse_after(request.query_params.get("after", "0"))
-        if after is None:
-            raise DomainError("after_invalid", "`after` is a number from 0 on.", pointer="after")
+        after = self.query.get("after", 0)
         items = events_after(self.get_object(), after, EVENTS_PER_PAGE + 1)
         page = items[:EVENTS_PER_PAGE]
         return Response(
@@ -198,6 +207,20 @@ class TrainingViewSet(Listed):
                 "next_after": page[-1]["seq"] if page else after,
             }
         )
+
+    @extend_schema(operation_id="trainings_metrics", responses=MetricsResult)
+    @action(detail=True)
+    def metrics(self, request: Request, uid: str) -> Response:
+        """Return the curves (loss, learning rate and others)."""
+        job = self.get_object()
+        wanted = [name.strip() for name in self.query.get("keys", "").split(",") if name.strip()]
+        most = self.query.get("points", selectors.CURVE_POINTS)
+        series = {
+            name: selectors.thin(points, most)
+            for name, points in selectors.curves(job).items()
+            if not wanted or name in wanted
+        }
+        return Response({"object": "metrics", "training": job.uid, "series": series})
 
     @extend_schema(operation_id="trainings_samples_list", responses=SampleSerializer(many=True))
     @action(detail=True)
@@ -233,33 +256,33 @@ class TrainingViewSet(Listed):
         return version
 
 
-class SampleViewSet(Resource):
-    can = {"picture": Can.TRAINING_VIEW}
+class SampleViewSet(Shown):
+    can = {"retrieve": Can.TRAINING_VIEW, "picture": Can.TRAINING_VIEW}
     serializer_class = SampleSerializer
+    binary = ("picture",)
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         return seen_by(
             actor, Sample.objects.for_team(actor.team).select_related("blob__team"), "job__project"
         )
 
-    @extend_schema(responses={(200, "image/png"): OpenApiTypes.BINARY})
+    @extend_schema(responses={(200, "image/png"): OpenApiTypes.BINARY, 304: None})
     @action(detail=True)
     def picture(self, request: Request, uid: str) -> HttpResponseBase:
         """Give the sample as a picture."""
         return serve_picture(request._request, self.get_object().blob)
 
 
-class CheckpointViewSet(Resource):
-    can = {"download": Can.WEIGHTS_DOWNLOAD}
+class CheckpointViewSet(Shown):
+    can = {"retrieve": Can.TRAINING_VIEW, "download": Can.WEIGHTS_DOWNLOAD}
     serializer_class = CheckpointSerializer
+    binary = ("download",)
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         rows = Checkpoint.objects.for_team(actor.team).filter(export__isnull=False)
-        return seen_by(actor, rows, "job__project")
+        return seen_by(actor, rows, "job__project").select_related("export")
 
-    @extend_schema(
-        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, 302: None},
-    )
+    @extend_schema(responses={302: OpenApiResponse(description=FOUND_ELSEWHERE)})
     @action(detail=True)
     def download(self, request: Request, uid: str) -> HttpResponseBase:
         """Download the `.safetensors` of a checkpoint (kohya layout)."""
@@ -267,7 +290,7 @@ class CheckpointViewSet(Resource):
         blob = checkpoint.export
         if blob is None:
             raise NotFound
-        return serve_download(request._request, blob, download_name(checkpoint))
+        return serve_download(blob, download_name(checkpoint))
 
 
 def _base_model(key: str) -> FoundationModel:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.utils.translation import gettext_lazy as _
 
 from core.ids import UidField
 from core.tenancy.constraints import tenant_constraints
 from core.tenancy.models import TenantModel
-from training.states import LIVE, TERMINAL, Desired, JobState, is_terminal
+from training.states import LIVE, TERMINAL, Desired, JobState, Simulated, is_terminal
 
 _LIVE = sorted(LIVE)
 _TERMINAL = sorted(TERMINAL)
@@ -34,6 +34,11 @@ class TrainingJob(TenantModel):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+    # The caller's own notes: short texts by name (projects.api.serializers.MetadataField).
+    metadata = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
+    # Of a test key: carried out by `training.simulated` with this outcome, never by a worker, never billed.
+    is_test = models.BooleanField(default=False, db_default=False)
+    simulate = models.CharField(max_length=20, choices=Simulated.choices, blank=True, db_default="")
 
     # Queue. `fence` rises at each claim and each reap; every write of a worker names the fence it holds.
     state = models.CharField(max_length=10, choices=JobState.choices, default=JobState.QUEUED)

@@ -19,10 +19,11 @@ SECONDS_PER_RUNNING_JOB = 900
 _TABLE = TrainingJob._meta.db_table
 _BEST = f"""
     WITH running AS (
-        SELECT team_id, count(*) AS jobs FROM {_TABLE} WHERE state = ANY(%(live)s) GROUP BY team_id
+        SELECT team_id, count(*) AS jobs FROM {_TABLE}
+        WHERE state = ANY(%(live)s) AND NOT is_test GROUP BY team_id
     )
     SELECT job.id FROM {_TABLE} job LEFT JOIN running USING (team_id)
-    WHERE job.state = 'queued'
+    WHERE job.state = 'queued' AND NOT job.is_test
       AND (job.run_after IS NULL OR job.run_after <= clock_timestamp())
       AND coalesce(running.jobs, 0) < %(limit)s
     ORDER BY extract(epoch FROM job.queued_at) + %(per_job)s * coalesce(running.jobs, 0), job.id
@@ -41,30 +42,46 @@ def claim_next(worker: Worker) -> Lease | None:
         job = _lock_best()
         if job is None:
             return None
-        now = timezone.now()
-        job.fence += 1
-        job.worker = worker
-        job.run_after = None
-        job.phase, job.phase_done, job.phase_total = "", 0, 0
-        job.steps_per_second = job.eta_seconds = None
-        job.started_at = job.started_at or now
-        move(
-            job,
-            JobState.STARTING,
-            save=[
-                "fence",
-                "worker",
-                "run_after",
-                "phase",
-                "phase_done",
-                "phase_total",
-                "steps_per_second",
-                "eta_seconds",
-                "started_at",
-            ],
+        return _begin(job, worker)
+
+
+def claim_simulated(uid: str) -> Lease | None:
+    """Begin an attempt at a test key's job without a worker; None if it does not wait (any more)."""
+    with transaction.atomic():
+        job: TrainingJob | None = (
+            TrainingJob.unscoped.select_related("team")
+            .select_for_update(no_key=True, of=("self",))
+            .filter(uid=uid, state=JobState.QUEUED, is_test=True)
+            .first()
         )
-        Attempt.objects.create(team=job.team, job=job, fence=job.fence, worker=worker, started_at=now)
-        return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence)
+        return _begin(job, None) if job is not None else None
+
+
+def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
+    now = timezone.now()
+    job.fence += 1
+    job.worker = worker
+    job.run_after = None
+    job.phase, job.phase_done, job.phase_total = "", 0, 0
+    job.steps_per_second = job.eta_seconds = None
+    job.started_at = job.started_at or now
+    move(
+        job,
+        JobState.STARTING,
+        save=[
+            "fence",
+            "worker",
+            "run_after",
+            "phase",
+            "phase_done",
+            "phase_total",
+            "steps_per_second",
+            "eta_seconds",
+            "started_at",
+        ],
+    )
+    Attempt.objects.create(team=job.team, job=job, fence=job.fence, worker=worker, started_at=now)
+    return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence)
 
 
 def _take_turn() -> None:

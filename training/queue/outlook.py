@@ -36,8 +36,8 @@ class Outlook:
 def queue_outlook(team: Team, *, queued_at: datetime | None = None) -> Outlook:
     """Return the outlook of a job queued at `queued_at`, or of one that would be queued now (two queries)."""
     moment = queued_at or timezone.now()
-    ahead = Q(state=JobState.QUEUED, queued_at__lt=moment)
-    live = Q(state__in=sorted(LIVE))
+    ahead = Q(state=JobState.QUEUED, queued_at__lt=moment, is_test=False)
+    live = Q(state__in=sorted(LIVE), is_test=False)
     counts = TrainingJob.unscoped.filter(ahead | live).aggregate(
         ahead=Count("id", filter=ahead),
         running=Count("id", filter=live),

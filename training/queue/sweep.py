@@ -56,7 +56,7 @@ def top_up_tickets() -> int:
     if not idle:
         return 0
     waiting = (
-        TrainingJob.unscoped.filter(state=JobState.QUEUED)
+        TrainingJob.unscoped.filter(state=JobState.QUEUED, is_test=False)
         .filter(Q(run_after=None) | Q(run_after__lte=Now()))
         .count()
     )

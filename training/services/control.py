@@ -133,9 +133,9 @@ def _tell(job: TrainingJob) -> None:
 
 
 def _requeue(job: TrainingJob) -> None:
-    from training.tasks import send_ticket
+    from training.tasks import wake
 
     job.queued_at = timezone.now()
     job.run_after = None
     move(job, JobState.QUEUED, save=["queued_at", "run_after"])
-    transaction.on_commit(send_ticket, robust=True)
+    wake(job)

@@ -20,6 +20,9 @@ from training.services.lifecycle import append_events, cancel_job_now, end_attem
 from training.services.telemetry import WEIGHTS_TYPE
 from training.states import Desired, JobState
 
+# What is left of a name of 80 characters once it is marked: a simulated file gets no place among the real ones.
+_NAME_OF_TEST = 73
+
 
 class DamagedExport(Exception):
     """Say that the exported file is not the one that the engine verified."""
@@ -59,7 +62,7 @@ def _end(job: TrainingJob, blob: Blob, export: Export, step: int, stopped: bool)
     version = register_version(
         team=job.team,
         project=job.project,
-        name=job.name,
+        name=f"{job.name[:_NAME_OF_TEST]} (test)" if job.is_test else job.name,
         created_by=job.created_by,
         training_uid=job.uid,
         dataset_version=job.dataset_version,
@@ -69,7 +72,7 @@ def _end(job: TrainingJob, blob: Blob, export: Export, step: int, stopped: bool)
         seed=int(job.spec["training"]["seed"]),
         steps=step,
         rank=int(job.spec["method"]["rank"]),
-        engine_version=ENGINE_VERSION,
+        engine_version="simulated" if job.is_test else ENGINE_VERSION,
         verified_keys=export.keys,
         trigger_words=str(job.spec.get("trigger", "")),
         files=_files(job, export.name),

@@ -20,6 +20,7 @@ from core.models import IdempotencyRecord
 from projects.models import DatasetVersion
 from training.advisor.templates import template_for
 from training.engine.spec import RunSpec
+from training.meters import queued_count
 from training.models import FoundationModel, TrainingJob
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
@@ -32,8 +33,8 @@ from training.services.recipes import (
     make_recipe,
     require_valid,
 )
-from training.states import JobState
-from training.tasks import send_ticket
+from training.states import JobState, Simulated
+from training.tasks import wake
 
 
 def create_job(
@@ -46,9 +47,13 @@ def create_job(
     trigger: str = "",
     settings: Mapping[str, Any] | None = None,
     prompts: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    simulate: str = "",
     form_token: str = "",
 ) -> TrainingJob:
     """Queue a training of `dataset_version` on `foundation_model` and return its job.
+
+    A test key's training is simulated and ends as `simulate` says (`training.states.Simulated`).
 
     `settings` holds the values that differ from the recommended ones, by JSON pointer (`/training/steps`), dotted
     (`training.steps`) or nested. `prompts` replaces the sample prompts; `{trigger}` in them is filled in. With
@@ -88,6 +93,8 @@ def create_job(
         foundation_model=foundation_model,
         template=chosen.key.value,
         retry_of=None,
+        metadata=metadata,
+        simulate=simulate,
         form_token=form_token,
     )
 
@@ -117,7 +124,30 @@ def retry_job(
         foundation_model=job.foundation_model,
         template=job.template,
         retry_of=job,
+        metadata=job.metadata,
+        simulate=job.simulate,
         form_token=form_token,
+    )
+
+
+def clone_job(
+    *, actor: Actor, job: TrainingJob, patch: Mapping[str, Any] | None = None, name: str = ""
+) -> TrainingJob:
+    """Queue a new job like `job`, whatever became of that one, with `patch` on top; raise what `create_job` raises."""
+    require(actor, Can.TRAINING_EDIT)
+    if job.team_id != actor.team.pk:
+        raise NotFound
+    recipe = change_recipe(job.spec, patch or {}, name=_clean_name(name) if name else job.name)
+    return _queue(
+        actor,
+        spec=require_valid(recipe),
+        dataset_version=job.dataset_version,
+        foundation_model=job.foundation_model,
+        template=job.template,
+        retry_of=None,
+        metadata=job.metadata,
+        simulate=job.simulate,
+        form_token="",
     )
 
 
@@ -129,8 +159,11 @@ def _queue(
     foundation_model: FoundationModel,
     template: str,
     retry_of: TrainingJob | None,
+    metadata: Mapping[str, str] | None = None,
+    simulate: str = "",
     form_token: str,
 ) -> TrainingJob:
+    is_test = _is_test(actor, simulate)
     project = dataset_version.dataset.project
     if project.archived_at is not None:
         raise Conflict("project_archived", _("This project is archived. Bring it back first."))
@@ -143,7 +176,8 @@ def _queue(
                 receipt = IdempotencyRecord.objects.create(
                     team=actor.team, key=_receipt_key(form_token), fingerprint=spec.sha256()
                 )
-            _check_queue(actor.team)
+            if not is_test:
+                _check_queue(actor.team)
             now = timezone.now()
             job: TrainingJob = TrainingJob.objects.create(
                 team=actor.team,
@@ -160,6 +194,9 @@ def _queue(
                 queued_at=now,
                 estimated_seconds=estimate.seconds,
                 total_steps=estimate.steps,
+                metadata=dict(metadata or {}),
+                is_test=is_test,
+                simulate=(simulate or Simulated.SUCCESS.value) if is_test else "",
             )
             append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
             job.save(update_fields=["last_seq"])
@@ -168,7 +205,7 @@ def _queue(
                 receipt.status, receipt.body = 303, {"uid": job.uid}
                 receipt.save(update_fields=["status", "body"])
             audit(actor, "training.created", job, retry_of=retry_of.uid if retry_of else None)
-            transaction.on_commit(send_ticket, robust=True)
+            wake(job)
             return job
     except IntegrityError as error:
         if "core_idempotency_once" not in str(error):
@@ -176,9 +213,21 @@ def _queue(
         return _job_of_token(actor, form_token)
 
 
+def _is_test(actor: Actor, simulate: str) -> bool:
+    """Tell whether the actor's trainings are simulated; raise DomainError where an outcome is asked of a real one."""
+    is_test = bool(actor.api_key and actor.api_key.is_test)
+    if simulate and not is_test:
+        raise DomainError(
+            "simulate_needs_test_key",
+            _("Only a test key (lf_test_...) can choose how a training ends."),
+            pointer="/simulate",
+        )
+    return is_test
+
+
 def _check_queue(team: Team) -> None:
     limit = int(site.TEAM_MAX_QUEUED)
-    used = TrainingJob.objects.for_team(team).filter(state=JobState.QUEUED).count()
+    used = queued_count(team)
     if used >= limit:
         raise QuotaExceeded(
             "quota_exceeded",

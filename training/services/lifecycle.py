@@ -138,8 +138,19 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool) -> None:
         return
     attempt.ended_at, attempt.outcome, attempt.last_step = now, outcome, job.step
     attempt.save(update_fields=["ended_at", "outcome", "last_step"])
+    if job.is_test:
+        return
     seconds = (now - attempt.started_at).total_seconds()
-    record_usage(team=job.team, job_uid=job.uid, attempt=job.fence, seconds=seconds, useful=useful)
+    record_usage(
+        team=job.team,
+        job_uid=job.uid,
+        attempt=job.fence,
+        seconds=seconds,
+        useful=useful,
+        user=job.created_by,
+        project_uid=job.project.uid,
+        project_name=job.project.name,
+    )
 
 
 def cancel_job_now(job: TrainingJob) -> None:
@@ -161,7 +172,7 @@ def requeue_job(job: TrainingJob, reason: str) -> None:
     """Put a locked, live job back at its old place in the queue: its worker goes away, nothing went wrong."""
     end_attempt(job, "drained", useful=True)
     move(job, JobState.QUEUED, reason=reason)
-    _wake_worker()
+    _wake_worker(job)
 
 
 def crash_job(job: TrainingJob, report: CrashReport) -> None:
@@ -206,8 +217,8 @@ def crash_job(job: TrainingJob, report: CrashReport) -> None:
     )
     if paused:
         move(job, JobState.PAUSED)
-    elif not wait:
-        _wake_worker()
+    elif not wait or job.is_test:
+        _wake_worker(job)
 
 
 def fail_job(job: TrainingJob, report: CrashReport) -> None:
@@ -253,7 +264,7 @@ def fail_job(job: TrainingJob, report: CrashReport) -> None:
     enqueue(mail_outcome, job.uid)
 
 
-def _wake_worker() -> None:
-    from training.tasks import send_ticket
+def _wake_worker(job: TrainingJob) -> None:
+    from training.tasks import wake
 
-    transaction.on_commit(send_ticket, robust=True)
+    wake(job)

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
-from django.http import Http404
+from django.http import Http404, UnreadablePostError
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
-from core.errors import DomainError, NotFound
+from core.errors import DomainError, NotFound, QuotaExceeded
 from core.http.middleware import request_id
 
-_RETRYABLE = {409, 425, 429, 500, 502, 503, 504}
+PROBLEM_TYPE = "application/problem+json"
+
+# The same request may succeed later by itself. A quota stays used up until somebody frees it.
+_RETRYABLE = {425, 429, 500, 502, 503, 504}
+_RETRYABLE_CODES = {"idempotency_key_in_flight"}
 
 
 def problem(error: DomainError, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:
     """Return the problem document of `error`."""
     if errors is None:
         errors = (
-            [{"pointer": error.pointer, "code": error.code, "detail": error.message}] if error.pointer else []
+            [{"pointer": _pointer(error.pointer), "code": error.code, "detail": error.message}]
+            if error.pointer
+            else []
         )
+    extra = dict(error.extra)
+    if "errors" in extra:
+        errors = [{**row, "pointer": _pointer(row["pointer"])} for row in extra.pop("errors")]
+    retryable = error.status in _RETRYABLE and not isinstance(error, QuotaExceeded)
     return {
         "type": "about:blank",
         "title": error.code.replace("_", " ").capitalize(),
@@ -29,15 +40,30 @@ def problem(error: DomainError, errors: list[dict[str, str]] | None = None) -> d
         "detail": error.message,
         "errors": errors,
         "request_id": request_id.get(),
-        "retryable": error.status in _RETRYABLE,
-        **error.extra,
+        "retryable": retryable or error.code in _RETRYABLE_CODES,
+        **extra,
     }
 
 
+def refused(code: str, message: str, http_status: int, **extra: Any) -> DomainError:
+    """Return a DomainError that is answered with `http_status`."""
+    error = DomainError(code, message, **extra)
+    error.status = http_status
+    return error
+
+
+def _pointer(text: str) -> str:
+    return text if text.startswith("/") else f"/{text}"
+
+
 def _field_errors(detail: Any, pointer: str = "") -> list[dict[str, str]]:
-    """Flatten DRF's nested error details into pointers."""
+    """Flatten DRF's nested error details into JSON pointers (RFC 6901)."""
     if isinstance(detail, dict):
-        return [row for key, value in detail.items() for row in _field_errors(value, f"{pointer}/{key}")]
+        rows = []
+        for key, value in detail.items():
+            step = str(key).replace("~", "~0").replace("/", "~1")
+            rows.extend(_field_errors(value, pointer if key == "non_field_errors" else f"{pointer}/{step}"))
+        return rows
     if isinstance(detail, list):
         rows = []
         for index, value in enumerate(detail):
@@ -51,34 +77,40 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     """Answer every exception of an API view with a problem document; None lets Django answer 500."""
     headers: dict[str, str] = {}
     errors: list[dict[str, str]] | None = None
-    if isinstance(error, Http404):
-        error = NotFound()
-    elif isinstance(error, DjangoPermissionDenied):
-        error = exceptions.PermissionDenied()
-    if isinstance(error, exceptions.APIException):
+    error = _translated(error)
+    if isinstance(error, exceptions.ValidationError):
+        errors = _field_errors(error.detail)
+        domain = refused(
+            "validation_failed", "Some fields are not valid; see errors.", _validation_status(errors)
+        )
+    elif isinstance(error, exceptions.APIException):
         code = error.default_code if isinstance(error.default_code, str) else "error"
-        if isinstance(error, exceptions.ValidationError):
-            errors = _field_errors(error.detail)
-            domain = DomainError("validation_failed", "Some fields are not valid; see errors.")
-            domain.status = (
-                status.HTTP_400_BAD_REQUEST
-                if any(row["code"] == "unknown_field" for row in errors)
-                else status.HTTP_422_UNPROCESSABLE_ENTITY
-            )
-        else:
-            domain = DomainError(code, str(error.detail))
-            domain.status = error.status_code
+        domain = refused(code, str(error.detail), error.status_code)
         if getattr(error, "auth_header", None):
             headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
-        if getattr(error, "wait", None):
-            headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
     elif isinstance(error, DomainError):
         domain = error
     else:
         return None
-    return Response(
-        problem(domain, errors),
-        status=domain.status,
-        headers=headers,
-        content_type="application/problem+json",
-    )
+    if "retry_after" in domain.extra:
+        headers["Retry-After"] = str(domain.extra["retry_after"])
+    return Response(problem(domain, errors), status=domain.status, headers=headers, content_type=PROBLEM_TYPE)
+
+
+def _translated(error: Exception) -> Exception:
+    """Turn the errors of Django into ours; others stay themselves."""
+    if isinstance(error, Http404):
+        return NotFound()
+    if isinstance(error, DjangoPermissionDenied):
+        return exceptions.PermissionDenied()
+    if isinstance(error, RequestDataTooBig):
+        return refused("body_too_large", "This body is larger than allowed.", 413)
+    if isinstance(error, SuspiciousOperation | BadRequest | UnreadablePostError):
+        return refused("bad_request", "This request cannot be understood.", 400)
+    return error
+
+
+def _validation_status(errors: list[dict[str, str]]) -> int:
+    if any(row["code"] == "unknown_field" for row in errors):
+        return status.HTTP_400_BAD_REQUEST
+    return status.HTTP_422_UNPROCESSABLE_ENTITY

@@ -26,6 +26,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core.api.errors import refused
 from core.errors import Conflict, DomainError
 from core.models import IdempotencyRecord
 
@@ -38,13 +39,14 @@ _KEPT_HEADERS = ("Location", "Tus-Resumable", "Upload-Offset", "Upload-Expires")
 Action = Callable[..., Response]
 
 
-def idempotent(*, required: bool = False) -> Callable[[Action], Action]:
+def idempotent(*, required: bool = False, secret: tuple[str, ...] = ()) -> Callable[[Action], Action]:
     """Make a POST action of a TeamViewSet safe to repeat with the same `Idempotency-Key`.
 
     A repeat gets the first answer, with `Idempotency-Replayed: true`. Raises Conflict (409,
     `idempotency_key_in_flight`) while the first is still at work, DomainError (422, `idempotency_key_reused`) for
     another request under the same key and, with `required`, DomainError (400, `idempotency_key_missing`).
-    Only answers below 400 are kept: after an error nothing has happened, and the key may be used again.
+    Only answers below 400 are kept: after an error nothing has happened, and the key may be used again. The fields
+    named in `secret` are not kept: a repeat gets null for them.
     """
 
     def decorate(action: Action) -> Action:
@@ -53,18 +55,14 @@ def idempotent(*, required: bool = False) -> Callable[[Action], Action]:
             key = request.headers.get("Idempotency-Key", "")
             if not key:
                 if required:
-                    error = DomainError("idempotency_key_missing", "Send an Idempotency-Key header (a UUID).")
-                    error.status = 400
-                    raise error
+                    raise refused("idempotency_key_missing", "Send an Idempotency-Key header (a UUID).", 400)
                 return action(view, request, *args, **kwargs)
             if len(key) > _MAX_KEY or not key.isprintable():
-                error = DomainError("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 characters.")
-                error.status = 400
-                raise error
+                raise refused("idempotency_key_invalid", "An Idempotency-Key has 1 to 255 characters.", 400)
             record, is_new = _claim(view.actor.team, key, fingerprint(request))
             if not is_new:
                 return _replay(record)
-            return _perform(record, lambda: action(view, request, *args, **kwargs))
+            return _perform(record, lambda: action(view, request, *args, **kwargs), secret)
 
         return _documented(wrapper, required)
 
@@ -116,14 +114,15 @@ def _claim(team: Any, key: str, wanted: str) -> tuple[IdempotencyRecord, bool]:
     return record, False
 
 
-def _perform(record: IdempotencyRecord, action: Callable[[], Response]) -> Response:
+def _perform(record: IdempotencyRecord, action: Callable[[], Response], secret: tuple[str, ...]) -> Response:
     rows = IdempotencyRecord.objects.for_team(record.team).filter(pk=record.pk)
     try:
         with transaction.atomic():
             response = action()
             if response.status_code < 400:
+                data = json.loads(JSONRenderer().render(getattr(response, "data", None)) or b"null")
                 body = {
-                    "data": json.loads(JSONRenderer().render(getattr(response, "data", None)) or b"null"),
+                    "data": {**data, **dict.fromkeys(secret)} if secret else data,
                     "headers": {name: response[name] for name in _KEPT_HEADERS if name in response},
                 }
                 rows.update(status=response.status_code, body=body)
