@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from accounts.api.base import Choice, ObjectSerializer, StrictSerializer
@@ -49,6 +50,7 @@ class WebhookEndpointWithSecret(WebhookEndpointSerializer):
         return str(self.context["secret"])
 
 
+@extend_schema_serializer(examples=[OpenApiExample("Switch off", {"enabled": False}, request_only=True)])
 class WebhookEndpointChange(StrictSerializer):
     url = serializers.CharField(max_length=500, required=False)
     kind = Choice(choices=EndpointKind.choices, required=False)
@@ -62,6 +64,18 @@ class WebhookEndpointChange(StrictSerializer):
     enabled = serializers.BooleanField(required=False)
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "Two events",
+            {
+                "url": "https://hooks.example.org/lora",
+                "event_types": ["training.succeeded", "training.failed"],
+            },
+            request_only=True,
+        )
+    ]
+)
 class WebhookEndpointInput(WebhookEndpointChange):
     url = serializers.CharField(max_length=500)
 
