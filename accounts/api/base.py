@@ -12,7 +12,7 @@ from rest_framework.reverse import reverse
 from accounts.actor import Actor, require
 from accounts.roles import Can
 from core.api.pagination import UidCursor
-from core.api.serializers import Choice, ListQuery, Query, StrictSerializer
+from core.api.serializers import Choice, ListQuery, Query, StrictSerializer, Whole
 from core.api.views import ApiViewSet
 from core.errors import NotFound
 from core.ids import UidConverter
@@ -26,6 +26,7 @@ __all__ = [
     "Shown",
     "StrictSerializer",
     "TeamViewSet",
+    "Whole",
 ]
 
 

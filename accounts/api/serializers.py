@@ -8,7 +8,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.api.base import Choice, ListQuery, ObjectSerializer, StrictSerializer
+from accounts.api.base import Choice, ListQuery, ObjectSerializer, StrictSerializer, Whole
 from accounts.models import ApiKey, AuditEvent, Invitation, Membership
 from accounts.roles import KEY_SCOPES, KEY_SCOPES_MORE, Role
 from accounts.services.api_keys import LONGEST_OVERLAP, MOST_NETWORKS
@@ -191,7 +191,7 @@ class ApiKeyInput(StrictSerializer):
 
 @extend_schema_serializer(examples=[OpenApiExample("A day", {"overlap_seconds": 86400}, request_only=True)])
 class RollInput(StrictSerializer):
-    overlap_seconds = serializers.IntegerField(
+    overlap_seconds = Whole(
         required=False,
         default=0,
         min_value=0,

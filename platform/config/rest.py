@@ -44,6 +44,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
+        "projects.api.schema.add_tus",
         "core.api.schema.add_shared_parts",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -92,8 +92,8 @@ class MetadataField(serializers.DictField):
     def run_child_validation(self, data: Any) -> Any:
         if len(data) > 16:
             raise serializers.ValidationError("At most 16 entries fit.", code="too_many")
-        if any(not 0 < len(str(key)) <= 40 for key in data):
-            raise serializers.ValidationError("A name has 1 to 40 characters.", code="name_length")
+        if any(not 0 < len(str(key)) <= 40 or not str(key).isprintable() for key in data):
+            raise serializers.ValidationError("A name has 1 to 40 printable characters.", code="name")
         return super().run_child_validation(data)
 
 

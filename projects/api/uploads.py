@@ -103,13 +103,8 @@ class UploadViewSet(Listed):
         response["Location"] = self._address(upload)
         return response
 
-    @extend_schema(
-        operation_id="uploads_offset",
-        parameters=[_TUS],
-        responses={200: None},
-        description="tus: the headers Upload-Offset and Upload-Length say where to go on.",
-    )
     def offset(self, request: Request, uid: str) -> HttpResponse:
+        """Answer the HEAD of tus; `projects.api.schema` documents it."""
         return tus.status(request._request, self.actor, uid)
 
     @extend_schema(

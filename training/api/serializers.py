@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
-from accounts.api.base import Choice, ListQuery, ObjectSerializer, Query, StrictSerializer
+from accounts.api.base import Choice, ListQuery, ObjectSerializer, Query, StrictSerializer, Whole
 from projects.api.serializers import MetadataField, example
 from training.advisor.templates import TemplateKey
 from training.engine.fields import MOST_LINES
@@ -47,6 +47,24 @@ _OUTPUT = inline_serializer(
 )
 
 
+_FIGURE = {
+    "type": ["object", "null"],
+    "properties": {"base": {"type": "number"}, "lora": {"type": "number"}},
+    "required": ["base", "lora"],
+}
+_EVALUATION = {
+    "type": ["object", "null"],
+    "description": "Figures of held-out pictures, without the LoRA (`base`) and with it.",
+    "properties": {
+        "held_out_loss": _FIGURE,
+        "style_distance": _FIGURE,
+        "content_score": _FIGURE,
+        "images": {"type": "integer"},
+    },
+    "required": ["held_out_loss", "style_distance", "content_score", "images"],
+}
+
+
 class TrainingQuery(ListQuery):
     project = serializers.CharField(max_length=40, required=False, help_text="Only those of this project.")
     dataset_version = serializers.CharField(max_length=40, required=False)
@@ -55,7 +73,7 @@ class TrainingQuery(ListQuery):
 
 
 class EventQuery(Query):
-    after = serializers.IntegerField(
+    after = Whole(
         required=False, min_value=0, max_value=999_999_999, help_text="Only events with a higher seq."
     )
 
@@ -64,7 +82,7 @@ class MetricsQuery(Query):
     keys = serializers.CharField(
         max_length=400, required=False, help_text="Names of curves with commas between; left out, all."
     )
-    points = serializers.IntegerField(
+    points = Whole(
         min_value=10,
         max_value=CURVE_POINTS,
         required=False,
@@ -86,6 +104,7 @@ class TrainingSerializer(ObjectSerializer):
     base_model = serializers.CharField(source="foundation_model.key", read_only=True)
     retry_of = serializers.CharField(source="retry_of.uid", read_only=True, default=None, allow_null=True)
     created_by = serializers.CharField(source="created_by.uid", read_only=True, default=None, allow_null=True)
+    evaluation = serializers.SerializerMethodField()
     spec = serializers.SerializerMethodField()
     progress = serializers.SerializerMethodField()
     estimate = serializers.SerializerMethodField()
@@ -129,6 +148,11 @@ class TrainingSerializer(ObjectSerializer):
     def get_spec(self, row: TrainingJob) -> dict[str, Any]:
         """Give the recipe without the places that each worker fills in."""
         return {key: value for key, value in row.spec.items() if key not in ("cache_dir", "dataset")}
+
+    @extend_schema_field(_EVALUATION)
+    def get_evaluation(self, row: TrainingJob) -> dict[str, Any] | None:
+        figures: dict[str, Any] | None = row.evaluation
+        return figures
 
     @extend_schema_field(_PROGRESS)
     def get_progress(self, row: TrainingJob) -> dict[str, Any]:

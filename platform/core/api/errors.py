@@ -28,16 +28,17 @@ def problem(error: DomainError, errors: list[dict[str, str]] | None = None) -> d
             if error.pointer
             else []
         )
-    extra = dict(error.extra)
+    extra = _printable(dict(error.extra))
     if "errors" in extra:
         errors = [{**row, "pointer": _pointer(row["pointer"])} for row in extra.pop("errors")]
+    errors = _printable(errors)
     retryable = error.status in _RETRYABLE and not isinstance(error, QuotaExceeded)
     return {
         "type": "about:blank",
         "title": error.code.replace("_", " ").capitalize(),
         "status": error.status,
         "code": error.code,
-        "detail": error.message,
+        "detail": _printable(error.message),
         "errors": errors,
         "request_id": request_id.get(),
         "retryable": retryable or error.code in _RETRYABLE_CODES,
@@ -50,6 +51,17 @@ def refused(code: str, message: str, http_status: int, **extra: Any) -> DomainEr
     error = DomainError(code, message, **extra)
     error.status = http_status
     return error
+
+
+def _printable(value: Any) -> Any:
+    """Return `value` with nothing in its texts that UTF-8 cannot carry: halves of characters come back escaped."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return value
 
 
 def _pointer(text: str) -> str:

@@ -26,6 +26,16 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class Whole(serializers.IntegerField):
+    """A whole number in plain digits: not "٣", not "1.0", not true."""
+
+    def to_internal_value(self, data: Any) -> int:
+        text = str(data)
+        if isinstance(data, bool | float) or not text.removeprefix("-").isdigit() or not text.isascii():
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
 class Query(StrictSerializer):
     """The query string of an action; without fields, nothing may be asked."""
 
@@ -33,7 +43,7 @@ class Query(StrictSerializer):
 class ListQuery(Query):
     """The query string of a list; a subclass adds its filters."""
 
-    limit = serializers.IntegerField(
+    limit = Whole(
         min_value=1, max_value=LARGEST_PAGE, required=False, help_text=f"Rows on a page (default {PAGE})."
     )
     cursor = serializers.CharField(
