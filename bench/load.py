@@ -33,7 +33,7 @@ PAUSE = (2.0, 4.0)  # seconds
 class Quiet(Installation):
     """The platform without demo and training worker, its limits out of the way: one credential stands for many."""
 
-    settings = {"LF_RATE_LIMITS": "off"}
+    settings = {"LF_RATE_API": "0/60", "LF_RATE_ANONYMOUS": "0/60"}
 
 
 class Visitor(threading.Thread):

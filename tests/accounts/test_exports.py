@@ -39,7 +39,7 @@ def make_it(client: Client) -> TeamExport:
     assert client.post("/t/atelier/settings/exports/new/").status_code == 303
     row = OutboxMessage.objects.get(actor="make_export")
     make_export(row.pk, row.subject_uid)
-    export: TeamExport = TeamExport.unscoped.get()
+    export: TeamExport = TeamExport.unscoped.get(uid=row.subject_uid)
     return export
 
 

@@ -55,7 +55,6 @@ class SecurityHeadersMiddleware:
                 for feature in (
                     "accelerometer",
                     "autoplay",
-                    "bluetooth",
                     "camera",
                     "display-capture",
                     "geolocation",
