@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from django.db.models import Count, QuerySet, Subquery
 
-from accounts.actor import Actor
+from accounts.actor import Actor, require
 from accounts.models import Team, User
+from accounts.roles import Can
 from core.errors import NotFound
 from notifications.kinds import USUAL, Kind, MailWhen
 from notifications.models import Delivery, Inbox, Notification, NotificationChoice, WebhookEndpoint
@@ -13,6 +14,7 @@ from notifications.models import Delivery, Inbox, Notification, NotificationChoi
 
 def webhook_endpoints(actor: Actor) -> QuerySet[WebhookEndpoint]:
     """Return the endpoints of the actor's team, the newest first."""
+    require(actor, Can.WEBHOOKS)
     return WebhookEndpoint.objects.for_team(actor.team).select_related("created_by").order_by("-uid")
 
 
@@ -26,6 +28,7 @@ def webhook_endpoint(actor: Actor, uid: str) -> WebhookEndpoint:
 
 def deliveries(actor: Actor, endpoint: WebhookEndpoint | None = None) -> QuerySet[Delivery]:
     """Return the deliveries of the actor's team, or of one endpoint, the newest first."""
+    require(actor, Can.WEBHOOKS)
     rows = (
         Delivery.objects.for_team(actor.team).select_related("event", "endpoint__created_by").order_by("-uid")
     )
