@@ -16,11 +16,8 @@ import json
 import os
 import re
 import sys
-import time
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -28,7 +25,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-from core.processes import wait_until  # noqa: E402
+from bench.stops import Stop, furnish  # noqa: E402
 from tests.browser import launch  # noqa: E402
 from tests.installation import Installation, WholeInstallation  # noqa: E402
 
@@ -38,7 +35,7 @@ LANGUAGES = ("en", "zh-hans")
 # A mail speaks its reader's own language, whatever the browser's is.
 # Programmers' pages speak English.
 WRITTEN_IN_ENGLISH = {"mail body", "api docs"}
-WRITTEN_BY_PEOPLE = ("Three ways to draw the same icons", "Pastel sticker", "“Pastel sticker")
+WRITTEN_BY_PEOPLE = ("Dora Maar", "Three ways to draw the same icons", "Pastel sticker", "“Pastel sticker")
 TALLEST = 2600  # pixels of a page that are shown on its sheet
 
 LEFT_OVER = """() => {
@@ -53,16 +50,6 @@ LEFT_OVER = """() => {
 }"""
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 BROKEN = "[...document.images].filter((i) => i.complete && !i.naturalWidth && i.src).map((i) => i.src)"
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Name a page, its address, and who looks at it."""
-
-    name: str
-    address: str
-    logged_in: bool = True
-    status: int = 200
 
 
 class Tour:
@@ -138,204 +125,6 @@ class Tour:
             for number, shot in enumerate(small):
                 sheet.paste(shot, (cell[0] * (number % columns), cell[1] * (number // columns)))
             sheet.save(self.out / f"{re.sub('[^a-z0-9]+', '-', name)}-{width}.png")
-
-
-def guard(person: Any) -> int:
-    """Give `person` recovery codes and a security key, two devices more, and return the key's number."""
-    from allauth.mfa.models import Authenticator
-    from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
-    from allauth.usersessions.models import UserSession
-    from django.conf import settings
-    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-    from django.contrib.sessions.backends.db import SessionStore
-
-    from tests.accounts.doors import FIREFOX, IPHONE, SoftwareKey
-
-    RecoveryCodes.activate(person)
-    credential = SoftwareKey().create({"user": {"id": ""}, "rp": {"id": "localhost"}, "challenge": ""})
-    data = {"name": "Blue key", "credential": json.loads(credential)}
-    for agent in (FIREFOX, IPHONE):
-        session = SessionStore()
-        session.update(
-            {SESSION_KEY: str(person.pk), BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0]}
-        )
-        session[HASH_SESSION_KEY] = person.get_session_auth_hash()
-        session.create()
-        UserSession.objects.create(
-            user=person, session_key=session.session_key, ip="203.0.113.7", user_agent=agent
-        )
-    return int(Authenticator.objects.create(user=person, type="webauthn", data=data).pk)
-
-
-def furnish(platform: Installation) -> list[Stop]:
-    """Wait for the demo's training, leave a job in every other state, and return every page there is to see."""
-    import django
-
-    django.setup()
-    from django.db import transaction
-
-    from accounts.access import actor_for
-    from accounts.models import User
-    from projects.models import Dataset, Item, LoraModel, Project
-    from training.management.commands.seed_demo import EMAIL, TEAM
-    from training.models import TrainingJob
-    from training.services.control import cancel_job, pause_job
-    from training.services.jobs import create_job
-    from training.states import JobState
-
-    actor = actor_for(User.objects.get(email=EMAIL), TEAM)
-    jobs = TrainingJob.objects.for_team(actor.team)
-    while (done := jobs.earliest("pk")).state != JobState.SUCCEEDED:
-        if done.is_finished:
-            raise RuntimeError(f"the demo training ended {done.state}: {done.error_message}")
-        time.sleep(1)
-
-    def another(name: str) -> TrainingJob:
-        return create_job(
-            actor=actor,
-            dataset_version=done.dataset_version,
-            foundation_model=done.foundation_model,
-            template="style",
-            name=name,
-            trigger="pastel style",
-            prompts=["a cat", "a rocket"],
-        )
-
-    # In one transaction, so that no worker sees them before they are what they shall be.
-    with transaction.atomic():
-        cancel_job(actor=actor, job=another("Given up"))
-        paused = pause_job(actor=actor, job=another("For later"))
-        failed = cancel_job(actor=actor, job=another("Too fast"))
-        jobs.filter(pk=failed.pk).update(
-            state=JobState.FAILED,
-            error_code="diverged",
-            error_category="user",
-            error_message="Training diverged twice, at last before step 40.",
-            error_hint="Lower the learning rate to a quarter and start again.",
-            error_patch={"/training/learning_rate": 0.00025},
-        )
-    project = Project.objects.for_team(actor.team).get()
-    dataset = Dataset.objects.for_team(actor.team).get(pk=done.dataset_version.dataset_id)
-    item = Item.objects.for_team(actor.team).filter(dataset=dataset).earliest("pk")
-    model = LoraModel.objects.for_team(actor.team).get()
-    if not wait_until(lambda: any((platform.var / "mail").glob("*")), timeout=30):
-        raise RuntimeError("no mail came")
-    mail = next((platform.var / "mail").iterdir()).stem
-    key = guard(actor.user)
-    team = f"/t/{TEAM}"
-    pages = {
-        "home": "/",
-        "projects": "/projects/",
-        "project": f"/projects/{project.uid}/",
-        "project new": "/projects/new/",
-        "project change": f"/projects/{project.uid}/change/",
-        "dataset": f"/datasets/{dataset.uid}/",
-        "dataset new": f"/projects/{project.uid}/datasets/new/",
-        "dataset change": f"/datasets/{dataset.uid}/change/",
-        "picture": f"/items/{item.uid}/",
-        "upload log": f"/datasets/{dataset.uid}/uploads/log/",
-        "trainings": "/trainings/",
-        "training new": f"/trainings/new/?dataset={dataset.uid}",
-        "training new, nothing chosen": "/trainings/new/",
-        "training succeeded": f"/trainings/{done.uid}/",
-        "training failed": f"/trainings/{failed.uid}/",
-        "training paused": f"/trainings/{paused.uid}/",
-        "base models": "/base-models/",
-        "models": "/models/",
-        "model": f"/models/{model.uid}/",
-        "settings": "/settings/",
-        "members": "/settings/members/",
-        "keys": "/settings/keys/",
-        **told(actor),
-        "not found": "/projects/prj_0/",
-    }
-    mine = {
-        "profile": "/profile/",
-        "notifications": "/notifications/",
-        "notifications preferences": "/notifications/preferences/",
-        "email": "/account/email/",
-        "password change": "/account/password/change/",
-        "second factor": "/account/2fa/",
-        "second factor app": "/account/2fa/totp/activate/",
-        "second factor keys": "/account/2fa/webauthn/",
-        "second factor key new": "/account/2fa/webauthn/add/",
-        "second factor key name": f"/account/2fa/webauthn/keys/{key}/edit/",
-        "second factor key remove": f"/account/2fa/webauthn/keys/{key}/remove/",
-        "second factor codes": "/account/2fa/recovery-codes/",
-        "second factor codes new": "/account/2fa/recovery-codes/generate/",
-        "ask again": "/account/reauthenticate/",
-        "ask again code": "/account/2fa/reauthenticate/",
-        "sessions": "/account/sessions/",
-        "connected logins": "/account/3rdparty/",
-        "delete account": "/profile/delete/",
-        "logout": "/account/logout/",
-        "mails": "/dev/mail/",
-        "mail": f"/dev/mail/{mail}/",
-        "mail body": f"/dev/mail/{mail}/body/",
-    }
-    anybody = {
-        "login": "/account/login/",
-        "signup": "/account/signup/",
-        "password reset": "/account/password/reset/",
-        "password reset done": "/account/password/reset/done/",
-        "password reset key": "/account/password/reset/key/1-nonsense/",
-        "verification sent": "/account/confirm-email/",
-        "other login": "/account/oidc/sso/login/",
-        "other login cancelled": "/account/3rdparty/login/cancelled/",
-        "other login failed": "/account/3rdparty/login/error/",
-        "account deleted": "/profile/deleted/",
-        "api docs": "/api/docs/",
-    }
-    status = {"not found": 404, "other login failed": 401}
-    return [
-        *(Stop(name, team + address, status=status.get(name, 200)) for name, address in pages.items()),
-        *(Stop(name, address) for name, address in mine.items()),
-        *(Stop(name, address, logged_in=False) for name, address in anybody.items()),
-    ]
-
-
-def told(actor: Any) -> dict[str, str]:
-    """Make a webhook with a log of every kind and return its pages."""
-    from accounts.models import User
-    from notifications.events import EventType, Subject
-    from notifications.kinds import Kind
-    from notifications.models import Delivery
-    from notifications.services.deliveries import Outcome, record
-    from notifications.services.notify import tell
-    from notifications.services.webhooks import create_endpoint, emit
-
-    made = create_endpoint(
-        actor=actor, url="https://hooks.example.org/lora", description="Nightly tests"
-    ).endpoint
-    chat = create_endpoint(actor=actor, url="https://hooks.slack.com/services/T0/B0/x", kind="slack").endpoint
-    outcomes = (
-        Outcome(200, "ok", "", 84),
-        Outcome(302, "", "Redirects are not followed. Enter the final address: https://www.example.org/", 31),
-        Outcome(error="No answer within 15 seconds.", duration_ms=15_003),
-    )
-    page = f"/t/{actor.team.slug}/"
-    for outcome in outcomes:
-        emit(actor.team, EventType.TRAINING_SUCCEEDED, Subject("trn_1", "training", "Pastel sticker", page))
-        rows = Delivery.objects.for_team(actor.team).select_related("endpoint", "event", "team")
-        record(rows.filter(endpoint=made).latest("pk"), outcome)
-    shown = Delivery.objects.for_team(actor.team).filter(endpoint=made).latest("pk")
-    lines = (
-        (Kind.MEMBER_JOINED, "Dora", ""),
-        (Kind.TRAINING_CANCELED, "Pastel sticker", "Dora"),
-        (Kind.WEBHOOK_DISABLED, chat.host, ""),
-    )
-    for kind, name, who in lines:
-        subject = Subject(chat.uid, "webhook_endpoint", name, page)
-        tell(
-            team=actor.team, kind=kind, people=User.objects.filter(pk=actor.user.pk), subject=subject, who=who
-        )
-    base = "/settings/webhooks/"
-    return {
-        "webhooks": base,
-        "webhook new": f"{base}new/",
-        "webhook": f"{base}{made.uid}/",
-        "webhook delivery": f"/settings/deliveries/{shown.uid}/",
-    }
 
 
 class Visited(WholeInstallation):
