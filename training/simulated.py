@@ -57,7 +57,7 @@ _FAILURES = {
         "The loss is not a number any more (simulated).",
         category="user",
         hint="Train with a lower learning rate.",
-        patch={"/optimizer/learning_rate": 0.0001},
+        patch={"/training/learning_rate": 0.0001},
     ),
 }
 
