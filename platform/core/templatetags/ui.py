@@ -180,6 +180,20 @@ def duration(seconds: Any) -> str:
     return ngettext("%(n)s day", "%(n)s days", hours // 24) % {"n": hours // 24}
 
 
+@register.filter
+def told(value: Any) -> str:
+    """Say a plain value of the audit log in one line: `name: Kael, members: 3`."""
+    if value is None or value in ("", [], {}):
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {told(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(told, value))
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return str(value)
+
+
 @register.simple_tag
 def when(moment: datetime | None) -> SafeString | str:
     """Say how long ago (or how soon) something is; the exact time is in the tooltip."""
