@@ -114,7 +114,7 @@ def test_a_job_runs_to_a_registered_version(studio: Studio, shop: Shop) -> None:
     assert [(each.step, each.with_lora) for each in drawn] == [(0, False), (40, True)]
     assert fresh(job).evaluation["style_distance"] is not None  # type: ignore[index]
     assert list(OutboxMessage.objects.values_list("actor", "subject_uid")) == [("mail_outcome", job.uid)]
-    assert not (shop.var / "runs" / job.uid).exists()
+    wait_for(lambda: not (shop.var / "runs" / job.uid).exists(), seconds=15)
     assert Checkpoint.objects.for_team(job.team).exclude(state_key="").count() == 0
     assert attempts(job) == [(1, "succeeded")]
 
