@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.adapter import get_adapter
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -18,6 +17,7 @@ from accounts.actor import Actor
 from accounts.services.api_keys import actor_of_key
 from accounts.services.tokens import actor_of_token
 from core.api.errors import refused
+from core.http.address import address_of
 
 TEAM_HEADER = "X-Team"
 
@@ -29,7 +29,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         text = _bearer(request)
         if text is None or _looks_like_token(text):
             return None
-        actor = actor_of_key(text, get_adapter().get_client_ip(request._request))
+        actor = actor_of_key(text, address_of(request._request))
         if actor is None:
             raise AuthenticationFailed("This API key is not valid, or it was revoked.")
         return actor.user, actor

@@ -21,8 +21,8 @@ from django.http import HttpRequest, HttpResponse
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
 API = "/api/v1/"
 PROBLEM = "application/problem+json"
-# Answers of what stands before the API: a method that an address has not, an address that is not there.
-_ANYWHERE = {"404", "405"}
+# Answers of what stands before the API: an address that is not there or cannot be read, a method it has not.
+_ANYWHERE = {"400", "404", "405"}
 
 mismatches: list[str] = []
 seen: set[tuple[str, str, str]] = set()

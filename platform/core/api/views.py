@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from allauth.account.adapter import get_adapter
 from rest_framework import viewsets
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -15,6 +14,7 @@ from rest_framework.response import Response
 from core.api.errors import refused
 from core.api.serializers import Query
 from core.api.throttling import Taken, take
+from core.http.address import address_of
 
 
 class ApiViewSet(viewsets.GenericViewSet[Any]):
@@ -47,7 +47,7 @@ class ApiViewSet(viewsets.GenericViewSet[Any]):
 
     def client_address(self) -> str:
         """Return the address of the caller, as the trusted proxies saw it."""
-        return str(get_adapter().get_client_ip(self.request._request))
+        return address_of(self.request._request)
 
     def check_throttles(self, request: Request) -> None:
         self._count(self.buckets.get(self.action or "", self.bucket), self.throttle_subject())
