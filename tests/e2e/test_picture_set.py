@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from tests.browser import CHROMIUM, launch
 from tests.factories import png_bytes
 from tests.installation import Installation
 
@@ -28,18 +27,6 @@ def site() -> Iterator[Installation]:
         yield installation
     finally:
         installation.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium, although .ci/run installs one")
-        pytest.skip("no Chromium on this machine: .ci/run installs one")
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.accounts.doors import code_of
 from tests.accounts.oidc_provider import CLIENT_ID, SECRET, OpenIdProvider, running_provider
-from tests.browser import CHROMIUM, launch
 from tests.installation import Installation
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -46,18 +44,6 @@ def site(provider: OpenIdProvider) -> Iterator[Installation]:
         yield installation
     finally:
         installation.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium, although .ci/run installs one")
-        pytest.skip("no Chromium on this machine: .ci/run installs one")
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import CHROMIUM, launch
 from tests.installation import Installation
 from tests.notifications.receivers import Reply, receiving, verifies
 
@@ -35,23 +33,17 @@ def site() -> Iterator[Installation]:
 
 
 @pytest.fixture
-def page(site: Installation) -> Iterator[Page]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium, although .ci/run installs one")
-        pytest.skip("no Chromium on this machine: .ci/run installs one")
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        context = browser.new_context(
-            base_url=f"http://127.0.0.1:{site.port}", viewport={"width": 1280, "height": 900}, locale="en-US"
-        )
-        page = context.new_page()
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
-        yield page
-        browser.close()
-        assert faults == [], "the browser's console shows errors"
+def page(browser: Browser, site: Installation) -> Iterator[Page]:
+    context = browser.new_context(
+        base_url=f"http://127.0.0.1:{site.port}", viewport={"width": 1280, "height": 900}, locale="en-US"
+    )
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
+    yield page
+    context.close()
+    assert faults == [], "the browser's console shows errors"
 
 
 def test_a_webhook_is_made_tested_and_given_up_and_the_bell_rings(page: Page) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -12,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import CHROMIUM, launch
 from tests.installation import ROOT, WholeInstallation
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -33,18 +31,6 @@ def site() -> Iterator[WholeInstallation]:
         yield installation
     finally:
         installation.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium, although .ci/run installs one")
-        pytest.skip("no Chromium on this machine: .ci/run installs one")
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
