@@ -259,6 +259,9 @@ class TokenInput(StrictSerializer):
     )
 
 
+@extend_schema_serializer(
+    examples=[OpenApiExample("Renew", {"refresh_token": "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"}, request_only=True)]
+)
 class RefreshInput(StrictSerializer):
     refresh_token = serializers.CharField(max_length=4000)
 
