@@ -17,6 +17,7 @@ from django.urls import URLPattern, get_resolver
 from accounts.models import AuditEvent
 from accounts.roles import ROLE_CAN, Can, Role
 from accounts.services.api_keys import create_api_key
+from accounts.services.tokens import issue_tokens
 from projects.services.projects import change_visibility
 from tests.core.test_tenancy import door_of, walk
 from tests.factories import make_member
@@ -226,6 +227,22 @@ def test_a_key_with_every_scope_reaches_every_route(scenario: Scenario, world: W
     for method, address, _can in routes:
         status = call(Client(), method, fill(address, "", world), world.key_text)
         if status in {401, 403} or status >= 500:
+            wrong[method, address] = status
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_token_may_do_what_the_persons_role_says_and_no_more(
+    scenario: Scenario, world: World, role: Role
+) -> None:
+    token = issue_tokens(actor=make_member(scenario.team, role)).access
+    wrong = {}
+    for method, address, can in sorted(api_routes(), key=lambda route: route[0] == "delete"):
+        status = call(Client(), method, fill(address, "", world), token)
+        if can is None or status == 405:
+            continue
+        # Services may refuse more than the door does: a key is rolled by its maker, an owner touched by owners.
+        if (can not in ROLE_CAN[role] and status != 403) or status in {401, 500}:
             wrong[method, address] = status
     assert wrong == {}
 

@@ -18,8 +18,12 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Membership, User
+from accounts.roles import Role
+from accounts.services.memberships import change_role, remove_member
+from accounts.services.teams import delete_team
 from core.realtime import consumers, publish, stream
 from core.realtime.consumers import LiveConsumer
+from projects.services.projects import change_visibility
 from tests.scenario import Scenario, make_scenario
 from tests.training.queueing import Bench
 from training.engine import events as told
@@ -161,6 +165,29 @@ async def test_nonsense_is_answered_and_does_no_harm(theatre: Theatre) -> None:
         assert (await browser.next())["error"] == "not_understood"
     await browser.follow(theatre.topic, after=1)
     assert await browser.until(2) == [2]
+    await browser.close()
+
+
+@pytest.mark.parametrize("change", ["role", "removed", "restricted", "team deleted"])
+async def test_changed_rights_are_felt_by_open_sockets_at_once(theatre: Theatre, change: str) -> None:
+    """Long before the socket would ask again by itself (`RECHECK_SECONDS`)."""
+    owner, bob = theatre.scenario.alice, theatre.scenario.bob.user
+    changes = {
+        "role": lambda: change_role(actor=owner, user_uid=bob.uid, role=Role.BILLING),
+        "removed": lambda: remove_member(actor=owner, user_uid=bob.uid),
+        "restricted": lambda: change_visibility(actor=owner, uid=theatre.job.project.uid, is_restricted=True),
+        "team deleted": lambda: delete_team(actor=owner, name=owner.team.name),
+    }
+    browser = Browser(bob)
+    assert await browser.open()
+    await browser.follow(theatre.topic)
+    await browser.until(2)
+    # The reader of the stream has begun; what changes from now on it is told.
+    await asyncio.sleep(1.0)
+    await sync_to_async(changes[change])()
+    assert (await browser.next(4))["error"] == "not_found"
+    await sync_to_async(theatre.say)("secret")
+    assert await browser.hears_nothing()
     await browser.close()
 
 
