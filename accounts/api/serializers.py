@@ -159,7 +159,8 @@ class NewApiKeySerializer(ApiKeySerializer):
         help_text="The key itself, told this once. A repeat of the request says null."
     )
 
-    class Meta(ApiKeySerializer.Meta):
+    class Meta:
+        model = ApiKey
         fields = (*ApiKeySerializer.Meta.fields, "text")
         read_only_fields = fields
 

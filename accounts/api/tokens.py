@@ -36,8 +36,8 @@ class AuthViewSet(ApiViewSet):
     """The three doors that need no credential yet."""
 
     door = "public"
-    authentication_classes: ClassVar[list[Any]] = []
-    permission_classes: ClassVar[list[Any]] = []
+    authentication_classes = ()
+    permission_classes = ()
     serializer_class = TokenResult
     bucket = "anonymous"
     problems: ClassVar[dict[str, tuple[int, ...]]] = {

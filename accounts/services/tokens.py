@@ -11,7 +11,7 @@ import hmac
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import transaction
@@ -169,5 +169,4 @@ def _password_mark(user: User) -> str:
 
 
 def _lifetime(name: str) -> timedelta:
-    lifetime: timedelta = settings.SIMPLE_JWT[name]
-    return lifetime
+    return cast(timedelta, settings.SIMPLE_JWT[name])

@@ -7,7 +7,6 @@ import binascii
 import re
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -27,7 +26,7 @@ class UidCursor(BasePagination):
     field: ClassVar[str] = "uid"
     form: ClassVar[re.Pattern[str]] = _TEXT
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         """Return one page; the view's checked query gives `limit` and `cursor`."""
         self.limit = int(view.query.get("limit", PAGE))
         rows = queryset.order_by(f"-{self.field}")

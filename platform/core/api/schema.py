@@ -49,7 +49,7 @@ class ApiSchema(AutoSchema):
         kind = getattr(self.view, "queries", {}).get(self._action(), Query)
         return [kind] if kind().fields else []
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular has it
         text = getattr(getattr(self.view, self._action(), None), "__doc__", None) or ""
         if not text and self._action() in _VERBS:
             text = _VERBS[self._action()].format(self._noun())
@@ -70,7 +70,7 @@ class ApiSchema(AutoSchema):
         return found
 
     def _problem_statuses(self) -> list[str]:
-        statuses = {*_ALWAYS, *(str(each) for each in self.view.problems.get(self._action(), ()))}
+        statuses = {*_ALWAYS, *(str(each) for each in getattr(self.view, "problems", {}).get(self._action(), ()))}
         if self.view.get_authenticators():
             statuses |= {*_AUTHENTICATED}
         if self.method in {"POST", "PATCH", "PUT"}:
