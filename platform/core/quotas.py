@@ -1,6 +1,6 @@
 """What a team may use of what: each app registers its meters, the API lists them (`GET /limits`).
 
-    register(Meter("stored_bytes", limit=lambda: settings.TEAM_MAX_BYTES, used=stored_bytes))
+register(Meter("stored_bytes", limit=lambda: settings.TEAM_MAX_BYTES, used=stored_bytes))
 """
 
 from __future__ import annotations

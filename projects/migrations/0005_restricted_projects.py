@@ -9,36 +9,65 @@ import core.tenancy.constraints
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0003_teams_and_invitations'),
-        ('projects', '0004_claimed_uploads'),
+        ("accounts", "0003_teams_and_invitations"),
+        ("projects", "0004_claimed_uploads"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='project',
-            name='is_restricted',
-            field=models.BooleanField(default=False, verbose_name='restricted'),
+            model_name="project",
+            name="is_restricted",
+            field=models.BooleanField(default=False, verbose_name="restricted"),
         ),
         migrations.CreateModel(
-            name='ProjectMember',
+            name="ProjectMember",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='members', to='projects.project')),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.team')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="members",
+                        to="projects.project",
+                    ),
+                ),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.team"
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
-                'base_manager_name': 'unscoped',
-                'default_manager_name': 'unscoped',
-                'constraints': [models.UniqueConstraint(fields=('team', 'id'), name='projects_projectmember_team_id'), core.tenancy.constraints.SameTeam(name='projects_projectmember_same_team_project', parent='project'), models.UniqueConstraint(fields=('project', 'user'), name='projects_projectmember_once')],
+                "abstract": False,
+                "base_manager_name": "unscoped",
+                "default_manager_name": "unscoped",
+                "constraints": [
+                    models.UniqueConstraint(fields=("team", "id"), name="projects_projectmember_team_id"),
+                    core.tenancy.constraints.SameTeam(
+                        name="projects_projectmember_same_team_project", parent="project"
+                    ),
+                    models.UniqueConstraint(fields=("project", "user"), name="projects_projectmember_once"),
+                ],
             },
             managers=[
-                ('unscoped', django.db.models.manager.Manager()),
+                ("unscoped", django.db.models.manager.Manager()),
             ],
         ),
     ]

@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('projects', '0005_restricted_projects'),
+        ("projects", "0005_restricted_projects"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='project',
-            name='metadata',
+            model_name="project",
+            name="metadata",
             field=models.JSONField(blank=True, db_default=models.Value({}, models.JSONField()), default=dict),
         ),
     ]

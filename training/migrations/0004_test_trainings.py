@@ -4,25 +4,34 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('training', '0003_base_model_folder'),
+        ("training", "0003_base_model_folder"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='trainingjob',
-            name='is_test',
+            model_name="trainingjob",
+            name="is_test",
             field=models.BooleanField(db_default=False, default=False),
         ),
         migrations.AddField(
-            model_name='trainingjob',
-            name='metadata',
+            model_name="trainingjob",
+            name="metadata",
             field=models.JSONField(db_default=models.Value({}, models.JSONField()), default=dict),
         ),
         migrations.AddField(
-            model_name='trainingjob',
-            name='simulate',
-            field=models.CharField(blank=True, choices=[('success', 'Success'), ('out_of_memory', 'Out of memory'), ('diverged', 'Diverged'), ('preempted', 'Preempted, then success')], db_default='', max_length=20),
+            model_name="trainingjob",
+            name="simulate",
+            field=models.CharField(
+                blank=True,
+                choices=[
+                    ("success", "Success"),
+                    ("out_of_memory", "Out of memory"),
+                    ("diverged", "Diverged"),
+                    ("preempted", "Preempted, then success"),
+                ],
+                db_default="",
+                max_length=20,
+            ),
         ),
     ]

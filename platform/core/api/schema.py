@@ -70,7 +70,10 @@ class ApiSchema(AutoSchema):
         return found
 
     def _problem_statuses(self) -> list[str]:
-        statuses = {*_ALWAYS, *(str(each) for each in getattr(self.view, "problems", {}).get(self._action(), ()))}
+        statuses = {
+            *_ALWAYS,
+            *(str(each) for each in getattr(self.view, "problems", {}).get(self._action(), ())),
+        }
         if self.view.get_authenticators():
             statuses |= {*_AUTHENTICATED}
         if self.method in {"POST", "PATCH", "PUT"}:
