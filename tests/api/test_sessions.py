@@ -44,6 +44,20 @@ def test_a_wrong_bearer_is_not_helped_by_a_session(scenario: Scenario) -> None:
     assert answer.status_code == 401
 
 
+def test_a_named_site_may_read_answers_without_cookies(client: Any, settings: Any) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://studio.example"]
+    settings.MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware", *settings.MIDDLEWARE]
+    asked = {"Origin": "https://studio.example", "Access-Control-Request-Method": "POST"}
+    answer = client.options(f"{API}/projects", headers=asked)
+    assert answer["Access-Control-Allow-Origin"] == "https://studio.example"
+    assert "authorization" in answer["Access-Control-Allow-Headers"]
+    assert "Access-Control-Allow-Credentials" not in answer
+    stranger = client.options(f"{API}/projects", headers={**asked, "Origin": "https://elsewhere.example"})
+    assert "Access-Control-Allow-Origin" not in stranger
+    page = client.get("/account/login/", headers={"Origin": "https://studio.example"})
+    assert "Access-Control-Allow-Origin" not in page
+
+
 def test_other_sites_may_not_read_answers(scenario: Scenario, client: Any) -> None:
     answer = client.get(f"{API}/me", headers={"Origin": "https://elsewhere.example"})
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]

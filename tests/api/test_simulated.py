@@ -167,6 +167,15 @@ def test_a_clone_needs_no_end_and_takes_changes(scenario: Scenario, tester: APIC
     assert real.json()["test"] is False
 
 
+def test_pages_say_test(scenario: Scenario, tester: APIClient, bench: Bench, client: Any) -> None:
+    uid = start(tester, bench).json()["id"]
+    client.force_login(scenario.alice.user)
+    for address in (f"/t/atelier/trainings/{uid}/", "/t/atelier/trainings/"):
+        assert ">Test</span>" in client.get(address).content.decode().replace("\n", ""), address
+    work()
+    assert client.get(f"/t/atelier/trainings/{uid}/").status_code == 200
+
+
 def test_nobody_is_written_to(tester: APIClient, bench: Bench, mailoutbox: list[Any]) -> None:
     uid = start(tester, bench).json()["id"]
     work()
