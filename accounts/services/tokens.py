@@ -169,4 +169,6 @@ def _password_mark(user: User) -> str:
 
 
 def _lifetime(name: str) -> timedelta:
-    return cast(timedelta, settings.SIMPLE_JWT[name])
+    lifetime = settings.SIMPLE_JWT[name]
+    assert isinstance(lifetime, timedelta)
+    return lifetime

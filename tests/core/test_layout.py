@@ -13,7 +13,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"accounts", "projects", "training", "billing"}
-FOLDERS = PACKAGES | {"platform", "templates", "tests", "frontend", "docs", "deploy", "bench", "bin", "demo"}
+FOLDERS = PACKAGES | {
+    "platform",
+    "templates",
+    "tests",
+    "frontend",
+    "docs",
+    "deploy",
+    "bench",
+    "clients",
+    "bin",
+    "demo",
+}
 FOLDERS |= {"requirements", ".ci", ".github"}
 LONGEST_FILE = 400
 VAGUE = re.compile(r"^(utils?|helpers?|common|misc|managers?|functions|stuff|base_utils)$")

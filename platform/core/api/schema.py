@@ -49,7 +49,7 @@ class ApiSchema(AutoSchema):
         kind = getattr(self.view, "queries", {}).get(self._action(), Query)
         return [kind] if kind().fields else []
 
-    def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular has it
+    def get_description(self) -> str:  # type: ignore[override]  # as in AutoSchema itself
         text = getattr(getattr(self.view, self._action(), None), "__doc__", None) or ""
         if not text and self._action() in _VERBS:
             text = _VERBS[self._action()].format(self._noun())
