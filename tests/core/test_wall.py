@@ -13,6 +13,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from accounts.actor import Actor
 from core.errors import PermissionDenied
@@ -197,10 +198,15 @@ def test_taking_out_a_for_team_is_noticed(scenario: Scenario, name: str) -> None
     red = 0
     with mutated(function, without_for_team):
         for check in checks:
+            before = transaction.savepoint()
             try:
                 check()
+                connection.check_constraints()
             except Exception:
                 # A stranger got something (AssertionError), or the database's own net caught it.
                 red += 1
+            finally:
+                transaction.savepoint_rollback(before)
+            if red:
                 break
     assert red, f"{name} without for_team: nobody noticed"
