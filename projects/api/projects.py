@@ -16,7 +16,7 @@ from accounts.roles import Can
 from core.api.idempotency import idempotent
 from projects import selectors
 from projects.api.serializers import ProjectChange, ProjectInput, ProjectQuery, ProjectSerializer
-from projects.services.projects import archive_project, change_project, create_project
+from projects.services.projects import archive_project, change_project, change_visibility, create_project
 
 
 class ProjectViewSet(Listed):
@@ -47,6 +47,13 @@ class ProjectViewSet(Listed):
         with transaction.atomic():
             if "archived" in changes:
                 archive_project(actor=self.actor, uid=uid, archived=changes.pop("archived"))
+            if "restricted" in changes:
+                change_visibility(
+                    actor=self.actor,
+                    uid=uid,
+                    is_restricted=changes.pop("restricted"),
+                    user_uids=changes.pop("members", []),
+                )
             if changes:
                 change_project(actor=self.actor, uid=uid, **changes)
         return self.shown(uid)

@@ -109,7 +109,21 @@ class ProjectChange(StrictSerializer):
     name = serializers.CharField(max_length=80, required=False)
     description = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     archived = serializers.BooleanField(required=False)
+    restricted = serializers.BooleanField(
+        required=False, help_text="Only for those in `members`, owners and admins. Asks for a person's token."
+    )
+    members = serializers.ListField(
+        child=serializers.CharField(max_length=40),
+        required=False,
+        max_length=1000,
+        help_text="Ids of the people on the list of a restricted project; together with `restricted`.",
+    )
     metadata = MetadataField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "members" in attrs and "restricted" not in attrs:
+            raise serializers.ValidationError({"members": "Send `restricted` with it."})
+        return attrs
 
 
 class DatasetSerializer(ObjectSerializer):

@@ -107,6 +107,17 @@ def test_a_full_store_is_told_with_its_numbers(alice: APIClient, scenario: Scena
     assert announce(400).status_code == 201
 
 
+def test_every_post_may_be_repeated_with_a_key() -> None:
+    without = [
+        path
+        for path, operations in contract.document()["paths"].items()
+        if "post" in operations
+        and "/auth/" not in path
+        and "Idempotency-Key" not in {each["name"] for each in operations["post"].get("parameters", [])}
+    ]
+    assert without == []
+
+
 def test_the_contract_notices_what_the_document_does_not_say(alice: APIClient, monkeypatch: Any) -> None:
     schema = contract.document()["paths"]["/api/v1/me"]["get"]["responses"]
     monkeypatch.setitem(schema, "200", {"description": "", "content": {"text/plain": {}}})

@@ -137,6 +137,21 @@ def test_the_audit_log_is_filtered_and_paged(scenario: Scenario, alice: APIClien
     assert with_token(scenario.bob).get(f"{API}/audit_log").status_code == 403
 
 
+def test_a_project_is_restricted_by_a_person_not_by_a_key(scenario: Scenario, alice: APIClient) -> None:
+    project = post(alice, "/projects", {"name": "Secret"}).json()
+    address, body = f"{API}/projects/{project['id']}", {"restricted": True, "members": []}
+    assert alice.patch(address, body, format="json").status_code == 403
+    viewer, owner = with_token(scenario.bob), with_token(scenario.alice)
+    assert viewer.get(address).status_code == 200
+    assert owner.patch(address, body, format="json").json()["restricted"] is True
+    assert viewer.get(address).status_code == 404
+    listed = {"restricted": True, "members": [scenario.bob.user.uid]}
+    assert owner.patch(address, listed, format="json").status_code == 200
+    assert viewer.get(address).status_code == 200
+    alone = owner.patch(address, {"members": []}, format="json")
+    assert alone.json()["errors"][0]["pointer"] == "/members"
+
+
 def test_the_team_is_renamed_and_no_secret_is_told(scenario: Scenario, alice: APIClient) -> None:
     changed = alice.patch(f"{API}/team", {"name": "Studio"}, format="json").json()
     assert (changed["object"], changed["name"], changed["slug"]) == ("team", "Studio", "atelier")

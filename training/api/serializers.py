@@ -192,7 +192,18 @@ class TrainingSerializer(ObjectSerializer):
     @extend_schema_field(serializers.DictField(child=serializers.URLField()))
     def get_urls(self, row: TrainingJob) -> dict[str, str]:
         address = self.address("training-detail", row.uid)
-        parts = ["events", "metrics", "samples", "checkpoints", "cancel", "stop", "pause", "resume", "retry", "clone"]
+        parts = [
+            "events",
+            "metrics",
+            "samples",
+            "checkpoints",
+            "cancel",
+            "stop",
+            "pause",
+            "resume",
+            "retry",
+            "clone",
+        ]
         return {"self": address, **{part: f"{address}/{part}" for part in parts}}
 
 

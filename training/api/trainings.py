@@ -117,6 +117,7 @@ class TrainingViewSet(Listed):
         return self.shown(job.uid, 201)
 
     @extend_schema(request=EstimateInput, responses=EstimateResult)
+    @idempotent()
     def estimate(self, request: Request) -> Response:
         """Say how long a training would take and whether it fits, without starting it."""
         data = self.input(EstimateInput)

@@ -20,8 +20,6 @@ from typing import Any
 from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -64,7 +62,8 @@ def idempotent(*, required: bool = False, secret: tuple[str, ...] = ()) -> Calla
                 return _replay(record)
             return _perform(record, lambda: action(view, request, *args, **kwargs), secret)
 
-        return _documented(wrapper, required)
+        wrapper.key_required = required  # type: ignore[attr-defined]  # the document says so
+        return wrapper
 
     return decorate
 
@@ -139,15 +138,3 @@ def _replay(record: IdempotencyRecord) -> Response:
     assert record.body is not None
     headers = {**record.body["headers"], "Idempotency-Replayed": "true"}
     return Response(record.body["data"], status=record.status, headers=headers)
-
-
-def _documented(action: Action, required: bool) -> Action:
-    parameter = OpenApiParameter(
-        name="Idempotency-Key",
-        type=OpenApiTypes.STR,
-        location=OpenApiParameter.HEADER,
-        required=required,
-        description="Repeat a request with the same key within 24 hours to get the first answer again.",
-    )
-    documented: Action = extend_schema(parameters=[parameter])(action)
-    return documented

@@ -29,7 +29,7 @@ class UidCursor(BasePagination):
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         """Return one page; the view's checked query gives `limit` and `cursor`."""
         self.limit = int(view.query.get("limit", PAGE))
-        rows: QuerySet[Any] = queryset.order_by(f"-{self.field}")
+        rows: Any = queryset.order_by(f"-{self.field}")
         if cursor := view.query.get("cursor"):
             rows = rows.filter(**{f"{self.field}__lt": self._decoded(cursor)})
         found = list(rows[: self.limit + 1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import inline_serializer
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, inline_serializer
 
 from core.api.errors import PROBLEM_TYPE
 from core.api.serializers import Problem, Query, StrictSerializer
@@ -47,7 +48,19 @@ class ApiSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         kind = getattr(self.view, "queries", {}).get(self._action(), Query)
-        return [kind] if kind().fields else []
+        parameters: list[Any] = [kind] if kind().fields else []
+        required = getattr(getattr(self.view, self._action(), None), "key_required", None)
+        if required is not None:
+            parameters.append(
+                OpenApiParameter(
+                    name="Idempotency-Key",
+                    type=OpenApiTypes.STR,
+                    location=OpenApiParameter.HEADER,
+                    required=required,
+                    description="Repeat a request with the same key within 24 hours to get the first answer again.",
+                )
+            )
+        return parameters
 
     def get_description(self) -> str:  # type: ignore[override]  # as in AutoSchema itself
         text = getattr(getattr(self.view, self._action(), None), "__doc__", None) or ""
