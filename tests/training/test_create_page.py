@@ -83,7 +83,7 @@ def test_a_change_is_answered_with_the_forecast_and_starts_nothing(scenario: Sce
     page = answer.content.decode()
     assert answer.status_code == 200
     assert answer.context["draft"].estimate.steps == 50
-    assert 'id="forecast"' in page
+    assert "What will happen" in page
     assert "<html" not in page
     assert TrainingJob.objects.for_team(scenario.team).count() == 0
 
