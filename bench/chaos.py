@@ -155,7 +155,7 @@ def run(platform: Platform, steps: int) -> int:
     kills: list[tuple[str, Callable[[], None]]] = [
         ("engine", platform.kill_engine),
         ("worker", lambda: platform.child("gpu_worker").kill()),
-        ("web server", lambda: platform.child("uvicorn").kill()),
+        ("web server", platform.kill_web),
         ("Valkey", lambda: platform.child("valkey").kill()),
         ("PostgreSQL", lambda: platform.child("postgres", "-D").kill()),
     ]

@@ -100,7 +100,7 @@ def main() -> int:
     try:
         platform.wait_until_ready()
         pages, api, cookie, key = prepare(options.pictures)
-        web = psutil.Process(platform.child("uvicorn").pid)
+        web = platform.all_with("config.web")
         return run(platform, web, pages, api, cookie, key, options.users, options.seconds)
     finally:
         platform.stop()
@@ -108,7 +108,7 @@ def main() -> int:
 
 def run(
     platform: Installation,
-    web: psutil.Process,
+    web: list[psutil.Process],
     pages: list[tuple[str, str]],
     api: list[tuple[str, str]],
     cookie: str,
@@ -123,7 +123,7 @@ def run(
         for _n in range(users - len(people))
     ]
     visitors = [*people, *programs]
-    memory = web.memory_info().rss
+    memory = resident(web)
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:
@@ -138,13 +138,19 @@ def run(
     for name, found in sorted(times.items()):
         print(f"{name:<16}{len(found):>9}" + "".join(f"{each:>8.0f}" for each in quantiles(found)))
     print(f"{'all':<16}{len(every):>9}" + "".join(f"{each:>8.0f}" for each in quantiles(every)))
-    grown = (web.memory_info().rss - memory) / 1024**2
+    grown = (resident(web) - memory) / 1024**2
     print(
-        f"{users} users, {len(every) / seconds:.1f} requests/s, {len(errors)} errors, web process {grown:+.0f} MB"
+        f"{users} users, {len(every) / seconds:.1f} requests/s, {len(errors)} errors, "
+        f"{len(web)} web processes {grown:+.0f} MB"
     )
     for error in sorted(set(errors)):
         print(f"  {errors.count(error)} x {error}")
     return 1 if errors else 0
+
+
+def resident(processes: list[psutil.Process]) -> int:
+    """Return the memory of the processes in bytes."""
+    return sum(process.memory_info().rss for process in processes)
 
 
 def quantiles(values: list[float]) -> tuple[float, float, float]:

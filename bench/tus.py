@@ -94,7 +94,7 @@ class Relay:
 
 
 class Memory(threading.Thread):
-    """Watch the resident memory of the web process (MB), whichever it is at the moment."""
+    """Watch the resident memory of each web process (MB), whichever there are at the moment."""
 
     def __init__(self, platform: Installation) -> None:
         super().__init__(daemon=True)
@@ -104,9 +104,9 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(0.1):
-            with suppress(LookupError, psutil.Error):
-                web = self.platform.child("uvicorn")
-                self.seen.setdefault(web.pid, []).append(web.memory_info().rss / MB)
+            with suppress(psutil.Error):
+                for web in self.platform.all_with("config.web"):
+                    self.seen.setdefault(web.pid, []).append(web.memory_info().rss / MB)
 
     @property
     def first(self) -> float:
@@ -218,7 +218,7 @@ def disturbed(stage: Stage, name: str, send: Callable[[Stage, int], None]) -> No
 
     def kill() -> None:
         told.append("killed")
-        stage.platform.child("uvicorn").kill()
+        stage.platform.kill_web()
 
     relay = Relay(stage.platform.port, [(stage.size * 3 // 10, cut), (stage.size * 6 // 10, kill)])
     memory = Memory(stage.platform)

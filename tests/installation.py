@@ -77,12 +77,23 @@ class Installation:
     def children(self) -> dict[int, psutil.Process]:
         return {p.pid: p for p in psutil.Process(self.process.pid).children(recursive=True) if is_running(p)}
 
-    def child(self, *words: str) -> psutil.Process:
+    def all_with(self, *words: str) -> list[psutil.Process]:
+        found = []
         for process in psutil.Process(self.process.pid).children():
             line = " ".join(process.cmdline())
             if is_running(process) and all(word in line for word in words):
-                return process
+                found.append(process)
+        return found
+
+    def child(self, *words: str) -> psutil.Process:
+        for process in self.all_with(*words):
+            return process
         raise LookupError(f"no child with {words}")
+
+    def kill_web(self) -> None:
+        """Kill every web process at once, as a machine that fails would."""
+        for process in self.all_with("config.web"):
+            process.kill()
 
     def has_child(self, *words: str) -> bool:
         try:

@@ -41,13 +41,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Launch:
-    """Describe how to start one program in the foreground."""
+    """Describe how to start one program in the foreground; `files` are open descriptors it inherits."""
 
     command: list[str]
     cwd: Path
     env: dict[str, str] = field(default_factory=dict)
     account: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
+    files: tuple[int, ...] = ()
 
 
 def spawn(launch: Launch, *, output: int | IO[bytes] | None = None) -> subprocess.Popen[bytes]:
@@ -66,6 +67,7 @@ def spawn(launch: Launch, *, output: int | IO[bytes] | None = None) -> subproces
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         start_new_session=True,
+        pass_fds=launch.files,
     )
 
 

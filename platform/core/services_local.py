@@ -9,6 +9,7 @@ Each server lives in one folder (`home`): its data, its port and its password. B
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -335,6 +336,24 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def listen(host: str, wanted: int) -> socket.socket:
+    """Return a socket that listens on `host` at `wanted`, or at the next free port of fifty, or at any."""
+    family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+    for port in (*range(wanted, min(wanted + 50, 65_536)), 0):
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        listener.listen(2048)
+        return listener
+    raise OSError(errno.EADDRINUSE, f"no free port on {host}")
 
 
 def write_private(path: Path, text: str) -> None:

@@ -30,7 +30,7 @@ def test_it_comes_up_heals_refuses_a_second_start_and_stops_clean(up: Installati
     assert second.returncode == 1
     assert f"It runs already (process {up.process.pid}) at http://127.0.0.1:{up.port}." in second.stderr
 
-    for words in (["uvicorn"], ["dramatiq"], ["manage.py", "tick"], ["postgres", "-D"], ["valkey"]):
+    for words in (["config.web"], ["dramatiq"], ["manage.py", "tick"], ["postgres", "-D"], ["valkey"]):
         victim = up.child(*words)
         victim.kill()
         assert wait_until(lambda victim=victim: not is_running(victim), timeout=10)  # type: ignore[misc]

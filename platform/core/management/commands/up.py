@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,9 +28,8 @@ from core.processes import Launch
 from core.service_programs import ServiceError
 from core.services_local import (
     LocalService,
-    free_port,
+    listen,
     local_services,
-    port_is_free,
     write_addresses,
 )
 from core.supervisor import Program, Supervisor
@@ -77,6 +77,7 @@ class Platform:
         self.services: list[LocalService] = []
         self.env: dict[str, str] = {}
         self.port = 0
+        self.listener: socket.socket | None = None
         self.began = time.monotonic()
 
     def run(self, lock: IO[str]) -> None:
@@ -147,7 +148,14 @@ class Platform:
 
     def start_programs(self, lock: IO[str]) -> None:
         host = self.options["host"]
-        self.port = choose_port(self.options["port"])
+        try:
+            # Held here and handed down: a web process that dies loses nobody who is still to be let in.
+            self.listener = listen(host, self.options["port"])
+        except OSError as error:
+            raise CommandError(
+                f"The web server cannot listen on {host}: {error.strerror or error}"
+            ) from error
+        self.port = self.listener.getsockname()[1]
         if self.port != self.options["port"]:
             self.supervisor.say(f"Port {self.options['port']} is taken: using {self.port}.")
         address = f"http://{reachable(host)}:{self.port}"
@@ -172,6 +180,8 @@ class Platform:
         self._announce(address)
 
     def stop(self) -> None:
+        if self.listener is not None:
+            self.listener.close()
         # Programs first, so that none of them sees its database vanish.
         services = [service.name for service in self.services]
         self.supervisor.stop([name for name in self.supervisor.pids() if name not in services])
@@ -182,26 +192,22 @@ class Platform:
 
     def _programs(self) -> list[Program]:
         python = sys.executable
-        web = [python, "-m", "uvicorn", "config.asgi:application", "--host", self.options["host"]]
-        web += [
-            "--port",
-            str(self.port),
-            "--no-access-log",
-            "--lifespan",
-            "off",
-            "--timeout-graceful-shutdown",
-            "3",
-            "--no-server-header",
-        ]
+        assert self.listener is not None
+        file = self.listener.fileno()
+        commands = {
+            name: [python, "-m", "config.web", str(file)] for name in web_names(settings.WEB_PROCESSES)
+        }
         worker = [python, "-m", "dramatiq", "config.worker", "--processes", "1", "--threads", "4"]
         worker += ["--worker-shutdown-timeout", "6000", "--queues", *SHORT_QUEUES]
-        commands = {"web": web, "worker": worker, "tick": self._manage("tick")}
+        commands |= {"worker": worker, "tick": self._manage("tick")}
         if not self.options["no_training"] and "gpu_worker" in get_commands():
             commands["training"] = self._manage("gpu_worker", "--drain-seconds", str(STOP_GRACE - 3))
         return [
             Program(
                 name=name,
-                launch=lambda command=command: Launch(command=command, cwd=self.root, env=self.env),  # type: ignore[misc]
+                launch=lambda command=command: Launch(  # type: ignore[misc]
+                    command=command, cwd=self.root, env=self.env, files=(file,)
+                ),
                 is_ready=self._web_is_ready if name == "web" else lambda: True,
                 grace=STOP_GRACE,
             )
@@ -250,6 +256,11 @@ class Platform:
         if not self.supervisor.stopping.is_set():
             self.supervisor.say("Stopping ...")
         self.supervisor.stopping.set()
+
+
+def web_names(count: int) -> list[str]:
+    """Return the names of so many web processes; the first is `web`."""
+    return ["web", *(f"web{number}" for number in range(2, count + 1))]
 
 
 def prepare(*, demo: bool) -> None:
@@ -306,14 +317,6 @@ def take_lock(var: Path) -> IO[str]:
 def reachable(host: str) -> str:
     """Return the address at which this machine reaches a server that listens on `host`."""
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-
-
-def choose_port(wanted: int) -> int:
-    """Return `wanted`, or the next of fifty that is free, or any free port."""
-    for port in range(wanted, min(wanted + 50, 65_536)):
-        if port_is_free(port):
-            return port
-    return free_port()
 
 
 def _service_program(service: LocalService) -> Program:
