@@ -12,9 +12,14 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         register_kept(
-            Kept(_("Audit log"), lambda: None, _("Erased with the team, never before.")),
-            Kept(_("A deleted team"), lambda: timedelta(days=14), _("Can be restored until then.")),
-            Kept(_("Exports"), lambda: timedelta(days=7)),
+            Kept("audit", _("Audit log"), lambda team: None, _("Erased with the team, never before.")),
+            Kept(
+                "team",
+                _("A deleted team"),
+                lambda team: timedelta(days=14),
+                _("Can be restored until then."),
+            ),
+            Kept("exports", _("Exports"), lambda team: timedelta(days=7)),
         )
         from accounts.meters import register_meters
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from django.core.management import call_command
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import ExportState, TeamExport
 from accounts.services.erasure import erase_deleted_teams
 from accounts.services.exports import export_key
+from accounts.services.retention import note_forgotten
 from core import storage
 from core.periodic import every
 
@@ -31,5 +33,7 @@ def delete_old_exports() -> int:
     for export in old:
         if export.state == ExportState.READY:
             storage.delete(export_key(export))
-        TeamExport.objects.for_team(export.team).filter(pk=export.pk).delete()
+        with transaction.atomic():
+            gone, _by_model = TeamExport.objects.for_team(export.team).filter(pk=export.pk).delete()
+            note_forgotten(export.team, "exports", count=gone, size=export.size)
     return len(old)

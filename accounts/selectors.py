@@ -6,9 +6,12 @@ from django.db.models import CharField, F, OuterRef, Q, QuerySet, Subquery, Valu
 from django.db.models.functions import Coalesce, NullIf
 
 from accounts.actor import Actor, require
-from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Team, TeamExport, User
+from accounts.models import ApiKey, AuditEvent, Forgotten, Invitation, Membership, Team, TeamExport, User
 from accounts.roles import Can, Role
 from core.errors import NotFound
+from core.retention import name_of
+
+REPORT_LINES = 60
 
 
 def team_members(actor: Actor) -> QuerySet[Membership]:
@@ -79,3 +82,10 @@ def team_exports(actor: Actor) -> QuerySet[TeamExport]:
     """Return the exports of the actor's team, the newest first."""
     require(actor, Can.EXPORT)
     return TeamExport.objects.for_team(actor.team).order_by("-created_at")
+
+
+def forgotten(actor: Actor) -> list[tuple[Forgotten, str]]:
+    """Return the last lines of the report of retention, each with what it is called, the newest first (one query)."""
+    require(actor, Can.TEAM_MANAGE)
+    rows = Forgotten.objects.for_team(actor.team).order_by("-day", "what")[:REPORT_LINES]
+    return [(row, name_of(row.what)) for row in rows]

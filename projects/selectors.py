@@ -307,6 +307,13 @@ def lora_versions(actor: Actor, model: LoraModel | None = None) -> QuerySet[Lora
     ).order_by("-id")
 
 
+def lora_version(actor: Actor, uid: str) -> LoraVersion:
+    """Return a version of the actor's team with its model; raise NotFound."""
+    require(actor, Can.MODEL_VIEW)
+    rows = LoraVersion.objects.for_team(actor.team).select_related("model")
+    return _one(seen_by(actor, rows, "model__project"), uid)
+
+
 def lora_file(actor: Actor, uid: str) -> LoraFile:
     """Return a downloadable file; raise NotFound, or PermissionDenied for who may not take weights out."""
     require(actor, Can.WEIGHTS_DOWNLOAD)

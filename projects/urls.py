@@ -33,5 +33,7 @@ urlpatterns = [
     path("items/<uid:uid>/delete/", items.item_delete, name="item_delete"),
     path("models/", models.model_list, name="model_list"),
     path("models/<uid:uid>/", models.model, name="model"),
+    path("models/<uid:uid>/delete/", models.model_delete, name="model_delete"),
+    path("model_versions/<uid:uid>/delete/", models.version_delete, name="version_delete"),
     path("lora-files/<uid:uid>/download/", files.lora_download, name="lora_download"),
 ]

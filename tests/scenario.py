@@ -20,7 +20,7 @@ class Scenario:
 
 def make_scenario() -> Scenario:
     """Make the three people and their two teams."""
-    team, other = TeamFactory(slug="atelier"), TeamFactory(slug="elsewhere")
+    team, other = TeamFactory(slug="atelier", name="Atelier"), TeamFactory(slug="elsewhere")
     return Scenario(
         team=team,
         alice=make_member(team, Role.OWNER, email="alice@example.org", name="Alice"),

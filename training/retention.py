@@ -1,17 +1,21 @@
-"""What the training app forgets by itself: logs of trainings that ended long ago; and what deleted teams still do."""
+"""What the training app forgets by itself: old logs and checkpoints; and what deleted teams still do."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import Team
+from accounts.services.retention import note_forgotten
+from billing.entitlements import checkpoints_kept_for
 from core.periodic import every
 from core.retention import Kept, register_kept
-from training.models import JobEvent, TrainingJob
+from projects.models import LoraFile
+from training.models import Checkpoint, JobEvent, TrainingJob
 from training.services.lifecycle import append_events, move
 from training.states import LIVE, Desired, JobState
 
@@ -23,17 +27,27 @@ def _events_kept_for() -> timedelta:
 
 
 register_kept(
-    Kept(_("Pictures, versions, models and samples"), lambda: None),
+    Kept("pictures", _("Pictures, versions, models and samples"), lambda team: None),
     Kept(
+        "checkpoints",
+        _("Earlier checkpoints"),
+        checkpoints_kept_for,
+        _("After the end of their training, by your plan. The finished file stays."),
+    ),
+    Kept(
+        "events",
         _("The log of a training"),
-        _events_kept_for,
+        lambda team: _events_kept_for(),
         _("After its end. Curve, samples and files stay."),
     ),
     Kept(
-        _("What a training needs to resume"), lambda: timedelta(0), _("Deleted when the training has ended.")
+        "states",
+        _("What a training needs to resume"),
+        lambda team: timedelta(0),
+        _("Deleted when the training has ended."),
     ),
-    Kept(_("Unfinished uploads"), lambda: timedelta(days=1), _("After their last byte.")),
-    Kept(_("The bytes of deleted pictures"), lambda: timedelta(days=1)),
+    Kept("uploads", _("Unfinished uploads"), lambda team: timedelta(days=1), _("After their last byte.")),
+    Kept("bytes", _("The bytes of deleted pictures"), lambda team: timedelta(days=1)),
 )
 
 
@@ -41,9 +55,56 @@ register_kept(
 def forget_old_events() -> int:
     """Delete the events of trainings that ended long ago; return how many rows went."""
     before = timezone.now() - _events_kept_for()
-    old = JobEvent.unscoped.filter(job__finished_at__lt=before).order_by("pk").values("pk")[:_AT_ONCE]
-    deleted, _by_model = JobEvent.unscoped.filter(pk__in=list(old.values_list("pk", flat=True))).delete()
+    old = JobEvent.unscoped.filter(job__finished_at__lt=before)
+    deleted = 0
+    for team in Team.objects.filter(pk__in=old.values("team")):
+        rows = JobEvent.objects.for_team(team).filter(job__finished_at__lt=before).order_by("pk")
+        with transaction.atomic():
+            gone, _by_model = (
+                JobEvent.objects.for_team(team)
+                .filter(pk__in=list(rows.values_list("pk", flat=True)[:_AT_ONCE]))
+                .delete()
+            )
+            note_forgotten(team, "events", count=gone)
+        deleted += gone
     return deleted
+
+
+@every(3600)
+def forget_old_checkpoints() -> int:
+    """Delete the earlier checkpoints that a team's plan keeps no longer; return how many files went.
+
+    The finished file of every training stays. The bytes go when nothing names them any more (`projects.duties`).
+    """
+    forgotten = 0
+    with_some = Checkpoint.unscoped.filter(
+        is_final=False, export__isnull=False, job__finished_at__isnull=False
+    )
+    for team in Team.objects.filter(pk__in=with_some.values("team")):
+        span = checkpoints_kept_for(team)
+        if span is not None:
+            forgotten += _forget_checkpoints(team, timezone.now() - span)
+    return forgotten
+
+
+def _forget_checkpoints(team: Team, before: datetime) -> int:
+    with transaction.atomic():
+        rows = Checkpoint.objects.for_team(team).filter(
+            is_final=False, export__isnull=False, job__finished_at__lt=before
+        )
+        old = list(rows.select_related("export", "job").order_by("pk")[:_AT_ONCE])
+        if not old:
+            return 0
+        # The model's page offers the same files.
+        LoraFile.objects.for_team(team).filter(
+            is_final=False,
+            version__training_uid__in={each.job.uid for each in old},
+            blob__in={each.export_id for each in old},
+        ).delete()
+        Checkpoint.objects.for_team(team).filter(pk__in=[each.pk for each in old]).update(export=None)
+        size = sum({each.export_id: each.export.size for each in old if each.export}.values())
+        note_forgotten(team, "checkpoints", count=len(old), size=size)
+        return len(old)
 
 
 @every(30)

@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_sc
 from rest_framework import serializers
 
 from accounts.api.base import Choice, ListQuery, ObjectSerializer, StrictSerializer, Whole
-from accounts.models import ApiKey, AuditEvent, Invitation, Membership
+from accounts.models import ApiKey, AuditEvent, Invitation, Membership, TeamExport
 from accounts.roles import KEY_SCOPES, KEY_SCOPES_MORE, Role
 from accounts.services.api_keys import LONGEST_OVERLAP, MOST_NETWORKS
 from core.ids import encode_base32
@@ -276,3 +276,43 @@ class TokenResult(serializers.Serializer[Any]):
     refresh_expires_in = serializers.IntegerField()
     team = TeamSummary()
     user = UserSummary()
+
+
+class ExportSerializer(ObjectSerializer):
+    object_name = "export"
+
+    created_by = serializers.CharField(source="created_by.uid", read_only=True, default=None, allow_null=True)
+    counts = serializers.DictField(
+        child=serializers.IntegerField(), read_only=True, help_text="Rows of each table, once it is ready."
+    )
+    download = serializers.SerializerMethodField()
+
+    class Meta:
+        model = TeamExport
+        fields = (
+            "id",
+            "object",
+            "state",
+            "size",
+            "counts",
+            "download",
+            "created_by",
+            "created_at",
+            "expires_at",
+        )
+        read_only_fields = fields
+
+    def get_download(self, row: TeamExport) -> str:
+        return self.address("export-download", row.uid)
+
+
+@extend_schema_serializer(examples=[OpenApiExample("Confirm", {"name": "Atelier"}, request_only=True)])
+class DeletionInput(StrictSerializer):
+    name = serializers.CharField(max_length=80, help_text="The name of the team, to confirm it.")
+
+
+class DeletionResult(serializers.Serializer[Any]):
+    object = serializers.CharField()
+    team = serializers.CharField()
+    deleted_at = serializers.DateTimeField()
+    erased_after = serializers.DateTimeField(help_text="From then on nothing can be brought back.")

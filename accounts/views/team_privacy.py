@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.roles import Can
-from accounts.selectors import team_exports
+from accounts.selectors import forgotten, team_exports
 from accounts.services.exports import KEPT_FOR, export_link, request_export
 from accounts.services.teams import KEPT_FOR as TEAM_KEPT_FOR
 from accounts.web import TeamRequest, team_view
@@ -23,7 +23,8 @@ def privacy(request: TeamRequest) -> HttpResponse:
     """Show what is kept how long, and the exports."""
     actor = request.actor
     context = {
-        "kept": kept_for(),
+        "kept": kept_for(actor.team),
+        "forgotten": forgotten(actor),
         "may_export": actor.can(Can.EXPORT),
         "exports": team_exports(actor) if actor.can(Can.EXPORT) else [],
         "export_days": KEPT_FOR.days,

@@ -11,6 +11,7 @@ from core.http.decorators import public_view
 
 urlpatterns = [
     path("v1/", include("accounts.api.urls")),
+    path("v1/", include("billing.api.urls")),
     path("v1/", include("notifications.api.urls")),
     path("v1/", include("projects.api.urls")),
     path("v1/", include("training.api.urls")),

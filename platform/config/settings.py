@@ -6,6 +6,7 @@ Secrets may be given as files: `SECRET_KEY_FILE=/run/secrets/key` (django-enviro
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,8 @@ if pool_size := env.int("LF_DB_POOL", default=20):
         "timeout": 10,
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# Web processes that `manage.py up` starts; they share one socket.
+WEB_PROCESSES = env.int("LF_WEB_PROCESSES", default=min(4, os.cpu_count() or 1))
 REDIS_URL = env("REDIS_URL", default=_services.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
 
 CACHES = {
@@ -329,6 +332,8 @@ OPERATORS_NEED_TWO_FACTOR = env.bool("LF_OPERATORS_NEED_TWO_FACTOR", default=PRO
 # -- Retention ------------------------------------------------------------------------------------------------
 # Days after the end of a training that its log is kept; curve, samples and files stay.
 KEEP_EVENTS_DAYS = env.int("LF_KEEP_EVENTS_DAYS", default=180)
+# The plan of a team that chose none (billing/plans.py). `unlimited` limits nothing.
+DEFAULT_PLAN = env("LF_DEFAULT_PLAN", default="unlimited")
 
 # -- Security -------------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -1,6 +1,7 @@
 """What is kept how long: one table that the duties obey, the privacy page shows and SECURITY.md names.
 
-An app adds its rows in `AppConfig.ready()`; each has the setting that changes it and the duty that carries it out.
+An app adds its rows in `AppConfig.ready()`; each has the setting or plan that changes it and the duty that carries it
+out. A duty that deletes what belongs to a team reports it by the row's `key` (`accounts.services.retention`).
 """
 
 from __future__ import annotations
@@ -8,31 +9,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from django.utils.functional import Promise
+
+if TYPE_CHECKING:
+    from accounts.models import Team
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Say that something is kept for a while; None means until somebody deletes it."""
 
+    key: str
     what: str | Promise
-    how_long: Callable[[], timedelta | None]
+    how_long: Callable[[Team], timedelta | None]
     note: str | Promise = ""
 
 
-_kept: list[Kept] = []
+_kept: dict[str, Kept] = {}
 
 
 def register_kept(*rows: Kept) -> None:
     """Add rows to the table; adding them again changes nothing."""
-    _kept.extend(row for row in rows if row not in _kept)
+    _kept.update({row.key: row for row in rows})
 
 
-def kept_for() -> list[tuple[str, int | None, str]]:
-    """Return (what, days or None, note) in the active language."""
+def kept_for(team: Team) -> list[tuple[str, int | None, str]]:
+    """Return (what, days or None, note) for a team, in the active language."""
     rows = []
-    for row in _kept:
-        span = row.how_long()
+    for row in _kept.values():
+        span = row.how_long(team)
         rows.append((str(row.what), span.days if span is not None else None, str(row.note)))
     return rows
+
+
+def name_of(key: str) -> str:
+    """Return what a key of the table stands for, in the active language."""
+    return str(_kept[key].what) if key in _kept else key

@@ -24,7 +24,7 @@ from projects.api.serializers import (
     LoraModelSerializer,
     LoraVersionSerializer,
 )
-from projects.services.loras import change_model
+from projects.services.loras import change_model, delete_model, delete_version
 from projects.serving import serve_download
 
 
@@ -33,6 +33,7 @@ class ModelViewSet(Listed):
         "list": Can.MODEL_VIEW,
         "retrieve": Can.MODEL_VIEW,
         "partial_update": Can.MODEL_EDIT,
+        "destroy": Can.MODEL_EDIT,
         "versions": Can.MODEL_VIEW,
     }
     serializer_class = LoraModelSerializer
@@ -48,6 +49,12 @@ class ModelViewSet(Listed):
         change_model(actor=self.actor, uid=uid, **self.input(LoraModelChange))
         return self.shown(uid)
 
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, uid: str) -> Response:
+        """Delete a model with every version, file and sample of it; trainings stay."""
+        delete_model(actor=self.actor, uid=uid)
+        return Response(status=204)
+
     @extend_schema(operation_id="models_versions_list", responses=LoraVersionSerializer(many=True))
     @action(detail=True)
     def versions(self, request: Request, uid: str) -> Response:
@@ -56,13 +63,19 @@ class ModelViewSet(Listed):
 
 
 class ModelVersionViewSet(Shown):
-    can = {"retrieve": Can.MODEL_VIEW, "download": Can.WEIGHTS_DOWNLOAD}
+    can = {"retrieve": Can.MODEL_VIEW, "destroy": Can.MODEL_EDIT, "download": Can.WEIGHTS_DOWNLOAD}
     serializer_class = LoraVersionSerializer
     queries: ClassVar[dict[str, Any]] = {"download": DownloadQuery}
     binary = ("download",)
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         return selectors.lora_versions(actor)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, uid: str) -> Response:
+        """Delete one version with its files and samples; the others keep their numbers."""
+        delete_version(actor=self.actor, uid=uid)
+        return Response(status=204)
 
     @extend_schema(responses={302: OpenApiResponse(description=FOUND_ELSEWHERE)})
     @action(detail=True)

@@ -16,6 +16,8 @@ class LoraModel(TenantModel):
     project = models.ForeignKey("projects.Project", on_delete=models.CASCADE, related_name="models")
     name = models.CharField(_("name"), max_length=80)
     description = models.TextField(_("description"), max_length=4000, blank=True)
+    # The highest number ever given: a deleted version's number is not given again.
+    last_number = models.PositiveIntegerField(default=0, db_default=0)
 
     class Meta(TenantModel.Meta):
         constraints = [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
+from django.db.models import Max
 
 from accounts.actor import Actor, require
 from accounts.models import Team, User
@@ -85,11 +86,14 @@ def register_version(
         model, _is_new = LoraModel.objects.for_team(team).get_or_create(
             project=project, name=name.strip()[:80], defaults={"team": team}
         )
-        last = versions.filter(model=model).order_by("-number").values_list("number", flat=True).first()
+        # Models made before numbers were kept know only the versions that are left.
+        newest = versions.filter(model=model).aggregate(newest=Max("number"))["newest"] or 0
+        model.last_number = max(model.last_number, newest) + 1
+        model.save(update_fields=["last_number"])
         version: LoraVersion = LoraVersion.objects.create(
             team=team,
             model=model,
-            number=(last or 0) + 1,
+            number=model.last_number,
             trigger_words=trigger_words[:200],
             training_uid=training_uid,
             dataset_version=dataset_version,
@@ -162,3 +166,30 @@ def change_model(
     except IntegrityError as error:
         raise taken(error, "projects_loramodel_name") from error
     return model
+
+
+def delete_model(*, actor: Actor, uid: str) -> None:
+    """Delete a model with its versions, files and samples; its trainings stay. Raise NotFound."""
+    require(actor, Can.MODEL_EDIT)
+    with transaction.atomic():
+        rows = seen_by(actor, LoraModel.objects.for_team(actor.team))
+        model: LoraModel | None = rows.select_for_update(of=("self",)).filter(uid=uid).first()
+        if model is None:
+            raise NotFound
+        numbers = list(model.versions.order_by("number").values_list("number", flat=True))
+        audit(actor, "model.deleted", model, versions=numbers)
+        model.delete()
+
+
+def delete_version(*, actor: Actor, uid: str) -> None:
+    """Delete one version with its files and samples; the numbers of the others stay. Raise NotFound."""
+    require(actor, Can.MODEL_EDIT)
+    with transaction.atomic():
+        rows = seen_by(actor, LoraVersion.objects.for_team(actor.team), "model__project")
+        version: LoraVersion | None = (
+            rows.select_related("model").select_for_update(of=("self",)).filter(uid=uid).first()
+        )
+        if version is None:
+            raise NotFound
+        audit(actor, "model_version.deleted", version, model=version.model.uid)
+        version.delete()

@@ -5,15 +5,19 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
 
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
 from projects import selectors
 from projects.models import LoraSample, LoraVersion
+from projects.services.loras import delete_model, delete_version
+from projects.views.projects import to
 
 _PER_PAGE = 24
 _VERSIONS_PER_PAGE = 10
@@ -41,6 +45,26 @@ def model(request: TeamRequest, uid: str) -> HttpResponse:
         "versions": [_shown(version) for version in page],
     }
     return render(request, "projects/model.html", context)
+
+
+@team_view(can=Can.MODEL_EDIT)
+@require_POST
+def model_delete(request: TeamRequest, uid: str) -> HttpResponse:
+    """Delete a model with all its versions."""
+    found = selectors.lora_model(request.actor, uid)
+    delete_model(actor=request.actor, uid=uid)
+    messages.success(request, _("“%(name)s” is deleted.") % {"name": found.name})
+    return to("model_list", request.actor)
+
+
+@team_view(can=Can.MODEL_EDIT)
+@require_POST
+def version_delete(request: TeamRequest, uid: str) -> HttpResponse:
+    """Delete one version of a model."""
+    version = selectors.lora_version(request.actor, uid)
+    delete_version(actor=request.actor, uid=uid)
+    messages.success(request, _("“%(name)s” is deleted.") % {"name": version})
+    return to("model", request.actor, uid=version.model.uid)
 
 
 def _shown(version: LoraVersion) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.test import Client
 from django.urls import URLPattern, get_resolver
 
 from accounts.models import AuditEvent
-from accounts.roles import ROLE_CAN, Can, Role
+from accounts.roles import KEY_SCOPES, KEY_SCOPES_MORE, ROLE_CAN, Can, Role
 from accounts.services.api_keys import create_api_key
 from accounts.services.tokens import issue_tokens
 from projects.services.projects import change_visibility
@@ -81,6 +81,11 @@ def api_routes() -> Iterator[tuple[str, str, Can | None]]:
         can = getattr(getattr(pattern.callback, "cls", None), "can", {})
         for method, action in list((actions or {"get": ""}).items()):
             yield method, address, can.get(action) if actions else None
+
+
+def takes_a_person(can: Can | None) -> bool:
+    """Tell whether no key can hold a permission: exporting everything and deleting the team."""
+    return can is not None and can not in KEY_SCOPES + KEY_SCOPES_MORE
 
 
 @pytest.fixture
@@ -194,15 +199,18 @@ def test_the_api_answers_nobody_without_a_key(scenario: Scenario, world: World) 
     assert wrong == {}
 
 
-def test_a_key_of_another_team_finds_nothing(scenario: Scenario, world: World) -> None:
+def test_a_credential_of_another_team_finds_nothing(scenario: Scenario, world: World) -> None:
     theirs = make_world(scenario.charlie, "theirs")
     audited = AuditEvent.objects.for_team(scenario.team).count()
+    token = issue_tokens(actor=scenario.charlie).access
     wrong = {}
-    for method, address, _can in api_routes():
+    for method, address, can in api_routes():
         if "uid" in address:
-            status = call(Client(), method, fill(address, "", world), theirs.key_text)
-            if status not in {404, 405}:
-                wrong[method, address] = status
+            path = fill(address, "", world)
+            for credential in (theirs.key_text, token):
+                expected = {403} if credential != token and takes_a_person(can) else {404, 405}
+                if (status := call(Client(), method, path, credential)) not in expected:
+                    wrong[method, address] = status
     assert wrong == {}
     assert AuditEvent.objects.for_team(scenario.team).count() == audited
 
@@ -224,9 +232,9 @@ def test_a_key_that_may_only_read_changes_nothing(scenario: Scenario, world: Wor
 def test_a_key_with_every_scope_reaches_every_route(scenario: Scenario, world: World) -> None:
     wrong = {}
     routes = sorted(api_routes(), key=lambda route: route[0] == "delete")
-    for method, address, _can in routes:
+    for method, address, can in routes:
         status = call(Client(), method, fill(address, "", world), world.key_text)
-        if status in {401, 403} or status >= 500:
+        if (status == 403) != takes_a_person(can) or status == 401 or status >= 500:
             wrong[method, address] = status
     assert wrong == {}
 
@@ -303,3 +311,24 @@ def test_who_is_on_the_list_sees_the_project_and_loses_it_at_once(scenario: Scen
         change_visibility(actor=scenario.alice, uid=world.project.uid, is_restricted=True, user_uids=members)
         assert client.get(page).status_code == status
         assert may_follow(editor.user, world.job.uid) is (status == 200)
+
+
+def test_the_size_of_the_matrix(record_testsuite_property: Callable[[str, object], None]) -> None:
+    """Print what the tests above ask: each line is routes x methods x visitors, and its product."""
+    pages, routes = len(team_pages()), len(list(api_routes()))
+    with_uid = sum("uid" in address for _method, address, _can in api_routes())
+    pages_with_uid = sum("<uid:uid>" in address for address, _pattern in team_pages())
+    roles, methods = len(Role), len(PAGE_METHODS)
+    lines = {
+        "pages x methods x (stranger, nobody, member off the list, each role)": pages * methods * (3 + roles),
+        "pages with an id x methods x own team": pages_with_uid * methods,
+        "API routes x (3 kinds of no key, reading key, full key, hidden project, token of each role)": routes
+        * (6 + roles),
+        "API routes with an id x (key, token) of another team": with_uid * 2,
+    }
+    total = sum(lines.values())
+    for text, number in lines.items():
+        print(f"{number:>6}  {text}")
+    print(f"{total:>6}  expectations over {pages} pages and {routes} API routes")
+    record_testsuite_property("matrix_expectations", total)
+    assert total > 3000

@@ -192,7 +192,7 @@ def test_taking_out_a_for_team_is_noticed(scenario: Scenario, name: str) -> None
     checks = [
         lambda: matrix.test_ids_of_another_team_are_not_found_in_ones_own(scenario, world, "get"),
         lambda: matrix.test_ids_of_another_team_are_not_found_in_ones_own(scenario, world, "post"),
-        lambda: matrix.test_a_key_of_another_team_finds_nothing(scenario, world),
+        lambda: matrix.test_a_credential_of_another_team_finds_nothing(scenario, world),
     ]
     red = 0
     with mutated(function, without_for_team):

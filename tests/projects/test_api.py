@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from accounts.models import AuditEvent
 from accounts.roles import Can
 from core.models import IdempotencyRecord
-from projects.models import DatasetVersionItem, Item, LoraVersion, Project
+from projects.models import DatasetVersionItem, Item, LoraFile, LoraVersion, Project
 from projects.services.blobs import store_blob
 from projects.services.loras import NewFile, NewSample, register_version
 from projects.services.versions import freeze_dataset
@@ -206,6 +206,25 @@ def test_model_version_is_downloaded(api: APIClient, workshop: Workshop) -> None
     answer = api.get(shown["urls"]["download"], {"file": shown["files"][1]["id"]}, follow=True)
     assert answer.headers["Content-Disposition"] == 'attachment; filename="Cup-step50.safetensors"'
     assert api.get(shown["urls"]["download"], {"file": "lrf_nothing"}).status_code == 404
+
+
+def test_a_version_and_a_model_are_deleted_and_their_training_stays(
+    api: APIClient, workshop: Workshop
+) -> None:
+    team = workshop.scenario.team
+    first, second = make_version(workshop), make_version(workshop, "trn_2")
+    address = f"/api/v1/model_versions/{second.uid}"
+    assert api.delete(address).status_code == 204
+    assert api.delete(address).status_code == 404
+    [shown] = api.get(f"/api/v1/models/{first.model.uid}/versions").json()["data"]
+    assert shown["id"] == first.uid
+    # A number is not given twice.
+    assert make_version(workshop, "trn_3").number == 3
+    assert api.delete(f"/api/v1/models/{first.model.uid}").status_code == 204
+    assert api.get("/api/v1/models").json()["data"] == []
+    assert not LoraFile.objects.for_team(team).exists()
+    verbs = list(AuditEvent.objects.for_team(team).order_by("pk").values_list("verb", flat=True))
+    assert verbs[-2:] == ["model_version.deleted", "model.deleted"]
 
 
 def test_key_without_the_right_to_weights_cannot_download(workshop: Workshop) -> None:

@@ -49,6 +49,8 @@ def pages_of(workshop: Workshop) -> list[tuple[str, str, dict[str, Any]]]:
         ("edit", f"items/{item.uid}/caption/", {"caption": "mine"}),
         ("edit", f"items/{item.uid}/exclude/", {"excluded": "1"}),
         ("edit", f"items/{item.uid}/delete/", {}),
+        ("edit", f"model_versions/{version.uid}/delete/", {}),
+        ("edit", f"models/{version.model.uid}/delete/", {}),
     ]
 
 

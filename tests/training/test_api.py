@@ -11,6 +11,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.actor import Actor
+from accounts.models import AuditEvent
 from accounts.roles import Can
 from accounts.services.api_keys import create_api_key
 from core import storage
@@ -139,6 +140,21 @@ def test_pause_resume_and_stop_follow_the_states(alice: APIClient, bench: Bench)
     bench.claim()
     waiting = post(alice, f"{path}/cancel").json()
     assert (waiting["status"], waiting["desired"]) == ("starting", "cancel")
+
+
+def test_a_training_is_renamed_and_noted_but_its_recipe_stays(alice: APIClient, bench: Bench) -> None:
+    made = post(alice, "/trainings", order(bench), key="k").json()
+    address = f"/api/v1/trainings/{made['id']}"
+    changed = alice.patch(
+        address, {"name": " Winter  ink ", "metadata": {"order": "7"}}, format="json"
+    ).json()
+    assert (changed["name"], changed["metadata"]) == ("Winter ink", {"order": "7"})
+    assert (changed["spec"], changed["status"]) == (made["spec"], made["status"])
+    assert alice.patch(address, {}, format="json").json() == changed
+    refused = alice.patch(address, {"spec": {"steps": 1}}, format="json")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, "unknown_field")
+    events = AuditEvent.objects.for_team(bench.actor.team).filter(verb="training.changed")
+    assert events.get().data["before"]["name"] == made["name"]
 
 
 def test_a_finished_training_is_retried_with_a_change(alice: APIClient, bench: Bench) -> None:

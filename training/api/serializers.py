@@ -268,6 +268,14 @@ class EstimateResult(serializers.Serializer[Any]):
     fits = serializers.BooleanField()
 
 
+@example("Note an order", metadata={"order": "4711"})
+class TrainingChange(StrictSerializer):
+    """A new name, or new notes. The recipe is frozen: clone the training to change it."""
+
+    name = serializers.CharField(max_length=80, required=False)
+    metadata = MetadataField(required=False)
+
+
 @example("Smaller batches", settings={"/training/batch_size": 1})
 class RetryInput(StrictSerializer):
     """Settings to change in the new run (the `patch` of the error, for instance)."""

@@ -35,6 +35,7 @@ from training.api.serializers import (
     MetricsResult,
     RetryInput,
     SampleSerializer,
+    TrainingChange,
     TrainingInput,
     TrainingQuery,
     TrainingSerializer,
@@ -43,7 +44,7 @@ from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
 from training.services.checkpoints import download_name
 from training.services.control import cancel_job, pause_job, resume_job, stop_job
 from training.services.estimates import estimate_run
-from training.services.jobs import clone_job, create_job, retry_job
+from training.services.jobs import change_job, clone_job, create_job, retry_job
 from training.services.recipes import (
     best_device,
     describe_base,
@@ -61,6 +62,7 @@ class TrainingViewSet(Listed):
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
         "create": Can.TRAINING_EDIT,
+        "partial_update": Can.TRAINING_EDIT,
         "estimate": Can.TRAINING_VIEW,
         "cancel": Can.TRAINING_EDIT,
         "stop": Can.TRAINING_EDIT,
@@ -115,6 +117,12 @@ class TrainingViewSet(Listed):
             **data,
         )
         return self.shown(job.uid, 201)
+
+    @extend_schema(request=TrainingChange, responses=TrainingSerializer)
+    def partial_update(self, request: Request, uid: str) -> Response:
+        """Rename a training or replace its `metadata`; what is left out stays."""
+        change_job(actor=self.actor, job=self.get_object(), **self.input(TrainingChange))
+        return self.shown(uid)
 
     @extend_schema(request=EstimateInput, responses=EstimateResult)
     @idempotent()

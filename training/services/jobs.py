@@ -18,6 +18,7 @@ from accounts.services.audit import audit
 from core.errors import Conflict, DomainError, NotFound, QuotaExceeded
 from core.models import IdempotencyRecord
 from projects.models import DatasetVersion
+from projects.visibility import seen_by
 from training.advisor.templates import template_for
 from training.engine.spec import RunSpec
 from training.meters import queued_count
@@ -149,6 +150,33 @@ def clone_job(
         simulate=_outcome_again(actor, job),
         form_token="",
     )
+
+
+def change_job(
+    *, actor: Actor, job: TrainingJob, name: str | None = None, metadata: Mapping[str, str] | None = None
+) -> TrainingJob:
+    """Rename a training or replace the caller's notes on it; what is None stays. Its recipe is frozen for good.
+
+    A model version that it still has to make goes to the model of the new name.
+    """
+    require(actor, Can.TRAINING_EDIT)
+    with transaction.atomic():
+        row: TrainingJob | None = (
+            seen_by(actor, TrainingJob.objects.for_team(actor.team))
+            .select_for_update(no_key=True, of=("self",))
+            .filter(pk=job.pk)
+            .first()
+        )
+        if row is None:
+            raise NotFound
+        before = {"name": row.name, "metadata": row.metadata}
+        row.name = _clean_name(name) if name is not None else row.name
+        row.metadata = dict(metadata) if metadata is not None else row.metadata
+        after = {"name": row.name, "metadata": row.metadata}
+        if after != before:
+            row.save(update_fields=["name", "metadata"])
+            audit(actor, "training.changed", row, before=before, after=after)
+    return row
 
 
 def _queue(

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
+from billing.entitlements import checkpoints_kept_for
 from core.errors import Conflict
 from training import selectors
 from training.engine.spec import FIELDS, RunSpec, SpecError
@@ -182,7 +183,17 @@ def _samples(row: TrainingJob) -> dict[str, Any]:
 
 
 def _files(row: TrainingJob) -> dict[str, Any]:
-    return {"job": row, "checkpoints": selectors.checkpoints(row)}
+    found = selectors.checkpoints(row)
+    span = (
+        checkpoints_kept_for(row.team)
+        if row.finished_at and any(not each.is_final for each in found)
+        else None
+    )
+    return {
+        "job": row,
+        "checkpoints": found,
+        "kept_until": row.finished_at + span if row.finished_at and span else None,
+    }
 
 
 _PART_CONTEXT = {"head": _head, "samples": _samples, "files": _files}

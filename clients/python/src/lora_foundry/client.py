@@ -43,8 +43,8 @@ class Client:
         self.datasets = Datasets(self, Dataset, "/datasets")
         self.uploads = Uploads(self)
         self.trainings = Trainings(self, Training, "/trainings")
-        self.models = Collection(self, Model, "/models")
-        self.model_versions = Shown(self, ModelVersion, "/model_versions")
+        self.models = Deletable(self, Model, "/models")
+        self.model_versions = ModelVersions(self, ModelVersion, "/model_versions")
 
     def me(self) -> Mapping[str, Any]:
         """Return who the key acts for and what it may do."""
@@ -100,6 +100,20 @@ class Collection(Shown[R]):
         return self._row("PATCH", f"{self.path}/{uid}", changes)
 
 
+class Deletable(Collection[R]):
+    """Rows that can be deleted as well."""
+
+    def delete(self, uid: str) -> None:
+        """Delete a row with what belongs to it; raise Conflict while something else needs it."""
+        self.client.transport.request("DELETE", f"{self.path}/{uid}")
+
+
+class ModelVersions(Shown[ModelVersion]):
+    def delete(self, uid: str) -> None:
+        """Delete a version with its files and samples; the others keep their numbers."""
+        self.client.transport.request("DELETE", f"{self.path}/{uid}")
+
+
 class Projects(Collection[Project]):
     def create(
         self, *, name: str, description: str = "", metadata: Mapping[str, str] | None = None
@@ -109,14 +123,10 @@ class Projects(Collection[Project]):
         return self._row("POST", self.path, body)
 
 
-class Datasets(Collection[Dataset]):
+class Datasets(Deletable[Dataset]):
     def create(self, *, project: str, name: str) -> Dataset:
         """Make a dataset in a project."""
         return self._row("POST", self.path, {"project": project, "name": name})
-
-    def delete(self, uid: str) -> None:
-        """Delete a dataset that no training needs."""
-        self.client.transport.request("DELETE", f"{self.path}/{uid}")
 
     def items(self, uid: str, **filters: Any) -> Iterator[Item]:
         """Yield the pictures of a dataset, the newest first."""
