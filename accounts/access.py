@@ -52,6 +52,11 @@ def actors_of(user: User) -> Iterator[Actor]:
             yield member_actor(team, membership.user, membership.role)
 
 
+def open_team_uids(user: User) -> set[str]:
+    """Return the uids of the teams that `user` may enter now: not those that ask for a second factor they lack."""
+    return {actor.team.uid for actor in actors_of(user)}
+
+
 def teams_of(user: User) -> list[Team]:
     """Return the teams of `user`, the oldest membership first."""
     memberships = Membership.objects.select_related("team").filter(user=user, team__deleted_at=None)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
-from accounts.roles import ROLE_CAN, Can, Role
+from accounts.roles import ROLE_CAN, Can, Role, may_grant
 from core.errors import PermissionDenied
 
 if TYPE_CHECKING:
     from accounts.models import ApiKey, Team, User
+
+
+# Whoever of the installation's operators acts as the person at the moment, "" for nobody.
+operator_email: ContextVar[str] = ContextVar("operator_email", default="")
+# What would outlast the half hour that an operator acts as somebody: credentials, members, the team itself.
+NOT_FOR_OPERATORS = frozenset(
+    {Can.API_KEYS, Can.API_KEYS_ALL, Can.WEBHOOKS, Can.MEMBERS, Can.EXPORT, Can.TEAM_OWN}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,11 @@ def require(actor: Actor, permission: Can) -> None:
 
 
 def member_actor(team: Team, user: User, role: str) -> Actor:
-    """Return the actor for a person with `role` in `team`."""
-    return Actor(team=team, user=user, permissions=ROLE_CAN[Role(role)], role=Role(role))
+    """Return the actor for a person with `role` in `team`; an operator in their place may do less."""
+    permissions = ROLE_CAN[Role(role)]
+    if operator_email.get():
+        permissions -= NOT_FOR_OPERATORS
+    return Actor(team=team, user=user, permissions=permissions, role=Role(role))
 
 
 def key_actor(key: ApiKey, role: str) -> Actor:
@@ -59,3 +71,8 @@ def key_actor(key: ApiKey, role: str) -> Actor:
         role=Role(role),
         api_key=key,
     )
+
+
+def may_hand_out(actor: Actor, role: Role) -> bool:
+    """Tell whether `actor` may give or take `role`; only who may hand over the team itself makes owners, no key."""
+    return may_grant(actor.role, role) and (role != Role.OWNER or actor.can(Can.TEAM_OWN))

@@ -1,7 +1,8 @@
 """Let an operator see what a person sees: with a reason, for half an hour, under a banner, and in every log.
 
 The session stays the operator's. While it lasts `request.user` is the person and `request.operator` the operator;
-the person's own account (password, second factor, profile) stays out of reach, and every change says who did it.
+the person's own account (password, second factor, profile), keys, webhooks, members and the team's end stay out of
+reach (`accounts.actor.NOT_FOR_OPERATORS`), and every change says who did it.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.access import actors_of
+from accounts.actor import operator_email
 from accounts.models import User
-from accounts.services.audit import audit, operator_email
+from accounts.services.audit import audit
 from core.errors import DomainError, NotFound
 
 LASTS = timedelta(minutes=30)
 _KEY = "acting_as"
 # The person's own things, and the operator's.
-_OUT_OF_REACH = ("/account/", "/profile/", "/admin/", "/teams/", "/api/")
+_OUT_OF_REACH = ("/account/", "/profile/", "/admin/", "/teams/", "/invitations/", "/api/")
+# Seen, and left as it is: what the person has read, and what they want mail about.
+_ONLY_READ = ("/notifications/",)
 
 
 def may_operate(user: Any) -> bool:
@@ -84,7 +88,8 @@ class OperatorMiddleware:
             return self._as_oneself(request)
         if request.path == reverse("accounts:acting_end"):
             return self.get_response(request)
-        if request.path.startswith(_OUT_OF_REACH):
+        changes = request.method not in {"GET", "HEAD"}
+        if request.path.startswith(_OUT_OF_REACH) or (changes and request.path.startswith(_ONLY_READ)):
             raise PermissionDenied("An operator who acts as a person does not reach this.")
         assert isinstance(operator, User)
         request.user = person

@@ -81,7 +81,7 @@ def audit_events(
 def team_exports(actor: Actor) -> QuerySet[TeamExport]:
     """Return the exports of the actor's team, the newest first."""
     require(actor, Can.EXPORT)
-    return TeamExport.objects.for_team(actor.team).order_by("-created_at")
+    return TeamExport.objects.for_team(actor.team).select_related("created_by").order_by("-created_at")
 
 
 def forgotten(actor: Actor) -> list[tuple[Forgotten, str]]:

@@ -37,8 +37,8 @@ def _export_failed(export_uid: str) -> None:
 @short_job(
     queue_name="default",
     most_failures=3,
-    lease=timedelta(hours=1),
-    time_limit=timedelta(hours=6),
+    lease=timedelta(hours=2, minutes=5),
+    time_limit=timedelta(hours=2),
     give_up=_export_failed,
 )
 def make_export(export_uid: str) -> None:

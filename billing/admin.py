@@ -20,6 +20,10 @@ class PlanAdmin(admin.ModelAdmin):
         # Settings and code name plans by their key.
         return ("key",) if obj is not None else ()
 
+    def has_delete_permission(self, request: HttpRequest, obj: Plan | None = None) -> bool:
+        # Teams are on it, today or in old receipts: take it off sale instead.
+        return False
+
 
 @admin.register(BillingAccount)
 class BillingAccountAdmin(admin.ModelAdmin):

@@ -1,6 +1,13 @@
 from django.apps import AppConfig
 
+from core.quotas import use_plans
+
 
 class BillingConfig(AppConfig):
     name = "billing"
     verbose_name = "Billing"
+
+    def ready(self) -> None:
+        from billing.entitlements import PlanTable
+
+        use_plans(PlanTable())

@@ -1,12 +1,27 @@
-"""What a team may do by its plan: the one place that answers."""
+"""What a team may do by its plan. The quotas of `core.quotas` ask here, as do retention and the queue."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from django.db.models import F
+from django.utils import timezone
 
 from accounts.models import Team
 from billing.models import BillingAccount, Plan
 from billing.plans import default_plan
+
+# Fields of a plan that limit, named like the quotas.
+LIMITS = (
+    "trainings_a_month",
+    "stored_bytes",
+    "seats",
+    "running_trainings",
+    "queued_trainings",
+    "steps_per_training",
+    "pictures_per_dataset",
+)
 
 
 def plan_of(team: Team) -> Plan:
@@ -19,3 +34,39 @@ def checkpoints_kept_for(team: Team) -> timedelta | None:
     """Return how long the earlier checkpoints of a finished training are kept, None for ever."""
     days = plan_of(team).retention_days
     return None if days is None else timedelta(days=days)
+
+
+def month_of(moment: datetime | None = None) -> tuple[datetime, datetime]:
+    """Return the beginning and the end (UTC) of the month that `moment` (default: now) is in."""
+    start = (
+        (moment or timezone.now()).astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    )
+    return start, (start + timedelta(days=32)).replace(day=1)
+
+
+class PlanTable:
+    """Answer `core.quotas` from the table of plans."""
+
+    def limits(self, team: Team) -> Mapping[str, int | None]:
+        plan = plan_of(team)
+        return {name: getattr(plan, name) for name in LIMITS}
+
+    def resets_at(self, team: Team) -> datetime:
+        return month_of()[1]
+
+    def plan_for(self, quota: str, amount: int) -> str:
+        plans = Plan.objects.filter(is_on_sale=True).order_by(
+            "position", F("price_cents").asc(nulls_last=True)
+        )
+        for plan in plans:
+            limit = getattr(plan, quota)
+            if limit is None or limit >= amount:
+                return plan.name
+        return ""
+
+    def has(self, team: Team, feature: str) -> bool:
+        return bool(getattr(plan_of(team), f"has_{feature}"))
+
+    def plan_with(self, feature: str) -> str:
+        plan = Plan.objects.filter(is_on_sale=True, **{f"has_{feature}": True}).first()
+        return plan.name if plan is not None else ""

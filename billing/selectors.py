@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncMonth
-from django.utils import timezone
 
 from accounts.actor import Actor, require
 from accounts.roles import Can
+from billing.entitlements import month_of
 from billing.models import UsageEntry
 
 MONTHS_SHOWN = 12
+MONTH = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +29,24 @@ class UsageRow:
     trainings: int
 
 
+def month_from(text: str) -> datetime | None:
+    """Return the first moment (UTC) of a month written as `2026-11`, None for anything else."""
+    return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC) if MONTH.fullmatch(text) else None
+
+
 def usage_months(actor: Actor) -> list[tuple[datetime, UsageRow]]:
     """Return the last months with their usage, the newest first (one query)."""
     require(actor, Can.USAGE_VIEW)
-    rows = _sums(_entries(actor).annotate(month=TruncMonth("created_at")).values("month")).order_by("-month")
+    rows = _sums(
+        _entries(actor).annotate(month=TruncMonth("created_at", tzinfo=UTC)).values("month")
+    ).order_by("-month")
     return [(row["month"], _row("", row)) for row in rows[:MONTHS_SHOWN]]
 
 
 def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[UsageRow]:
     """Return the usage of a month (default: this one) by `member` or `project`, the most first (one query)."""
     require(actor, Can.USAGE_VIEW)
-    start = (month or timezone.now()).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    end = (start.replace(day=28) + timedelta(days=4)).replace(day=1)
+    start, end = month_of(month)
     label = {"member": "user__email", "project": "project_name"}[group]
     entries = _entries(actor).filter(created_at__gte=start, created_at__lt=end)
     rows = _sums(entries.values(label)).order_by("-useful_seconds")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -11,14 +9,14 @@ from django.views.decorators.http import require_GET
 
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
-from billing.selectors import usage_by, usage_months
+from billing.selectors import month_from, usage_by, usage_months
 
 
 @team_view(can=Can.USAGE_VIEW)
 @require_GET
 def usage(request: TeamRequest) -> HttpResponse:
     """Show compute by month, and one month by member and by project."""
-    month = _month(request.GET.get("month", ""))
+    month = month_from(request.GET.get("month", "")) or timezone.now()
     context = {
         "months": usage_months(request.actor),
         "month": month,
@@ -26,10 +24,3 @@ def usage(request: TeamRequest) -> HttpResponse:
         "projects": usage_by(request.actor, "project", month),
     }
     return render(request, "billing/usage.html", context)
-
-
-def _month(text: str) -> datetime:
-    try:
-        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
-    except ValueError:
-        return timezone.now()

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Exists, ManyToOneRel, OuterRef, QuerySet
 from django.utils import timezone
 
+from accounts.services.retention import note_forgotten
 from core.api.idempotency import KEPT_FOR
 from core.models import IdempotencyRecord
 from core.periodic import every
@@ -18,14 +19,19 @@ from projects.services.intake import give_up
 from projects.services.uploads import delete_expired
 
 _AT_ONCE = 200
-_UNUSED_FOR = timedelta(days=1)
+UNUSED_FOR = timedelta(days=1)
 
 
 @every(300)
 def delete_expired_uploads() -> int:
     """Delete uploads that were never finished, a day after their last byte; return how many."""
     expired = Upload.unscoped.filter(state=UploadState.RECEIVING, expires_at__lt=timezone.now())
-    return sum(delete_expired(upload) for upload in expired.select_related("team")[:_AT_ONCE])
+    deleted = 0
+    for upload in expired.select_related("team")[:_AT_ONCE]:
+        if delete_expired(upload):
+            note_forgotten(upload.team, "uploads", count=1, size=upload.offset)
+            deleted += 1
+    return deleted
 
 
 @every(300)
@@ -39,10 +45,15 @@ def end_stuck_uploads() -> None:
 @every(900)
 def delete_unused_blobs() -> int:
     """Delete stored bytes that nothing has used for a day: those of deleted pictures; return how many."""
-    unused = Blob.unscoped.filter(created_at__lt=timezone.now() - _UNUSED_FOR)
+    unused = Blob.unscoped.filter(created_at__lt=timezone.now() - UNUSED_FOR)
     for rows in _links_to_blobs():
         unused = unused.exclude(Exists(rows))
-    return sum(delete_unused(blob) for blob in unused.select_related("team").order_by("id")[:_AT_ONCE])
+    deleted = 0
+    for blob in unused.select_related("team").order_by("id")[:_AT_ONCE]:
+        if delete_unused(blob):
+            note_forgotten(blob.team, "bytes", count=1, size=blob.size)
+            deleted += 1
+    return deleted
 
 
 @every(3600)

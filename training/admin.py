@@ -64,7 +64,17 @@ class FoundationModelAdmin(admin.ModelAdmin):
     form = FoundationModelForm
     readonly_fields = ("sha256",)
     actions = ("read_again",)
-    list_display = ("name", "key", "family", "resolution", "memory_mb", "licence", "is_active", "is_demo")
+    list_display = (
+        "name",
+        "key",
+        "family",
+        "resolution",
+        "memory_mb",
+        "licence",
+        "is_active",
+        "is_standard",
+        "is_demo",
+    )
     list_filter = ("family", "is_active")
     search_fields = ("name", "key")
 

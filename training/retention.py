@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -27,12 +28,11 @@ def _events_kept_for() -> timedelta:
 
 
 register_kept(
-    Kept("pictures", _("Pictures, versions, models and samples"), lambda team: None),
     Kept(
         "checkpoints",
         _("Earlier checkpoints"),
         checkpoints_kept_for,
-        _("After the end of their training, by your plan. The finished file stays."),
+        _("After the end of their training, by your plan. The newest file stays."),
     ),
     Kept(
         "events",
@@ -46,8 +46,6 @@ register_kept(
         lambda team: timedelta(0),
         _("Deleted when the training has ended."),
     ),
-    Kept("uploads", _("Unfinished uploads"), lambda team: timedelta(days=1), _("After their last byte.")),
-    Kept("bytes", _("The bytes of deleted pictures"), lambda team: timedelta(days=1)),
 )
 
 
@@ -74,7 +72,8 @@ def forget_old_events() -> int:
 def forget_old_checkpoints() -> int:
     """Delete the earlier checkpoints that a team's plan keeps no longer; return how many files went.
 
-    The finished file of every training stays. The bytes go when nothing names them any more (`projects.duties`).
+    The finished file of every training stays, and the newest one of a training that ended without. The bytes go when
+    nothing names them any more (`projects.duties`).
     """
     forgotten = 0
     with_some = Checkpoint.unscoped.filter(
@@ -89,9 +88,9 @@ def forget_old_checkpoints() -> int:
 
 def _forget_checkpoints(team: Team, before: datetime) -> int:
     with transaction.atomic():
-        rows = Checkpoint.objects.for_team(team).filter(
-            is_final=False, export__isnull=False, job__finished_at__lt=before
-        )
+        files = Checkpoint.objects.for_team(team).filter(export__isnull=False)
+        newer = files.filter(Q(is_final=True) | Q(step__gt=OuterRef("step")), job=OuterRef("job"))
+        rows = files.filter(Exists(newer), is_final=False, job__finished_at__lt=before)
         old = list(rows.select_related("export", "job").order_by("pk")[:_AT_ONCE])
         if not old:
             return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -16,6 +17,7 @@ from core.api.serializers import Choice, ListQuery, Query, StrictSerializer, Who
 from core.api.views import ApiViewSet
 from core.errors import NotFound
 from core.ids import UidConverter
+from core.quotas import demand_feature
 
 __all__ = [
     "Choice",
@@ -58,6 +60,8 @@ class TeamViewSet(ApiViewSet):
     lookup_value_regex = UidConverter.regex
     pagination_class = UidCursor
     door = "machine"
+    # What a team may have done over the API whatever it pays: taking its data along, and leaving.
+    in_every_plan: ClassVar[bool] = False
 
     _CLOSED = ("get_queryset", "get_object", "get_permissions", "get_authenticators", "check_permissions")
 
@@ -82,10 +86,19 @@ class TeamViewSet(ApiViewSet):
             permission = self.can[self.action]
             if permission is not None:
                 require(self.actor, permission)
+                self._require_plan(permission)
+
+    def _require_plan(self, permission: Can) -> None:
+        """Refuse programs that change things where the plan lets them only read; taking away is always allowed."""
+        is_program = self.request.headers.get("Authorization") is not None
+        changes = not permission.value.endswith(":read") and self.request.method != "DELETE"
+        if is_program and changes and not self.in_every_plan:
+            message = _("Your plan lets programs read but not change things.")
+            demand_feature(self.actor.team, "api", message)
 
     def throttle_subject(self) -> str:
-        key = self.actor.api_key
-        return key.uid if key is not None else f"{self.actor.user.uid}:{self.actor.team.uid}"
+        # Not by key: more keys would be more requests.
+        return f"{self.actor.user.uid}:{self.actor.team.uid}"
 
     def get_queryset(self) -> QuerySet[Any]:
         return self.scoped(self.actor)

@@ -16,7 +16,7 @@ from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.teams import change_team
 from core.api.throttling import limits
-from core.quotas import meters
+from core.quotas import answers
 
 
 class MeViewSet(TeamViewSet):
@@ -52,8 +52,13 @@ class MeViewSet(TeamViewSet):
             {
                 "object": "limits",
                 "quotas": [
-                    {"quota": meter.name, "used": meter.used(team), "limit": meter.limit() or None}
-                    for meter in meters()
+                    {
+                        "quota": found.meter.name,
+                        "used": found.used,
+                        "limit": found.limit,
+                        "resets_at": found.resets_at,
+                    }
+                    for found in answers(team)
                 ],
                 "rate_limits": [
                     {"bucket": name, "requests": limit.quota, "seconds": limit.window}

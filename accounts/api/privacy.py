@@ -28,6 +28,7 @@ class ExportViewSet(Listed):
 
     can = {"list": Can.EXPORT, "retrieve": Can.EXPORT, "create": Can.EXPORT, "download": Can.EXPORT}
     serializer_class = ExportSerializer
+    in_every_plan = True
     binary = ("download",)
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
@@ -49,6 +50,7 @@ class ExportViewSet(Listed):
 class DeletionViewSet(TeamViewSet):
     can = {"create": Can.TEAM_OWN}
     serializer_class = DeletionResult
+    in_every_plan = True
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         return Team.objects.filter(pk=actor.team.pk)

@@ -43,6 +43,9 @@ class QuotaSerializer(serializers.Serializer[Any]):
     quota = serializers.CharField()
     used = serializers.IntegerField()
     limit = serializers.IntegerField(allow_null=True, help_text="null: no limit.")
+    resets_at = serializers.DateTimeField(
+        allow_null=True, help_text="When a monthly one begins at 0 again; null for what is counted otherwise."
+    )
 
 
 class RateSerializer(serializers.Serializer[Any]):
@@ -220,7 +223,7 @@ class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
         read_only_fields = fields
 
     def get_id(self, row: AuditEvent) -> str:
-        # The row number would tell how much happens in the whole installation.
+        # Stable, and of the shape that every id has; the rows themselves have none.
         digest = hashlib.sha256(f"{row.team_id}/{row.pk}".encode()).digest()
         return f"aud_{encode_base32(int.from_bytes(digest[:16], 'big'), 26)}"
 

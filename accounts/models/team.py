@@ -20,6 +20,8 @@ class Team(models.Model):
     require_two_factor = models.BooleanField(_("second factor required"), default=False)
     # A deleted team is closed to everybody at once and erased two weeks later.
     deleted_at = models.DateTimeField(null=True, blank=True)
+    # From here on there is no way back.
+    erasing_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -69,6 +69,9 @@ def create_api_key(
         )
     if expires_at is not None and expires_at <= timezone.now():
         raise DomainError("expiry_past", _("The key would have expired already."), pointer="/expires_at")
+    networks = _networks(allowed_networks)
+    if actor.api_key is not None:
+        _keep_within(actor.api_key, is_test, expires_at, networks)
     with transaction.atomic():
         new = _make(
             actor,
@@ -76,7 +79,7 @@ def create_api_key(
             scopes=[scope.value for scope in scopes],
             is_test=is_test,
             expires_at=expires_at,
-            allowed_networks=_networks(allowed_networks),
+            allowed_networks=networks,
         )
         audit(actor, "api_key.created", new.key, after=_told(new.key))
     return new
@@ -178,6 +181,30 @@ def _make(actor: Actor, *, is_test: bool, **fields: object) -> NewKey:
         **fields,
     )
     return NewKey(key=key, text=prefix + secret + _checksum(prefix + secret))
+
+
+def _keep_within(maker: ApiKey, is_test: bool, expires_at: datetime | None, networks: list[str]) -> None:
+    """Raise DomainError where a key would make another that outlives or outreaches it."""
+    if maker.is_test and not is_test:
+        raise DomainError("test_key", _("A test key makes test keys only."), pointer="/test")
+    if maker.expires_at and (expires_at is None or expires_at > maker.expires_at):
+        raise DomainError(
+            "outlives_maker", _("A key cannot outlive the key that makes it."), pointer="/expires_at"
+        )
+    allowed = [ipaddress.ip_network(each) for each in maker.allowed_networks]
+    wanted = [ipaddress.ip_network(each) for each in networks]
+    if allowed and not (wanted and all(any(_is_within(each, one) for one in allowed) for each in wanted)):
+        raise DomainError(
+            "outreaches_maker",
+            _("A key cannot be used from where the key that makes it cannot."),
+            pointer="/allowed_networks",
+        )
+
+
+def _is_within(
+    inner: ipaddress.IPv4Network | ipaddress.IPv6Network, outer: ipaddress.IPv4Network | ipaddress.IPv6Network
+) -> bool:
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def _told(key: ApiKey) -> dict[str, object]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextvars
 from typing import Any
 
-from accounts.actor import Actor
+from accounts.actor import Actor, operator_email
 from accounts.models import AuditEvent
-
-# Whoever of the installation's operators acts as the person at the moment.
-operator_email: contextvars.ContextVar[str] = contextvars.ContextVar("operator_email", default="")
 
 
 def audit(actor: Actor, verb: str, subject: Any, **data: Any) -> None:

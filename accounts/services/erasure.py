@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from django.db import connection, transaction
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import Team
@@ -16,12 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def erase_team(team: Team) -> dict[str, int]:
-    """Erase a deleted team and return how many rows of each table went.
+    """Erase a team that was deleted two weeks ago and return how many rows of each table went, none if it may not be.
 
-    The files go first: if that fails the rows still say what there is to erase, and the next run goes on.
+    It is marked first, so that nobody restores it meanwhile. The files go next: if that fails the rows still say what
+    there is to erase, and the next run goes on.
     """
-    if team.deleted_at is None:
-        raise ValueError(f"{team.uid} is not deleted")
+    may_go = Team.objects.filter(pk=team.pk, deleted_at__lt=timezone.now() - KEPT_FOR)
+    if not may_go.update(erasing_at=Coalesce("erasing_at", timezone.now())):
+        return {}
     storage.delete_team(team.uid)
     counts = {}
     with transaction.atomic(), connection.cursor() as cursor:
@@ -43,6 +46,8 @@ def erase_deleted_teams() -> int:
     gone = Team.objects.filter(deleted_at__lt=timezone.now() - KEPT_FOR).order_by("deleted_at")
     erased = 0
     for team in gone[:20]:
-        erase_team(team)
-        erased += 1
+        try:
+            erased += bool(erase_team(team))
+        except Exception:
+            log.exception("%s could not be erased; the others go on", team.uid)
     return erased

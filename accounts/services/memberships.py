@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from accounts.actor import Actor, require
+from accounts.actor import Actor, may_hand_out, require
 from accounts.listeners import tell_member_change
 from accounts.models import Membership, Team
-from accounts.roles import Can, Role, may_grant
+from accounts.roles import Can, Role
 from accounts.services.audit import audit
 from core.errors import Conflict, NotFound, PermissionDenied
 from core.realtime.access import tell_access_changed
@@ -58,7 +58,7 @@ def _locked(actor: Actor, user_uid: str) -> Membership:
 
 
 def _require_rank(actor: Actor, role: Role) -> None:
-    if not may_grant(actor.role, role):
+    if not may_hand_out(actor, role):
         raise PermissionDenied(_("Only an owner can do this to an owner."), permission=Can.MEMBERS.value)
 
 

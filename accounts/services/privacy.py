@@ -1,4 +1,4 @@
-"""A person leaves for good: nothing that names them stays, what belongs to teams does."""
+"""A person leaves for good: what names them goes, but for the audit logs of their teams; what teams own stays."""
 
 from __future__ import annotations
 

@@ -79,9 +79,10 @@ def transfer_team(*, actor: Actor, user_uid: str) -> None:
     """Make another member the owner; the actor becomes an admin."""
     require(actor, Can.TEAM_OWN)
     with transaction.atomic():
+        # The team first, as everywhere that members change: locks taken in another order wait in a circle.
+        Team.objects.select_for_update().get(pk=actor.team.pk)
         heir = (
-            Membership.objects.select_for_update()
-            .select_related("user")
+            Membership.objects.select_related("user")
             .filter(team=actor.team, user__uid=user_uid, user__is_active=True)
             .exclude(user=actor.user)
             .first()
@@ -119,7 +120,8 @@ def restore_team(*, owner: User, uid: str) -> Team:
         if membership is None:
             raise NotFound
         team = membership.team
-        if not Team.objects.filter(pk=team.pk).exclude(deleted_at=None).update(deleted_at=None):
-            raise Conflict("not_deleted", _("This team is not deleted."))
+        restorable = Team.objects.filter(pk=team.pk, erasing_at=None).exclude(deleted_at=None)
+        if not restorable.update(deleted_at=None):
+            raise Conflict("not_deleted", _("This team is not deleted, or it is being erased already."))
         audit(member_actor(team, owner, Role.OWNER), "team.restored", team)
     return team

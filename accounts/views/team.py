@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -69,6 +70,7 @@ def team_settings(request: TeamRequest) -> HttpResponse:
 
 @team_view(can=Can.TEAM_OWN)
 @require_POST
+@reauthentication_required(app="allauth.account")
 def team_transfer(request: TeamRequest) -> HttpResponse:
     """Hand the team over to another member."""
     transfer_team(actor=request.actor, user_uid=request.POST.get("user", ""))
@@ -78,6 +80,7 @@ def team_transfer(request: TeamRequest) -> HttpResponse:
 
 @team_view(can=Can.TEAM_OWN)
 @require_POST
+@reauthentication_required(app="allauth.account")
 def team_delete(request: TeamRequest) -> HttpResponse:
     """Close the team; its owner can restore it for a while."""
     delete_team(actor=request.actor, name=request.POST.get("name", ""))

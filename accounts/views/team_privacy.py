@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -35,6 +36,7 @@ def privacy(request: TeamRequest) -> HttpResponse:
 
 @team_view(can=Can.EXPORT)
 @require_POST
+@reauthentication_required(app="allauth.account")
 def export_create(request: TeamRequest) -> HttpResponse:
     """Have everything the team owns put into one zip."""
     request_export(actor=request.actor)

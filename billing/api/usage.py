@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -15,7 +14,7 @@ from accounts.actor import Actor
 from accounts.api.base import Choice, Query, TeamViewSet
 from accounts.roles import Can
 from billing.models import UsageEntry
-from billing.selectors import usage_by, usage_months
+from billing.selectors import MONTH, month_from, usage_by, usage_months
 
 GROUPS = ("month", "member", "project")
 
@@ -23,7 +22,7 @@ GROUPS = ("month", "member", "project")
 class UsageQuery(Query):
     group_by = Choice([(name, name) for name in GROUPS], required=False, help_text="Default: month.")
     month = serializers.RegexField(
-        r"^20[0-9]{2}-(0[1-9]|1[0-2])$",
+        f"^{MONTH.pattern}$",
         max_length=7,
         required=False,
         help_text="As 2026-11; for member and project. Default: this one.",
@@ -58,8 +57,7 @@ class UsageViewSet(TeamViewSet):
         if group == "month":
             rows = [(f"{month:%Y-%m}", row) for month, row in usage_months(self.actor)]
         else:
-            text = self.query.get("month")
-            month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC) if text else None
+            month = month_from(self.query.get("month", ""))
             rows = [(row.label, row) for row in usage_by(self.actor, group, month)]
         data = [
             {

@@ -1,4 +1,4 @@
-"""Put the first plans into the table. Operators change them; nothing here is read again."""
+"""Put the first plans into the table. Operators change them; a plan that is there already stays as it is."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ from typing import Any
 
 from django.db import migrations
 
-# (key, name, days earlier checkpoints are kept)
-PLANS = (
-    ("free", "Free", 14),
-    ("pro", "Pro", 180),
-    ("team", "Team", 365),
-    ("enterprise", "Enterprise", None),
-    ("unlimited", "Unlimited", None),
-)
-
 
 def make_plans(apps: Any, schema_editor: Any) -> None:
-    for key, name, days in PLANS:
-        apps.get_model("billing", "Plan").objects.get_or_create(
-            key=key, defaults={"name": name, "retention_days": days}
-        )
+    from billing.plans import SEEDS
+
+    model = apps.get_model("billing", "Plan")
+    # What later migrations add is not in the table yet.
+    there = {field.name for field in model._meta.get_fields()}
+    for seed in SEEDS:
+        values = {name: value for name, value in seed.items() if name in there}
+        model.objects.get_or_create(key=seed["key"], defaults=values)
 
 
 class Migration(migrations.Migration):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -10,10 +11,41 @@ from core.tenancy.models import TenantModel
 
 
 class Plan(models.Model):
-    """What a team on this plan may use. An empty limit means that there is none."""
+    """What a team on this plan may use. An empty limit means that there is none.
+
+    The limits are named like the quotas of `core.quotas`.
+    """
 
     key = models.SlugField(_("key"), max_length=40, unique=True)
     name = models.CharField(_("name"), max_length=80)
+    position = models.PositiveSmallIntegerField(
+        _("position"), default=0, help_text=_("The smallest plan comes first.")
+    )
+    is_on_sale = models.BooleanField(_("on sale"), default=True, help_text=_("Shown on the page of prices."))
+    price_cents = models.PositiveIntegerField(
+        _("price a month, in cents"), null=True, blank=True, help_text=_("Empty: by agreement.")
+    )
+    trial_days = models.PositiveSmallIntegerField(_("days of trial"), default=0)
+
+    trainings_a_month = models.PositiveIntegerField(_("trainings a month"), null=True, blank=True)
+    gpu_seconds_a_month = models.PositiveIntegerField(
+        _("GPU seconds a month"),
+        null=True,
+        blank=True,
+        help_text=_("Empty: what is used is noted and never charged."),
+    )
+    overage_cents_an_hour = models.PositiveIntegerField(
+        _("price of a further GPU hour, in cents"),
+        null=True,
+        blank=True,
+        help_text=_("Charged with the next invoice up to the team's own spend limit. Empty: only top-ups."),
+    )
+    stored_bytes = models.PositiveBigIntegerField(_("storage in bytes"), null=True, blank=True)
+    seats = models.PositiveIntegerField(_("seats"), null=True, blank=True)
+    running_trainings = models.PositiveIntegerField(_("trainings at once"), null=True, blank=True)
+    queued_trainings = models.PositiveIntegerField(_("trainings waiting"), null=True, blank=True)
+    steps_per_training = models.PositiveIntegerField(_("steps of a training"), null=True, blank=True)
+    pictures_per_dataset = models.PositiveIntegerField(_("pictures in a set"), null=True, blank=True)
     retention_days = models.PositiveIntegerField(
         _("days earlier checkpoints are kept"),
         null=True,
@@ -22,12 +54,35 @@ class Plan(models.Model):
             "After the end of their training. The finished file stays. Empty: until somebody deletes them."
         ),
     )
+    has_api = models.BooleanField(
+        _("API that changes things"), default=True, help_text=_("Without it, keys and tokens may only read.")
+    )
+    has_all_base_models = models.BooleanField(_("every base model"), default=True)
+
+    # The queue: `training.queue.policy` says how they act.
+    boost_seconds = models.PositiveIntegerField(
+        _("head start in the queue, in seconds"),
+        default=0,
+        help_text=_("A job counts as if it had waited so much longer."),
+    )
+    weight = models.PositiveSmallIntegerField(
+        _("weight in the queue"),
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text=_("The share of a busy queue."),
+    )
 
     class Meta:
-        ordering = ["pk"]
+        ordering = ["position", "pk"]
+        constraints = [models.CheckConstraint(condition=models.Q(weight__gte=1), name="billing_plan_weight")]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_metered(self) -> bool:
+        """Tell whether GPU time is counted against an allowance."""
+        return self.gpu_seconds_a_month is not None
 
 
 class BillingAccount(TenantModel):

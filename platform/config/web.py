@@ -19,6 +19,8 @@ def main() -> None:
         access_log=False,
         lifespan="off",
         server_header=False,
+        # Who called is decided in one place, by LF_PROXIES (`core.http.address`); a caller could write these itself.
+        proxy_headers=False,
         timeout_graceful_shutdown=3,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -21,6 +21,7 @@ import dramatiq
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from core.models import OutboxMessage
 from core.periodic import every
@@ -118,7 +119,10 @@ def _work_off(
     try:
         is_done = job(row.subject_uid) is not False
         error = ""
-    except Exception as failure:
+    except Shutdown:  # nobody's fault: the next worker takes it at once
+        rows.update(taken_until=None, next_try_at=timezone.now())
+        raise
+    except (Exception, TimeLimitExceeded) as failure:
         log.warning("%s failed %d times", row, row.failures + 1, exc_info=True)
         is_done, error = False, f"{type(failure).__name__}: {failure}"[:500]
     now = timezone.now()

@@ -1,7 +1,7 @@
-"""What is kept how long: one table that the duties obey, the privacy page shows and SECURITY.md names.
+"""What is kept how long: the table that the privacy page shows.
 
-An app adds its rows in `AppConfig.ready()`; each has the setting or plan that changes it and the duty that carries it
-out. A duty that deletes what belongs to a team reports it by the row's `key` (`accounts.services.retention`).
+An app adds its rows in `AppConfig.ready()`, with the very constant, setting or plan that its duty obeys. A duty that
+deletes files or rows which a team could miss reports it by the row's `key` (`accounts.services.retention`).
 """
 
 from __future__ import annotations

@@ -177,7 +177,8 @@ class Postgres(LocalService):
             "port": str(self.port),
             "unix_socket_directories": "",
             "shared_buffers": "64MB",
-            "max_connections": "100",
+            # A pool of 20 (LF_DB_POOL) for each of up to four web processes, and as much again for the others.
+            "max_connections": "200",
             "max_wal_size": "512MB",
             "log_timezone": "UTC",
             "timezone": "UTC",

@@ -102,11 +102,6 @@ def copy_to(key: str, path: Path) -> str:
     return digest.hexdigest()
 
 
-def exists(key: str) -> bool:
-    """Tell whether something is stored under `key`."""
-    return default_storage.exists(key)
-
-
 def delete(key: str) -> None:
     """Remove what is stored under `key`; nothing happens if it is gone."""
     default_storage.delete(key)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.translation import override
 
-from accounts.access import teams_of
+from accounts.access import open_team_uids
 from accounts.models import User
 from core.realtime.topics import Items, TopicKind
 from notifications.models import Inbox, Notification
@@ -26,6 +26,11 @@ def item_of(row: Notification, language: str) -> dict[str, Any]:
     return {"seq": row.seq, "type": "notification", "at": at, "data": data}
 
 
+def without_words(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item that only fills its number: of a team that is closed to the person."""
+    return {**item, "type": "gone", "data": {}}
+
+
 def may_read(user: Any, uid: str) -> bool:
     """Tell whether `user` is the person whose list it is."""
     return bool(user.is_authenticated and user.is_active and user.uid == uid)
@@ -36,12 +41,12 @@ def events_after(uid: str, after: int, limit: int) -> Items:
     person = User.objects.filter(uid=uid).first()
     if person is None:
         return []
-    mine = {team.uid for team in teams_of(person)}
+    mine = open_team_uids(person)
     rows = Notification.objects.filter(user=person, seq__gt=after).order_by("seq")[:limit]
     items = []
     for row in rows:
         item = item_of(row, person.language)
-        items.append(item if row.team_uid in mine else {**item, "type": "gone", "data": {}})
+        items.append(item if row.team_uid in mine else without_words(item))
     return items
 
 

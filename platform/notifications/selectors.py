@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from django.db.models import Count, QuerySet, Subquery
 
+from accounts.access import open_team_uids
 from accounts.actor import Actor, require
-from accounts.models import Team, User
+from accounts.models import User
 from accounts.roles import Can
 from core.errors import NotFound
 from notifications.kinds import USUAL, Kind, MailWhen
@@ -45,8 +46,7 @@ def delivery(actor: Actor, uid: str) -> Delivery:
 
 def notifications_of(person: User) -> QuerySet[Notification]:
     """Return a person's list, the newest first, without teams that are closed to them now."""
-    mine = Team.objects.filter(memberships__user=person, deleted_at=None).values("uid")
-    return Notification.objects.filter(user=person, team_uid__in=mine).order_by("-seq")
+    return Notification.objects.filter(user=person, team_uid__in=open_team_uids(person)).order_by("-seq")
 
 
 def bell_of(person: User) -> tuple[int, int]:

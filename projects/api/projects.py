@@ -52,7 +52,7 @@ class ProjectViewSet(Listed):
                     actor=self.actor,
                     uid=uid,
                     is_restricted=changes.pop("restricted"),
-                    user_uids=changes.pop("members", []),
+                    user_uids=changes.pop("members", None),
                 )
             if changes:
                 change_project(actor=self.actor, uid=uid, **changes)

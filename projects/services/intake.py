@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import translation
 
 from core import storage
+from core.quotas import answer
 from projects import archive
 from projects.archive import Archive, Entry, Role, short_stem, stem_of
 from projects.ingest import MAX_PICTURE_BYTES, CheckedPicture, Kind, check_picture, sniff
@@ -26,7 +27,6 @@ from projects.services.claims import Claim, ClaimLost, claimed
 from projects.services.results import Result, Results
 from projects.services.uploads import assemble, part_keys
 
-MAX_ITEMS = 20_000
 # A decoder that dies of a file takes its whole process along, and does so each time.
 _MOST_KILLS = 5
 
@@ -195,8 +195,10 @@ class _Intake:
             dataset = locked_dataset_of(self.upload)
             items = Item.objects.for_team(self.team).filter(dataset=dataset)
             item = items.filter(blob=blob).first()
-            if item is None and items.count() >= MAX_ITEMS:
-                raise Refusal("dataset_full", limit=MAX_ITEMS)
+            if item is None:
+                room = answer(self.team, "pictures_per_dataset", used=items.count())
+                if not room.is_allowed:
+                    raise Refusal("dataset_full", limit=room.limit)
             outcome = UploadOutcome.ADDED if item is None else UploadOutcome.DUPLICATE
             if item is None:
                 item = Item.objects.create(

@@ -9,6 +9,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
+from accounts.listeners import MemberChange
+from accounts.models import User
 from accounts.roles import Can
 from accounts.selectors import team_members
 from accounts.services.audit import audit
@@ -71,9 +73,11 @@ def _told(project: Project) -> dict[str, object]:
 
 
 def change_visibility(
-    *, actor: Actor, uid: str, is_restricted: bool, user_uids: Collection[str] = ()
+    *, actor: Actor, uid: str, is_restricted: bool, user_uids: Collection[str] | None = None
 ) -> Project:
-    """Restrict a project to its list, or open it to the team; `user_uids` is the new list. It holds at once.
+    """Restrict a project to its list, or open it to the team; `user_uids` is the new list, None leaves it.
+
+    It holds at once.
 
     Raise DomainError (`not_a_member`) for somebody who is not in the team.
     """
@@ -82,6 +86,7 @@ def change_visibility(
         project = locked_project(actor, uid)
         rows = ProjectMember.objects.for_team(actor.team).filter(project=project)
         before = sorted(rows.values_list("user__uid", flat=True))
+        user_uids = before if user_uids is None else user_uids
         members = {m.user.uid: m.user_id for m in team_members(actor)}
         unknown = set(user_uids) - set(members)
         if unknown:
@@ -106,6 +111,12 @@ def change_visibility(
         )
         transaction.on_commit(tell_access_changed, robust=True)
     return project
+
+
+def forget_member(actor: Actor, person: User, change: MemberChange) -> None:
+    """Take a person who left the team off the lists of its projects: who comes back is put on them anew."""
+    if not change.is_added:
+        ProjectMember.objects.for_team(actor.team).filter(user=person).delete()
 
 
 def archive_project(*, actor: Actor, uid: str, archived: bool = True) -> Project:

@@ -22,8 +22,9 @@ from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
 from core import storage
-from core.errors import Conflict, DomainError, NotFound, QuotaExceeded, TooLarge
+from core.errors import Conflict, DomainError, NotFound, TooLarge
 from core.outbox import enqueue
+from core.quotas import demand
 from projects.archive import display_name
 from projects.models import Blob, Dataset, Upload, UploadState
 from projects.services.projects import refuse_archived
@@ -32,6 +33,8 @@ from projects.visibility import seen_by
 KEPT_FOR = timedelta(hours=24)
 # What a team may have on its way at once; what is never finished expires by itself.
 MAX_UNFINISHED = 2_000
+# What one dataset may hold at most.
+MAX_ITEMS = 20_000
 
 
 class Readable(Protocol):
@@ -50,7 +53,7 @@ def create_upload(*, actor: Actor, dataset_uid: str, filename: str, size: int) -
     """Announce a file of `size` bytes for a dataset; an empty file is complete at once.
 
     Raises NotFound, Conflict (`project_archived`; what was announced before may still come), TooLarge
-    (`upload_too_large`), QuotaExceeded (`too_many_uploads`, `quota_exceeded`).
+    (`upload_too_large`), QuotaExceeded (`unfinished_uploads`, `stored_bytes`).
     """
     require(actor, Can.DATASET_EDIT)
     datasets = seen_by(actor, Dataset.objects.for_team(actor.team)).select_related("project")
@@ -67,17 +70,11 @@ def create_upload(*, actor: Actor, dataset_uid: str, filename: str, size: int) -
             % {"limit": f"{settings.UPLOAD_MAX_BYTES / 1024**3:.1f}"},
             limit=settings.UPLOAD_MAX_BYTES,
         )
-    used = unfinished_count(actor.team)
-    if used >= MAX_UNFINISHED:
-        raise QuotaExceeded(
-            "too_many_uploads",
-            _("Too many uploads are on their way. Let some finish first."),
-            quota="unfinished_uploads",
-            limit=MAX_UNFINISHED,
-            used=used,
-        )
     with transaction.atomic():
-        _check_stored(actor.team, size)
+        # One at a time: two uploads at once cannot both be the last that fits.
+        Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
+        demand(actor.team, "unfinished_uploads")
+        demand(actor.team, "stored_bytes", adding=size)
         upload: Upload = Upload.objects.create(
             team=actor.team,
             dataset=dataset,
@@ -102,23 +99,6 @@ def stored_bytes(team: Team) -> int:
     blobs = Blob.objects.for_team(team).aggregate(n=Sum("size"))["n"] or 0
     coming = Upload.objects.for_team(team).exclude(state=UploadState.DONE).aggregate(n=Sum("size"))["n"] or 0
     return int(blobs + coming)
-
-
-def _check_stored(team: Team, size: int) -> None:
-    limit = int(settings.TEAM_MAX_BYTES)
-    if not limit:
-        return
-    # One at a time: two uploads at once cannot both be the last that fits.
-    Team.objects.select_for_update(no_key=True).get(pk=team.pk)
-    used = stored_bytes(team)
-    if used + size > limit:
-        raise QuotaExceeded(
-            "quota_exceeded",
-            _("The storage of this team is full. Delete pictures or models first."),
-            quota="stored_bytes",
-            limit=limit,
-            used=used,
-        )
 
 
 def upload_of(*, actor: Actor, uid: str) -> Upload:

@@ -23,6 +23,7 @@ from accounts.services.exports import tenant_models, verify_export, write_export
 from accounts.tasks import make_export
 from core.models import OutboxMessage
 from projects.models import Item
+from tests.accounts.doors import entered
 from tests.factories import make_member
 from tests.scenario import Scenario
 from tests.world import World, make_world
@@ -45,7 +46,7 @@ def make_it(client: Client) -> TeamExport:
 
 def test_an_owner_gets_everything_in_one_zip(scenario: Scenario, world: World, client: Client) -> None:
     make_world(scenario.charlie, "theirs")
-    client.force_login(scenario.alice.user)
+    client = entered(scenario.alice.user)
     export = make_it(client)
     assert export.state == "ready"
     assert "ready" in str(mail.outbox[-1].subject)
@@ -88,7 +89,7 @@ def test_nobody_but_an_owner_exports(scenario: Scenario, client: Client, role: R
 
 
 def test_one_export_at_a_time_and_none_after_a_week(scenario: Scenario, world: World, client: Client) -> None:
-    client.force_login(scenario.alice.user)
+    client = entered(scenario.alice.user)
     assert client.post("/t/atelier/settings/exports/new/").status_code == 303
     assert client.post("/t/atelier/settings/exports/new/").status_code == 409
     assert "until you delete it" in client.get(PRIVACY).content.decode()

@@ -8,6 +8,7 @@ from django.test import Client
 from accounts.models import AuditEvent, Membership, Team
 from accounts.roles import Role
 from accounts.services.api_keys import create_api_key
+from tests.accounts.doors import PASSWORD, browser, entered
 from tests.scenario import Scenario
 
 
@@ -32,7 +33,7 @@ def test_a_person_without_a_team_is_led_to_making_one(scenario: Scenario, client
 
 
 def test_an_owner_hands_the_team_over(scenario: Scenario, client: Client) -> None:
-    client.force_login(scenario.alice.user)
+    client = entered(scenario.alice.user)
     client.post("/t/atelier/settings/transfer/", {"user": scenario.bob.user.uid})
     roles = dict(Membership.objects.filter(team=scenario.team).values_list("user__name", "role"))
     assert roles == {"Alice": "admin", "Bob": "owner"}
@@ -40,7 +41,7 @@ def test_an_owner_hands_the_team_over(scenario: Scenario, client: Client) -> Non
 
 
 def test_a_team_is_handed_to_members_only(scenario: Scenario, client: Client) -> None:
-    client.force_login(scenario.alice.user)
+    client = entered(scenario.alice.user)
     answer = client.post("/t/atelier/settings/transfer/", {"user": scenario.charlie.user.uid})
     assert answer.status_code == 404
     assert Membership.objects.get(team=scenario.team, role=Role.OWNER).user == scenario.alice.user
@@ -50,7 +51,7 @@ def test_a_deleted_team_is_closed_to_everybody_and_comes_back_whole(
     scenario: Scenario, client: Client
 ) -> None:
     headers = {"Authorization": f"Bearer {create_api_key(actor=scenario.alice, name='k').text}"}
-    client.force_login(scenario.alice.user)
+    client = entered(scenario.alice.user)
     assert client.post("/t/atelier/settings/delete/", {"name": "wrong"}).status_code == 422
     page = client.post("/t/atelier/settings/delete/", {"name": scenario.team.name}, follow=True)
     assert "For 14 days you can restore it here." in page.content.decode()
@@ -65,6 +66,18 @@ def test_a_deleted_team_is_closed_to_everybody_and_comes_back_whole(
     assert client.get("/api/v1/me", headers=headers).status_code == 200
     verbs = AuditEvent.objects.for_team(scenario.team).values_list("verb", flat=True)
     assert {"team.deleted", "team.restored"} <= set(verbs)
+
+
+def test_ending_the_team_asks_for_the_password_again_and_then_goes_on(scenario: Scenario) -> None:
+    client = browser()
+    client.force_login(scenario.alice.user)
+    answer = client.post("/t/atelier/settings/delete/", {"name": scenario.team.name})
+    assert answer["Location"].startswith("/account/reauthenticate/")
+    scenario.team.refresh_from_db()
+    assert scenario.team.deleted_at is None
+    client.post(answer["Location"], {"password": PASSWORD}, follow=True)
+    scenario.team.refresh_from_db()
+    assert scenario.team.deleted_at is not None
 
 
 def test_only_an_owner_deletes_the_team(scenario: Scenario, client: Client) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import Team, TeamExport
@@ -101,3 +104,17 @@ def test_usage_is_summed_by_month_member_and_project(scenario: Scenario) -> None
     for query in ("group_by=day", "month=2026-13", "month=2026", "group_by=member&month=٢٠٢٦-11"):
         assert client.get(f"{API}/usage?{query}").status_code == 422
     assert with_key(make_member(scenario.team, Role.EDITOR)).get(f"{API}/usage").status_code == 403
+
+
+def test_a_list_of_exports_costs_the_same_for_few_and_for_many(scenario: Scenario) -> None:
+    owner = with_token(scenario.alice)
+    counts = []
+    for _round in range(2):
+        for _each in range(4):
+            TeamExport.objects.create(
+                team=scenario.team, created_by=scenario.alice.user, expires_at=timezone.now()
+            )
+        with CaptureQueriesContext(connection) as queries:
+            assert owner.get(f"{API}/exports").status_code == 200
+        counts.append(len(queries))
+    assert counts[0] == counts[1]

@@ -129,7 +129,11 @@ def test_simulated_trainings_count_against_no_limit(
     answers.append(start(live, bench, name="Real").status_code)
     assert answers == [201] * 4
     refused = start(live, bench, name="Real too")
-    assert (refused.status_code, refused.json()["quota"], refused.json()["used"]) == (429, "queue", 1)
+    assert (refused.status_code, refused.json()["quota"], refused.json()["used"]) == (
+        429,
+        "queued_trainings",
+        1,
+    )
     assert {row["name"] for row in live.get(f"{API}/trainings?test=false").json()["data"]} == {"Real"}
     assert len(live.get(f"{API}/trainings?test=true").json()["data"]) == 3
 

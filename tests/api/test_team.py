@@ -46,7 +46,8 @@ def test_members_are_listed_changed_and_removed(scenario: Scenario, alice: APICl
     assert not Membership.objects.filter(team=scenario.team, user=scenario.bob.user).exists()
 
 
-def test_the_last_owner_stays(scenario: Scenario, alice: APIClient) -> None:
+def test_the_last_owner_stays(scenario: Scenario) -> None:
+    alice = with_token(scenario.alice)
     answer = alice.patch(f"{API}/members/{scenario.alice.user.uid}", {"role": "admin"}, format="json")
     assert (answer.status_code, answer.json()["code"]) == (409, "last_owner")
 

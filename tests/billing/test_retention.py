@@ -131,7 +131,9 @@ def test_an_operator_changes_a_plan_and_puts_a_team_on_it_in_the_open(
     desk = Client()
     desk.force_login(operator)
     free = Plan.objects.get(key="free")
-    data = {"name": "Free", "retention_days": "30"}
+    form = desk.get(f"/admin/billing/plan/{free.pk}/change/").context["adminform"].form
+    data = {name: value for name, value in form.initial.items() if value is not None and value is not False}
+    data |= {"retention_days": "30"}
     assert desk.post(f"/admin/billing/plan/{free.pk}/change/", data).status_code == 302
     data = {"team": scenario.team.pk, "plan": free.pk}
     assert desk.post("/admin/billing/billingaccount/add/", data).status_code == 302

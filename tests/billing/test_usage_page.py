@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.roles import Role
+from billing.models import UsageEntry
+from billing.selectors import usage_by, usage_months
 from billing.services.usage import record_usage
 from tests.factories import make_member
 from tests.scenario import Scenario
@@ -46,3 +51,19 @@ def test_usage_is_told_by_month_member_and_project(scenario: Scenario, client: C
 def test_other_roles_do_not_see_it(scenario: Scenario, client: Client, role: Role) -> None:
     client.force_login(make_member(scenario.team, role).user)
     assert client.get(USAGE).status_code == 403
+
+
+@pytest.mark.parametrize("month", ["9999-12", "0000-01", "2026-13", "٢٠٢٦-11"])
+def test_a_month_that_is_none_shows_this_one(scenario: Scenario, client: Client, month: str) -> None:
+    client.force_login(scenario.alice.user)
+    assert client.get(USAGE, {"month": month}).status_code == 200
+
+
+def test_months_are_cut_alike_everywhere_whatever_the_persons_zone(scenario: Scenario) -> None:
+    record_usage(team=scenario.team, job_uid="trn_a", attempt=1, seconds=60, useful=True)
+    late = datetime(2026, 10, 31, 20, tzinfo=UTC)  # November in Shanghai
+    UsageEntry.objects.for_team(scenario.team).update(created_at=late)
+    with timezone.override("Asia/Shanghai"):
+        [(month, _total)] = usage_months(scenario.alice)
+        assert (month.year, month.month) == (2026, 10)
+        assert [row.useful for row in usage_by(scenario.alice, "member", month)] == [60.0]

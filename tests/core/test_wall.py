@@ -38,6 +38,7 @@ ASKS_NOTHING = {
     "accounts.services.tokens.issue_tokens": "a token holds no more than the person's role",
     "projects.services.datasets.locked_dataset": "called by services that asked",
     "projects.services.projects.locked_project": "called by services that asked",
+    "projects.services.projects.forget_member": "a listener; the change was allowed already",
     "notifications.services.members.tell_member_change": "a listener; the change was allowed already",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import default_storage
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -207,8 +208,8 @@ def test_bytes_of_deleted_pictures_go_after_a_day_and_used_ones_stay(workshop: W
     left = set(Blob.objects.for_team(team).values_list("pk", flat=True))
     assert left == {kept.blob_id, frozen.blob_id, young.blob_id}
     for item, there in ((deleted, False), (kept, True), (frozen, True), (young, True)):
-        assert storage.exists(storage.blob_key(team.uid, item.blob.sha256)) is there
-        assert storage.exists(storage.thumbnail_key(team.uid, item.blob.sha256)) is there
+        assert default_storage.exists(storage.blob_key(team.uid, item.blob.sha256)) is there
+        assert default_storage.exists(storage.thumbnail_key(team.uid, item.blob.sha256)) is there
 
 
 def test_every_table_that_links_to_blobs_is_asked() -> None:
@@ -220,7 +221,7 @@ def test_every_table_that_links_to_blobs_is_asked() -> None:
 def test_blob_in_use_is_never_deleted(workshop: Workshop) -> None:
     [item] = workshop.add(1)
     assert delete_unused(item.blob) is False
-    assert storage.exists(storage.blob_key(workshop.scenario.team.uid, item.blob.sha256))
+    assert default_storage.exists(storage.blob_key(workshop.scenario.team.uid, item.blob.sha256))
 
 
 def test_nothing_lands_outside_its_place(

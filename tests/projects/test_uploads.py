@@ -111,7 +111,7 @@ def test_terminated_upload_is_gone_with_its_parts(api: APIClient, workshop: Work
     assert api.head(address, **TUS).status_code == 404
     assert not Upload.objects.for_team(workshop.scenario.team).exists()
     uid = address.rpartition("/")[2]
-    assert not storage.exists(storage.upload_part_key(workshop.scenario.team.uid, uid, 0))
+    assert not default_storage.exists(storage.upload_part_key(workshop.scenario.team.uid, uid, 0))
 
 
 def test_expired_upload_says_gone_and_is_swept(api: APIClient, workshop: Workshop) -> None:
@@ -136,10 +136,10 @@ def test_deleted_dataset_leaves_no_part_of_its_uploads_in_storage(
     team = workshop.scenario.team.uid
     uids = [address.rpartition("/")[2] for address in (half, whole)]
     keys = [storage.upload_part_key(team, uid, n) for uid, n in ((uids[0], 0), (uids[0], 1), (uids[1], 0))]
-    assert all(storage.exists(key) for key in keys)
+    assert all(default_storage.exists(key) for key in keys)
     with django_capture_on_commit_callbacks(execute=True):
         assert api.delete(f"/api/v1/datasets/{workshop.dataset.uid}").status_code == 204
-    assert not any(storage.exists(key) for key in keys)
+    assert not any(default_storage.exists(key) for key in keys)
     assert send(api, half, 200, content[200:]).status_code == 404
 
 

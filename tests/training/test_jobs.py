@@ -74,7 +74,8 @@ def test_waiting_jobs_are_limited(scenario: Scenario, parts: dict[str, object], 
     create_job(actor=scenario.alice, **parts)  # type: ignore[arg-type]
     with pytest.raises(QuotaExceeded) as refused:
         create_job(actor=scenario.alice, **parts)  # type: ignore[arg-type]
-    assert refused.value.extra == {"quota": "queue", "limit": 1, "used": 1}
+    assert refused.value.extra["quota"] == "queued_trainings"
+    assert (refused.value.extra["limit"], refused.value.extra["used"]) == (1, 1)
     assert _jobs(scenario) == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from core import storage
@@ -174,7 +175,7 @@ def test_the_newest_two_states_and_every_export_are_kept(
             record(lease, tmp_path, checkpoint(tmp_path, step))
     assert [row.step for row in newest_states(lease.team, lease.job_id)] == [30, 20]
     prefix = storage.run_key(lease.team.uid, lease.job_uid, 1)
-    assert not storage.exists(f"{prefix}/step-00000010/state.json")
+    assert not default_storage.exists(f"{prefix}/step-00000010/state.json")
     assert storage.read_bytes(f"{prefix}/step-00000020/state.json") == b"state.json 20"
     rows = Checkpoint.objects.for_team(lease.team).filter(export__isnull=False)
     assert [row.step for row in rows.order_by("step")] == [10, 20, 30]

@@ -12,12 +12,14 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from billing.models import BillingAccount, Plan
 from tests.scenario import Scenario, make_scenario
 from tests.training.queueing import Bench, attempts, events, fresh, make_worker
 from training.models import TrainingJob, Worker
 from training.queue import claim
 from training.queue.claim import claim_next
 from training.queue.lease import renew
+from training.queue.outlook import queue_outlook
 from training.states import LIVE, JobState
 
 
@@ -169,3 +171,30 @@ def _claim_in_threads(count: int) -> list[str]:
     for thread in threads:
         thread.join(60)
     return claimed
+
+
+def test_the_plan_gives_a_head_start_a_weight_and_a_limit_and_a_change_acts_at_once(
+    scenario: Scenario,
+) -> None:
+    mine, theirs = Bench(scenario.alice), Bench(scenario.charlie, base=None, name="Theirs")
+    old = theirs.job(waited=600)
+    new = mine.job(waited=10)
+    pro = Plan.objects.get(key="pro")  # half an hour of head start
+    BillingAccount.objects.create(team=scenario.team, plan=pro)
+    assert queue_outlook(scenario.team, queued_at=new.queued_at).place == 1
+    assert queue_outlook(scenario.charlie.team, queued_at=old.queued_at).place == 2
+    first = claim_next(mine.worker)
+    assert first is not None
+    assert first.job_uid == new.uid
+    # A running job counts 900 s, halved by the weight of 2.
+    newer = mine.job(waited=10)
+    assert queue_outlook(scenario.team, queued_at=newer.queued_at).place == 1
+    Plan.objects.filter(pk=pro.pk).update(running_trainings=1)
+    second = claim_next(make_worker())
+    assert second is not None
+    assert second.job_uid == old.uid
+    assert claim_next(make_worker()) is None
+    BillingAccount.objects.for_team(scenario.team).update(plan=Plan.objects.get(key="team"))
+    third = claim_next(make_worker())
+    assert third is not None
+    assert third.job_uid == newer.uid

@@ -30,6 +30,12 @@ class FoundationModel(models.Model):
     # Prompts to offer. A small model knows a list of things; asked for others it draws something else.
     prompts = ArrayField(models.CharField(max_length=200), default=list, blank=True)
     is_demo = models.BooleanField(default=False)
+    is_standard = models.BooleanField(
+        _("part of every plan"),
+        default=True,
+        db_default=True,
+        help_text=_("Otherwise only of plans that include every base model."),
+    )
     is_active = models.BooleanField(_("offered for new trainings"), default=True)
 
     class Meta:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
 from training.models import Attempt, TrainingJob, Worker
 from training.queue.lease import Lease
+from training.queue.policy import WAITING, parameters
 from training.services.lifecycle import move
-from training.states import LIVE, JobState
+from training.states import JobState
 
 # "LF" and "claim" as bytes, cut to 63 bits. One lock for the one pool of workers.
 CLAIM_LOCK = 0x4C46_636C_6169_6D
-# A team's next job counts as so much younger for each job that it runs already.
-SECONDS_PER_RUNNING_JOB = 900
-
-_TABLE = TrainingJob._meta.db_table
 _BEST = f"""
-    WITH running AS (
-        SELECT team_id, count(*) AS jobs FROM {_TABLE}
-        WHERE state = ANY(%(live)s) AND NOT is_test GROUP BY team_id
-    )
-    SELECT job.id FROM {_TABLE} job LEFT JOIN running USING (team_id)
-    WHERE job.state = 'queued' AND NOT job.is_test
-      AND (job.run_after IS NULL OR job.run_after <= clock_timestamp())
-      AND coalesce(running.jobs, 0) < %(limit)s
-    ORDER BY extract(epoch FROM job.queued_at) + %(per_job)s * coalesce(running.jobs, 0), job.id
-    LIMIT 1
+    SELECT id FROM ({WAITING}) waiting
+    WHERE may_run AND (run_after IS NULL OR run_after <= clock_timestamp())
+    ORDER BY score, id LIMIT 1
 """  # noqa: S608
 
 
@@ -94,14 +83,7 @@ def _lock_best() -> TrainingJob | None:
     """Lock the best job's row. Somebody may cancel it between the choice and the lock: then choose again."""
     while True:
         with connection.cursor() as cursor:
-            cursor.execute(
-                _BEST,
-                {
-                    "live": sorted(LIVE),
-                    "limit": settings.TEAM_MAX_RUNNING,
-                    "per_job": SECONDS_PER_RUNNING_JOB,
-                },
-            )
+            cursor.execute(_BEST, parameters())
             row = cursor.fetchone()
         if row is None:
             return None

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.conf import settings as site
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -15,13 +14,13 @@ from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
-from core.errors import Conflict, DomainError, NotFound, QuotaExceeded
+from core.errors import Conflict, DomainError, NotFound
 from core.models import IdempotencyRecord
+from core.quotas import demand, demand_feature
 from projects.models import DatasetVersion
 from projects.visibility import seen_by
 from training.advisor.templates import template_for
 from training.engine.spec import RunSpec
-from training.meters import queued_count
 from training.models import FoundationModel, TrainingJob
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
@@ -59,8 +58,8 @@ def create_job(
     `settings` holds the values that differ from the recommended ones, by JSON pointer (`/training/steps`), dotted
     (`training.steps`) or nested. `prompts` replaces the sample prompts; `{trigger}` in them is filled in. With
     `form_token` the same token gives the same job, however often and however fast it is sent.
-    Raise PermissionDenied, NotFound, QuotaExceeded (`queue`), Conflict (archived project) or DomainError with
-    `invalid_settings`.
+    Raise PermissionDenied, NotFound, QuotaExceeded, PlanFeatureRequired, Conflict (archived project) or DomainError
+    with `invalid_settings`.
     """
     require(actor, Can.TRAINING_EDIT)
     _same_team(actor, dataset_version)
@@ -196,6 +195,9 @@ def _queue(
     if project.archived_at is not None:
         raise Conflict("project_archived", _("This project is archived. Bring it back first."))
     estimate = estimate_run(spec, foundation_model, team=actor.team, pictures=dataset_version.item_count)
+    if not is_test:
+        demand(actor.team, "steps_per_training", adding=estimate.steps, pointer="/settings/training/steps")
+        _require_base(actor.team, foundation_model)
     try:
         with transaction.atomic():
             # The team's row is held until the commit, so that two requests at once cannot both be the last allowed.
@@ -205,7 +207,8 @@ def _queue(
                     team=actor.team, key=_receipt_key(form_token), fingerprint=spec.sha256()
                 )
             if not is_test:
-                _check_queue(actor.team)
+                demand(actor.team, "queued_trainings")
+                demand(actor.team, "trainings_a_month")
             now = timezone.now()
             job: TrainingJob = TrainingJob.objects.create(
                 team=actor.team,
@@ -241,6 +244,12 @@ def _queue(
         return _job_of_token(actor, form_token)
 
 
+def _require_base(team: Team, base: FoundationModel) -> None:
+    if not base.is_standard:
+        message = _("“%(name)s” is not part of your plan. Choose another base model.") % {"name": base.name}
+        demand_feature(team, "all_base_models", message, pointer="/base_model")
+
+
 def _is_test(actor: Actor, simulate: str) -> bool:
     """Tell whether the actor's trainings are simulated; raise DomainError where an outcome is asked of a real one."""
     is_test = bool(actor.api_key and actor.api_key.is_test)
@@ -256,20 +265,6 @@ def _is_test(actor: Actor, simulate: str) -> bool:
 def _outcome_again(actor: Actor, job: TrainingJob) -> str:
     """Return the outcome of an old test training for a new one; a live key's training is a real one."""
     return job.simulate if actor.api_key and actor.api_key.is_test else ""
-
-
-def _check_queue(team: Team) -> None:
-    limit = int(site.TEAM_MAX_QUEUED)
-    used = queued_count(team)
-    if used >= limit:
-        raise QuotaExceeded(
-            "quota_exceeded",
-            _("%(used)s trainings of this team are waiting already (limit %(limit)s). Wait or cancel one.")
-            % {"used": used, "limit": limit},
-            quota="queue",
-            limit=limit,
-            used=used,
-        )
 
 
 def _job_of_token(actor: Actor, form_token: str) -> TrainingJob:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
@@ -12,6 +10,7 @@ from accounts.web import TeamRequest, team_view
 from core.errors import NotFound
 from projects.serving import serve_download, serve_picture
 from training import selectors
+from training.services.checkpoints import download_name
 
 
 @team_view(can=Can.TRAINING_VIEW)
@@ -28,5 +27,4 @@ def checkpoint_download(request: TeamRequest, uid: str) -> HttpResponseBase:
     checkpoint = selectors.checkpoint_by_uid(request.actor, uid)
     if checkpoint.export is None:
         raise NotFound
-    name = re.sub(r"[^\w.-]+", "_", checkpoint.job.name).strip("._") or "lora"
-    return serve_download(checkpoint.export, f"{name}-step{checkpoint.step:08d}.safetensors")
+    return serve_download(checkpoint.export, download_name(checkpoint))

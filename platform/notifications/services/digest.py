@@ -6,7 +6,7 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.access import teams_of
+from accounts.access import open_team_uids
 from accounts.models import User
 from notifications.kinds import MailWhen
 from notifications.models import Notification
@@ -17,14 +17,14 @@ MOST_LINES = 30
 
 def send_one(row: Notification) -> None:
     """Mail one notification; nothing goes out about a team the person left in the meantime."""
-    if row.user.is_active and row.team_uid in {team.uid for team in teams_of(row.user)}:
+    if row.user.is_active and row.team_uid in open_team_uids(row.user):
         write_to(row.user, "notification", {"row": row, "url": settings.SITE_URL + row.path, **_links()})
     Notification.objects.filter(pk=row.pk).update(mailed_at=timezone.now())
 
 
 def send_digest(person: User) -> bool:
     """Mail what is unread of all that waits for the digest; tell whether there was something."""
-    mine = {team.uid for team in teams_of(person)}
+    mine = open_team_uids(person)
     waiting = Notification.objects.filter(user=person, mail=MailWhen.DAILY, mailed_at=None)
     rows = list(waiting.filter(read_at=None, team_uid__in=mine).order_by("-seq"))
     if rows:

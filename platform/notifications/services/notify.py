@@ -13,7 +13,7 @@ from core.realtime.publish import publish
 from notifications.events import Subject
 from notifications.kinds import MAILED_BY_OTHERS, USUAL, Kind, MailWhen
 from notifications.models import Inbox, Notification, NotificationChoice
-from notifications.realtime import item_of, topic_of
+from notifications.realtime import item_of, topic_of, without_words
 
 
 def tell(*, team: Team, kind: Kind, people: Iterable[User], subject: Subject, who: str = "") -> None:
@@ -61,4 +61,7 @@ def _add(person: User, team: Team, kind: Kind, subject: Subject, who: str) -> No
         )
         if row.mail == MailWhen.AT_ONCE and kind not in MAILED_BY_OTHERS:
             enqueue(mail_notification, row.uid)
-        transaction.on_commit(lambda: publish(topic_of(person), [item_of(row, person.language)]), robust=True)
+        item = item_of(row, person.language)
+        if team.require_two_factor and not person.has_second_factor:
+            item = without_words(item)
+        transaction.on_commit(lambda: publish(topic_of(person), [item]), robust=True)

@@ -194,9 +194,8 @@ class Platform:
         python = sys.executable
         assert self.listener is not None
         file = self.listener.fileno()
-        commands = {
-            name: [python, "-m", "config.web", str(file)] for name in web_names(settings.WEB_PROCESSES)
-        }
+        web = web_names(settings.WEB_PROCESSES)
+        commands = {name: [python, "-m", "config.web", str(file)] for name in web}
         worker = [python, "-m", "dramatiq", "config.worker", "--processes", "1", "--threads", "4"]
         worker += ["--worker-shutdown-timeout", "6000", "--queues", *SHORT_QUEUES]
         commands |= {"worker": worker, "tick": self._manage("tick")}
@@ -205,8 +204,11 @@ class Platform:
         return [
             Program(
                 name=name,
-                launch=lambda command=command: Launch(  # type: ignore[misc]
-                    command=command, cwd=self.root, env=self.env, files=(file,)
+                launch=lambda name=name, command=command: Launch(  # type: ignore[misc]
+                    command=command,
+                    cwd=self.root,
+                    env=self.env,
+                    files=(file,) if name in web else (),
                 ),
                 is_ready=self._web_is_ready if name == "web" else lambda: True,
                 grace=STOP_GRACE,
