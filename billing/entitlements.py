@@ -26,8 +26,14 @@ LIMITS = (
 
 def plan_of(team: Team) -> Plan:
     """Return the plan `team` is on (one query, two for a team that chose none)."""
-    account = BillingAccount.objects.for_team(team).select_related("plan").first()
+    account = account_of(team)
     return account.plan if account is not None else default_plan()
+
+
+def account_of(team: Team) -> BillingAccount | None:
+    """Return the account of `team` with its plan, None for a team that chose none (one query)."""
+    account: BillingAccount | None = BillingAccount.objects.for_team(team).select_related("plan").first()
+    return account
 
 
 def checkpoints_kept_for(team: Team) -> timedelta | None:

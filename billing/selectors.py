@@ -11,9 +11,10 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncMonth
 
 from accounts.actor import Actor, require
+from accounts.models import Team
 from accounts.roles import Can
 from billing.entitlements import month_of
-from billing.models import UsageEntry
+from billing.models import Account, LedgerEntry, UsageEntry
 
 MONTHS_SHOWN = 12
 MONTH = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])")
@@ -32,6 +33,12 @@ class UsageRow:
 def month_from(text: str) -> datetime | None:
     """Return the first moment (UTC) of a month written as `2026-11`, None for anything else."""
     return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC) if MONTH.fullmatch(text) else None
+
+
+def charged_for(team: Team, job_uid: str) -> int:
+    """Return the seconds that a job was charged, less what was given back (one query)."""
+    rows = LedgerEntry.objects.for_team(team).filter(transaction__job_uid=job_uid, account=Account.USED)
+    return int(rows.aggregate(n=Sum("seconds"))["n"] or 0)
 
 
 def usage_months(actor: Actor) -> list[tuple[datetime, UsageRow]]:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from django.apps import apps
+from django.db.models.signals import post_migrate
 from django.utils import translation
 
+from billing.models import Plan
+from billing.plans import SEEDS
 from tests.api import contract
 from tests.scenario import Scenario, make_scenario
+
+
+def _put_plans_back(**_told: Any) -> None:
+    """Make the plans again, which a migration made, after a test that emptied every table (flush tells it so)."""
+    for seed in SEEDS:
+        Plan.objects.get_or_create(key=seed["key"], defaults=seed)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plans() -> None:
+    post_migrate.connect(_put_plans_back, sender=apps.get_app_config("billing"), dispatch_uid="plans")
 
 
 @pytest.fixture

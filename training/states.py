@@ -36,6 +36,14 @@ class Simulated(models.TextChoices):
     PREEMPTED = "preempted", _("Preempted, then success")
 
 
+class RestReason(models.TextChoices):
+    """Why a job rests that nobody told to; the values are the codes of the errors behind them."""
+
+    CREDITS = "insufficient_credits", _("The team's GPU time is used up.")
+    SPEND_LIMIT = "spend_limit_reached", _("The team's spend limit is reached.")
+    HARD_CAP = "hard_cap_reached", _("The cap of this training is reached.")
+
+
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.STOPPED})
 # A worker holds a lease on these.
 LIVE = frozenset({JobState.STARTING, JobState.RUNNING, JobState.STOPPING, JobState.FINALIZING})

@@ -89,6 +89,8 @@ class BillingAccount(TenantModel):
     """The plan of a team. A team without a row is on the installation's default plan."""
 
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="+")
+    # What the team lets itself be invoiced in a month beyond allowance and top-ups. 0: nothing, its trainings pause.
+    spend_limit_cents = models.PositiveIntegerField(_("spend limit a month, in cents"), default=0)
 
     class Meta(TenantModel.Meta):
         constraints = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import Team, User
 from billing.models import UsageEntry
+from billing.services.ledger import settle
 
 
 def record_usage(
@@ -20,18 +22,26 @@ def record_usage(
     project_uid: str = "",
     project_name: str = "",
 ) -> None:
-    """Note what one attempt used, for whom and what. A repeat for the same attempt changes nothing."""
-    entry = UsageEntry(
-        team=team,
-        job_uid=job_uid,
-        attempt=attempt,
-        seconds=max(0.0, seconds),
-        useful=useful,
-        user=user,
-        project_uid=project_uid,
-        project_name=project_name,
-    )
-    UsageEntry.objects.bulk_create([entry], ignore_conflicts=True)
+    """Note what one attempt used, for whom and what, and charge it if it was useful; lost work is free.
+
+    A repeat for the same attempt changes nothing.
+    """
+    seconds = max(0.0, seconds)
+    with transaction.atomic():
+        _entry, is_new = UsageEntry.objects.for_team(team).get_or_create(
+            job_uid=job_uid,
+            attempt=attempt,
+            defaults={
+                "team": team,
+                "seconds": seconds,
+                "useful": useful,
+                "user": user,
+                "project_uid": project_uid,
+                "project_name": project_name,
+            },
+        )
+        if is_new and useful:
+            settle(team, job_uid=job_uid, attempt=attempt, seconds=seconds)
 
 
 def seconds_this_month(team: Team) -> float:

@@ -11,8 +11,11 @@ class Kind(models.TextChoices):
     TRAINING_DONE = "training.done", gettext_lazy("A training of mine is done")
     TRAINING_FAILED = "training.failed", gettext_lazy("A training of mine failed")
     TRAINING_CANCELED = "training.canceled", gettext_lazy("Somebody else canceled a training of mine")
+    TRAINING_RESTS = "training.rests", gettext_lazy("A training of mine rests: the GPU time is used up")
     MEMBER_JOINED = "member.joined", gettext_lazy("Somebody joined a team that I manage")
     WEBHOOK_DISABLED = "webhook.disabled", gettext_lazy("A webhook of a team that I manage was switched off")
+    LIMIT_NEAR = "limit.near", gettext_lazy("A limit of a team that I manage is near or reached")
+    PAYMENT = "payment", gettext_lazy("A payment of a team that I manage failed, or its plan changed")
 
 
 class MailWhen(models.TextChoices):
@@ -25,8 +28,11 @@ USUAL: dict[Kind, MailWhen] = {
     Kind.TRAINING_DONE: MailWhen.AT_ONCE,
     Kind.TRAINING_FAILED: MailWhen.AT_ONCE,
     Kind.TRAINING_CANCELED: MailWhen.DAILY,
+    Kind.TRAINING_RESTS: MailWhen.AT_ONCE,
     Kind.MEMBER_JOINED: MailWhen.DAILY,
     Kind.WEBHOOK_DISABLED: MailWhen.AT_ONCE,
+    Kind.LIMIT_NEAR: MailWhen.AT_ONCE,
+    Kind.PAYMENT: MailWhen.AT_ONCE,
 }
 # A higher layer writes these mails itself, with pictures or with the cause; it asks `mail_choice` first.
 MAILED_BY_OTHERS = frozenset({Kind.TRAINING_DONE, Kind.TRAINING_FAILED})
@@ -35,8 +41,11 @@ STATE_OF: dict[str, str] = {
     Kind.TRAINING_DONE: "succeeded",
     Kind.TRAINING_FAILED: "failed",
     Kind.TRAINING_CANCELED: "canceled",
+    Kind.TRAINING_RESTS: "paused",
     Kind.MEMBER_JOINED: "info",
     Kind.WEBHOOK_DISABLED: "warning",
+    Kind.LIMIT_NEAR: "warning",
+    Kind.PAYMENT: "warning",
 }
 
 
@@ -47,6 +56,10 @@ def title_of(kind: str, *, name: str, who: str, team: str) -> str:
         Kind.TRAINING_DONE: _("“%(name)s” is ready"),
         Kind.TRAINING_FAILED: _("“%(name)s” failed"),
         Kind.TRAINING_CANCELED: _("%(who)s canceled “%(name)s”"),
+        Kind.TRAINING_RESTS: _("“%(name)s” rests: the GPU time of %(team)s is used up"),
         Kind.MEMBER_JOINED: _("%(name)s joined %(team)s"),
         Kind.WEBHOOK_DISABLED: _("The webhook to %(name)s was switched off"),
+        # What the subject's name says by itself, in the words of whoever made it.
+        Kind.LIMIT_NEAR: "%(team)s: %(name)s",
+        Kind.PAYMENT: "%(team)s: %(name)s",
     }.get(Kind(kind), "%(name)s") % values

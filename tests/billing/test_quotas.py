@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -11,28 +10,15 @@ from rest_framework.test import APIClient
 
 from accounts.models import Invitation, Membership
 from accounts.roles import Role
-from billing.models import BillingAccount, Plan
-from billing.plans import SEEDS
 from core.errors import QuotaExceeded
 from core.quotas import answer, demand
 from tests.api.clients import API, with_key, with_token
+from tests.billing.plans import on_plan
 from tests.factories import make_member
 from tests.scenario import Scenario, make_scenario
 from tests.training.queueing import Bench
 from training.models import TrainingJob
 from training.states import JobState
-
-
-def on_plan(scenario: Scenario, key: str, **changes: Any) -> Plan:
-    """Put the team on a plan, some of whose values are others."""
-    # Not there after a test that emptied every table.
-    plan, _made = Plan.objects.get_or_create(key=key, defaults=next(s for s in SEEDS if s["key"] == key))
-    Plan.objects.filter(key=key).update(**changes)
-    plan.refresh_from_db()
-    BillingAccount.objects.for_team(scenario.team).update_or_create(
-        defaults={"plan": plan}, create_defaults={"team": scenario.team, "plan": plan}
-    )
-    return plan
 
 
 @pytest.fixture

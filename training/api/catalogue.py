@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,8 +15,42 @@ from accounts.api.base import TeamViewSet
 from accounts.roles import Can
 from training import selectors
 from training.advisor.templates import TEMPLATES
-from training.api.serializers import BaseModelSerializer, TemplateResult
 from training.models import FoundationModel
+
+
+class BaseModelSerializer(serializers.ModelSerializer[FoundationModel]):
+    id = serializers.CharField(source="key", read_only=True)
+    object = serializers.SerializerMethodField()
+
+    class Meta:
+        model = FoundationModel
+        fields = (
+            "id",
+            "object",
+            "name",
+            "family",
+            "sha256",
+            "licence",
+            "description",
+            "resolution",
+            "memory_mb",
+            "prompts",
+            "is_demo",
+        )
+
+    def get_object(self, row: FoundationModel) -> str:
+        return "base_model"
+
+
+class TemplateResult(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    object = serializers.CharField()
+    name = serializers.CharField()
+    summary = serializers.CharField()
+    captions = serializers.CharField(help_text="How to caption pictures for it.")
+    fewest_pictures = serializers.IntegerField()
+    ideal_pictures = serializers.ListField(child=serializers.IntegerField(), min_length=2, max_length=2)
+    most_pictures = serializers.IntegerField()
 
 
 class CatalogueViewSet(TeamViewSet):

@@ -11,7 +11,7 @@ from accounts.api.base import Choice, ListQuery, ObjectSerializer, Query, Strict
 from projects.api.serializers import MetadataField, example
 from training.advisor.templates import TemplateKey
 from training.engine.fields import MOST_LINES
-from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
+from training.models import Checkpoint, Sample, TrainingJob
 from training.selectors import CURVE_POINTS
 from training.states import JobState, Simulated
 
@@ -63,6 +63,9 @@ _EVALUATION = {
     },
     "required": ["held_out_loss", "style_distance", "content_score", "images"],
 }
+
+
+_CAP = "The most GPU time it may be charged; there it saves, rests, and goes on when the cap is raised."
 
 
 class TrainingQuery(ListQuery):
@@ -133,6 +136,8 @@ class TrainingSerializer(ObjectSerializer):
             "error",
             "output",
             "retry_of",
+            "hard_cap_seconds",
+            "rest_reason",
             "last_seq",
             "test",
             "metadata",
@@ -230,6 +235,7 @@ class TrainingInput(StrictSerializer):
         child=serializers.CharField(max_length=500), required=False, max_length=MOST_LINES
     )
     metadata = MetadataField(required=False)
+    hard_cap_seconds = Whole(required=False, min_value=60, max_value=10_000_000, help_text=_CAP)
     simulate = Choice(
         Simulated.choices, required=False, default="", help_text="With a test key: how the training ends."
     )
@@ -274,6 +280,7 @@ class TrainingChange(StrictSerializer):
 
     name = serializers.CharField(max_length=80, required=False)
     metadata = MetadataField(required=False)
+    hard_cap_seconds = Whole(required=False, min_value=60, max_value=10_000_000, help_text=_CAP)
 
 
 @example("Smaller batches", settings={"/training/batch_size": 1})
@@ -289,41 +296,6 @@ class CloneInput(StrictSerializer):
 
     name = serializers.CharField(max_length=80, required=False, default="")
     settings = serializers.DictField(required=False, default=dict)
-
-
-class BaseModelSerializer(serializers.ModelSerializer[FoundationModel]):
-    id = serializers.CharField(source="key", read_only=True)
-    object = serializers.SerializerMethodField()
-
-    class Meta:
-        model = FoundationModel
-        fields = (
-            "id",
-            "object",
-            "name",
-            "family",
-            "sha256",
-            "licence",
-            "description",
-            "resolution",
-            "memory_mb",
-            "prompts",
-            "is_demo",
-        )
-
-    def get_object(self, row: FoundationModel) -> str:
-        return "base_model"
-
-
-class TemplateResult(serializers.Serializer[Any]):
-    id = serializers.CharField()
-    object = serializers.CharField()
-    name = serializers.CharField()
-    summary = serializers.CharField()
-    captions = serializers.CharField(help_text="How to caption pictures for it.")
-    fewest_pictures = serializers.IntegerField()
-    ideal_pictures = serializers.ListField(child=serializers.IntegerField(), min_length=2, max_length=2)
-    most_pictures = serializers.IntegerField()
 
 
 class EventResult(serializers.Serializer[Any]):

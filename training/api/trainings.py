@@ -83,6 +83,9 @@ class TrainingViewSet(Listed):
         "samples": ListQuery,
         "checkpoints": ListQuery,
     }
+    problems: ClassVar[dict[str, tuple[int, ...]]] = dict.fromkeys(
+        ("create", "retry", "clone", "resume"), (402,)
+    )
     buckets: ClassVar[dict[str, str]] = dict.fromkeys(("create", "retry", "clone"), "generate")
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:

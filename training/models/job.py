@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from core.ids import UidField
 from core.tenancy.constraints import tenant_constraints
 from core.tenancy.models import TenantModel
-from training.states import LIVE, TERMINAL, Desired, JobState, Simulated, is_terminal
+from training.states import LIVE, TERMINAL, Desired, JobState, RestReason, Simulated, is_terminal
 
 _LIVE = sorted(LIVE)
 _TERMINAL = sorted(TERMINAL)
@@ -55,6 +55,10 @@ class TrainingJob(TenantModel):
     threads = models.PositiveSmallIntegerField(default=0, db_default=0)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    # Money: never more than the cap is charged; `rest_reason` says why a job rests that nobody told to.
+    hard_cap_seconds = models.PositiveIntegerField(null=True)
+    rest_reason = models.CharField(max_length=24, choices=RestReason.choices, blank=True, db_default="")
 
     # Progress: the latest gauges, so that a list of jobs costs one query.
     phase = models.CharField(max_length=20, blank=True)

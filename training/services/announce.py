@@ -35,6 +35,12 @@ def announce_state(job: TrainingJob) -> None:
         tell(team=job.team, kind=outcome, people=[job.created_by], subject=_subject(job))
 
 
+def announce_rest(job: TrainingJob) -> None:
+    """Tell the person who started a training that it rests because its GPU time is used up."""
+    if job.created_by:
+        tell(team=job.team, kind=Kind.TRAINING_RESTS, people=[job.created_by], subject=_subject(job))
+
+
 def announce_checkpoint(job: TrainingJob, checkpoint: Checkpoint) -> None:
     """Tell that a checkpoint was stored; its step is the one it can be resumed from."""
     emit(

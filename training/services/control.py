@@ -21,6 +21,7 @@ from training.models import TrainingJob
 from training.services.announce import announce_cancel
 from training.services.checkpoints import has_state
 from training.services.lifecycle import append_events, move
+from training.services.metering import reserve, seconds_left
 from training.states import LIVE, Desired, JobState
 
 _STRENGTH = {"": 0, Desired.PAUSE: 1, Desired.STOP: 2, Desired.CANCEL: 3}
@@ -42,7 +43,7 @@ def pause_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
 
 
 def resume_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
-    """Put a paused training back into the queue; it goes on from its last checkpoint."""
+    """Put a paused training back into the queue; it goes on from its last checkpoint. Raise InsufficientCredits."""
     return _change(actor, job, "training.resume", JobState.QUEUED, _resume)
 
 
@@ -135,7 +136,9 @@ def _tell(job: TrainingJob) -> None:
 def _requeue(job: TrainingJob) -> None:
     from training.tasks import wake
 
+    reserve(job, seconds_left(job))
     job.queued_at = timezone.now()
     job.run_after = None
-    move(job, JobState.QUEUED, save=["queued_at", "run_after"])
+    job.rest_reason = ""
+    move(job, JobState.QUEUED, save=["queued_at", "run_after", "rest_reason"])
     wake(job)

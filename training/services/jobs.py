@@ -25,6 +25,7 @@ from training.models import FoundationModel, TrainingJob
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
 from training.services.lifecycle import append_events
+from training.services.metering import reserve
 from training.services.recipes import (
     best_device,
     change_recipe,
@@ -49,6 +50,7 @@ def create_job(
     prompts: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
     simulate: str = "",
+    hard_cap_seconds: int | None = None,
     form_token: str = "",
 ) -> TrainingJob:
     """Queue a training of `dataset_version` on `foundation_model` and return its job.
@@ -58,8 +60,9 @@ def create_job(
     `settings` holds the values that differ from the recommended ones, by JSON pointer (`/training/steps`), dotted
     (`training.steps`) or nested. `prompts` replaces the sample prompts; `{trigger}` in them is filled in. With
     `form_token` the same token gives the same job, however often and however fast it is sent.
-    Raise PermissionDenied, NotFound, QuotaExceeded, PlanFeatureRequired, Conflict (archived project) or DomainError
-    with `invalid_settings`.
+    `hard_cap_seconds` is the most GPU time it may be charged; at the cap it saves and rests.
+    Raise PermissionDenied, NotFound, QuotaExceeded, PlanFeatureRequired, InsufficientCredits, Conflict (archived
+    project) or DomainError with `invalid_settings`.
     """
     require(actor, Can.TRAINING_EDIT)
     _same_team(actor, dataset_version)
@@ -95,6 +98,7 @@ def create_job(
         retry_of=None,
         metadata=metadata,
         simulate=simulate,
+        hard_cap_seconds=hard_cap_seconds,
         form_token=form_token,
     )
 
@@ -152,9 +156,16 @@ def clone_job(
 
 
 def change_job(
-    *, actor: Actor, job: TrainingJob, name: str | None = None, metadata: Mapping[str, str] | None = None
+    *,
+    actor: Actor,
+    job: TrainingJob,
+    name: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    hard_cap_seconds: int | None = None,
 ) -> TrainingJob:
-    """Rename a training or replace the caller's notes on it; what is None stays. Its recipe is frozen for good.
+    """Rename a training, replace the caller's notes on it or move its cap; what is None stays.
+
+    Its recipe is frozen for good.
 
     A model version that it still has to make goes to the model of the new name.
     """
@@ -168,14 +179,19 @@ def change_job(
         )
         if row is None:
             raise NotFound
-        before = {"name": row.name, "metadata": row.metadata}
+        before = _told(row)
         row.name = _clean_name(name) if name is not None else row.name
         row.metadata = dict(metadata) if metadata is not None else row.metadata
-        after = {"name": row.name, "metadata": row.metadata}
+        row.hard_cap_seconds = hard_cap_seconds if hard_cap_seconds is not None else row.hard_cap_seconds
+        after = _told(row)
         if after != before:
-            row.save(update_fields=["name", "metadata"])
+            row.save(update_fields=list(after))
             audit(actor, "training.changed", row, before=before, after=after)
     return row
+
+
+def _told(job: TrainingJob) -> dict[str, Any]:
+    return {"name": job.name, "metadata": job.metadata, "hard_cap_seconds": job.hard_cap_seconds}
 
 
 def _queue(
@@ -188,6 +204,7 @@ def _queue(
     retry_of: TrainingJob | None,
     metadata: Mapping[str, str] | None = None,
     simulate: str = "",
+    hard_cap_seconds: int | None = None,
     form_token: str,
 ) -> TrainingJob:
     is_test = _is_test(actor, simulate)
@@ -227,8 +244,10 @@ def _queue(
                 total_steps=estimate.steps,
                 metadata=dict(metadata or {}),
                 is_test=is_test,
+                hard_cap_seconds=hard_cap_seconds,
                 simulate=(simulate or Simulated.SUCCESS.value) if is_test else "",
             )
+            reserve(job, estimate.seconds)
             append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
             job.save(update_fields=["last_seq"])
             announce_state(job)

@@ -17,6 +17,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from billing.services.ledger import release
 from billing.services.usage import record_usage
 from core.outbox import enqueue
 from core.realtime.publish import publish
@@ -122,6 +123,8 @@ def move(job: TrainingJob, target: JobState, *, save: Sequence[str] = (), **told
         job.refresh_from_db(fields=["lease_until"])
     if is_terminal(target):
         forget_states(job)
+    if is_terminal(target) or target == JobState.PAUSED:
+        release(job.team, job_uid=job.uid)
     if told.get("reason") != INTERRUPTED:
         announce_state(job)
 
