@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 operator_email: ContextVar[str] = ContextVar("operator_email", default="")
 # What would outlast the half hour that an operator acts as somebody: credentials, members, the team itself.
 NOT_FOR_OPERATORS = frozenset(
-    {Can.API_KEYS, Can.API_KEYS_ALL, Can.WEBHOOKS, Can.MEMBERS, Can.EXPORT, Can.TEAM_OWN}
+    {Can.API_KEYS, Can.API_KEYS_ALL, Can.WEBHOOKS, Can.MEMBERS, Can.EXPORT, Can.BILLING, Can.TEAM_OWN}
 )
 
 

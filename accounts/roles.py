@@ -27,6 +27,7 @@ class Can(models.TextChoices):
     WEBHOOKS = "webhooks:write", _("Set up webhooks")
     AUDIT_VIEW = "audit:read", _("Read the audit log")
     USAGE_VIEW = "usage:read", _("See what was used")
+    BILLING = "billing:write", _("Choose the plan, pay, and set the spend limit")
     EXPORT = "exports:write", _("Export everything the team owns")
     PROJECT_ALL = "projects:all", _("See restricted projects without being on their list")
     PROJECT_VIEW = "projects:read", _("See projects")
@@ -56,7 +57,7 @@ ROLE_CAN: dict[Role, frozenset[Can]] = {
     Role.EDITOR: frozenset(_EDIT),
     Role.REVIEWER: frozenset(_VIEW),
     Role.VIEWER: frozenset(_VIEW),
-    Role.BILLING: frozenset({Can.TEAM_VIEW, Can.USAGE_VIEW}),
+    Role.BILLING: frozenset({Can.TEAM_VIEW, Can.USAGE_VIEW, Can.BILLING}),
 }
 
 # The strongest first; who gives or takes a role stands at least as high as it.

@@ -11,3 +11,4 @@ class BillingConfig(AppConfig):
         from billing.entitlements import PlanTable
 
         use_plans(PlanTable())
+        from billing import duties  # noqa: F401  its duties are registered by the import

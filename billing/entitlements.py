@@ -42,6 +42,21 @@ def checkpoints_kept_for(team: Team) -> timedelta | None:
     return None if days is None else timedelta(days=days)
 
 
+def is_kept_for_now(team: Team) -> bool:
+    """Tell whether nothing of `team` may be forgotten yet, because its plan ended a short while ago."""
+    account = account_of(team)
+    until = account.data_kept_until if account is not None else None
+    return until is not None and until > timezone.now()
+
+
+def spend_limit_seconds(team: Team) -> int:
+    """Return the GPU seconds a month that a team lets itself be invoiced; 0 where plan or team allow none."""
+    account = account_of(team)
+    if account is None or not account.plan.overage_cents_an_hour:
+        return 0
+    return account.spend_limit_cents * 3600 // account.plan.overage_cents_an_hour
+
+
 def month_of(moment: datetime | None = None) -> tuple[datetime, datetime]:
     """Return the beginning and the end (UTC) of the month that `moment` (default: now) is in."""
     start = (

@@ -83,6 +83,14 @@ SEEDS: tuple[dict[str, Any], ...] = (
 )
 
 
+# Top-ups: GPU seconds for cents.
+TOP_UPS: tuple[dict[str, Any], ...] = (
+    {"key": "gpu-60", "seconds": 60 * 60, "price_cents": 400},
+    {"key": "gpu-300", "seconds": 300 * 60, "price_cents": 1_800},
+    {"key": "gpu-1500", "seconds": 1_500 * 60, "price_cents": 8_000},
+)
+
+
 def default_plan() -> Plan:
     """Return the plan of teams that chose none (`LF_DEFAULT_PLAN`).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +14,11 @@ from django.db.models.functions import Coalesce, TruncMonth
 from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
-from billing.entitlements import month_of
-from billing.models import Account, LedgerEntry, UsageEntry
+from billing.balances import balances_of, overage_this_month
+from billing.entitlements import account_of, month_of, plan_of
+from billing.models import Account, BillingAccount, LedgerEntry, Plan, TopUp, UsageEntry
+from billing.services.ledger import HELD, Funds, funds_of
+from core.quotas import Answer, answers
 
 MONTHS_SHOWN = 12
 MONTH = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])")
@@ -33,6 +37,72 @@ class UsageRow:
 def month_from(text: str) -> datetime | None:
     """Return the first moment (UTC) of a month written as `2026-11`, None for anything else."""
     return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC) if MONTH.fullmatch(text) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPage:
+    """Hold what the page of a team's plan shows."""
+
+    account: BillingAccount
+    plans: list[Plan]
+    top_ups: list[TopUp]
+    quotas: list[Answer]
+    funds: Funds
+    held: int
+    overage_used: int
+    # Names one rendering of the page: a form of it that is sent twice is carried out once.
+    once: str
+
+    @property
+    def plan(self) -> Plan:
+        return self.account.plan
+
+    @property
+    def limit_amount(self) -> str:
+        """Give the spend limit in whole units of the currency."""
+        return f"{self.account.spend_limit_cents / 100:.2f}".removesuffix(".00")
+
+    @property
+    def allowance_percent(self) -> int:
+        """Give the share of the month's GPU time that is left."""
+        whole = self.plan.gpu_seconds_a_month or 0
+        return min(100, 100 * self.funds.allowance // whole) if whole else 0
+
+    @property
+    def overage_cents(self) -> int:
+        """Give what is invoiced of this month so far, in cents."""
+        return self.overage_used * (self.plan.overage_cents_an_hour or 0) // 3600
+
+
+# Shown as bars; the others are limits on single things, or plumbing.
+QUOTAS_SHOWN = ("trainings_a_month", "stored_bytes", "seats", "running_trainings", "queued_trainings")
+
+
+def plan_page(actor: Actor) -> PlanPage:
+    """Return what the page of the actor's plan shows; a constant number of queries."""
+    require(actor, Can.USAGE_VIEW)
+    team = actor.team
+    balances = balances_of(team)
+    return PlanPage(
+        account=account_of(team) or BillingAccount(team=team, plan=plan_of(team)),
+        plans=plans_on_sale(),
+        top_ups=top_ups_on_sale(),
+        quotas=[each for each in answers(team) if each.meter.name in QUOTAS_SHOWN],
+        funds=funds_of(team),
+        held=sum(balances[account] for account in HELD.values()),
+        overage_used=overage_this_month(team),
+        once=secrets.token_urlsafe(12),
+    )
+
+
+def plans_on_sale() -> list[Plan]:
+    """Return the plans that can be had, the smallest first."""
+    return list(Plan.objects.filter(is_on_sale=True))
+
+
+def top_ups_on_sale() -> list[TopUp]:
+    """Return the top-ups that can be bought, the smallest first."""
+    return list(TopUp.objects.filter(is_on_sale=True))
 
 
 def charged_for(team: Team, job_uid: str) -> int:

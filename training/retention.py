@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Team
 from accounts.services.retention import note_forgotten
-from billing.entitlements import checkpoints_kept_for
+from billing.entitlements import checkpoints_kept_for, is_kept_for_now
 from core.periodic import every
 from core.retention import Kept, register_kept
 from projects.models import LoraFile
@@ -81,7 +81,7 @@ def forget_old_checkpoints() -> int:
     )
     for team in Team.objects.filter(pk__in=with_some.values("team")):
         span = checkpoints_kept_for(team)
-        if span is not None:
+        if span is not None and not is_kept_for_now(team):
             forgotten += _forget_checkpoints(team, timezone.now() - span)
     return forgotten
 

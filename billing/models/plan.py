@@ -85,6 +85,26 @@ class Plan(models.Model):
         return self.gpu_seconds_a_month is not None
 
 
+class TopUp(models.Model):
+    """GPU time that can be bought beside a plan; it never lapses."""
+
+    key = models.SlugField(_("key"), max_length=40, unique=True)
+    seconds = models.PositiveIntegerField(_("GPU seconds"))
+    price_cents = models.PositiveIntegerField(_("price, in cents"))
+    is_on_sale = models.BooleanField(_("on sale"), default=True)
+
+    class Meta:
+        ordering = ["seconds"]
+
+    def __str__(self) -> str:
+        return self.key
+
+    @property
+    def minutes(self) -> int:
+        """Give the GPU time in minutes."""
+        return self.seconds // 60
+
+
 class BillingAccount(TenantModel):
     """The plan of a team. A team without a row is on the installation's default plan."""
 
@@ -92,10 +112,27 @@ class BillingAccount(TenantModel):
     # What the team lets itself be invoiced in a month beyond allowance and top-ups. 0: nothing, its trainings pause.
     spend_limit_cents = models.PositiveIntegerField(_("spend limit a month, in cents"), default=0)
 
+    # What Stripe said last (`billing.services.subscriptions` alone writes these); empty without a subscription.
+    stripe_customer = models.CharField(max_length=64, blank=True)
+    subscription = models.CharField(max_length=64, blank=True)
+    status = models.CharField(max_length=24, blank=True)
+    period_end = models.DateTimeField(null=True, blank=True)
+    trial_end = models.DateTimeField(null=True, blank=True)
+    ends_at_period_end = models.BooleanField(default=False)
+    next_plan = models.ForeignKey(Plan, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    past_due_since = models.DateTimeField(null=True, blank=True)
+    # Nothing is forgotten before, whatever the plan says now.
+    data_kept_until = models.DateTimeField(null=True, blank=True)
+
     class Meta(TenantModel.Meta):
         constraints = [
             *tenant_constraints("billing_account"),
             models.UniqueConstraint(fields=["team"], name="billing_account_team"),
+            models.UniqueConstraint(
+                fields=["stripe_customer"],
+                condition=~models.Q(stripe_customer=""),
+                name="billing_account_customer",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -13,9 +13,12 @@ from django.db.models import Sum
 from django.utils.translation import gettext as _
 
 from accounts.models import Team, User
-from billing.entitlements import account_of, month_of, plan_of
-from billing.models import Account, Balance, Kind, LedgerEntry, LedgerTransaction
+from billing.balances import balances_of, overage_this_month
+from billing.entitlements import month_of, plan_of, spend_limit_seconds
+from billing.models import Account, Kind, LedgerEntry, LedgerTransaction
+from billing.services.alerts import alert
 from core.errors import DomainError
+from core.outbox import enqueue
 
 # Where a hold takes from, in this order, and where it puts what it took.
 HELD = {
@@ -53,13 +56,6 @@ def funds_of(team: Team) -> Funds:
     else:
         allowance = balances[Account.ALLOWANCE]
     return Funds(allowance, balances[Account.BOUGHT], _overage_left(team))
-
-
-def balances_of(team: Team) -> dict[Account, int]:
-    """Return what each account of `team` holds (one query)."""
-    rows = Balance.objects.for_team(team).values_list("account", "seconds")
-    found = {Account(account): seconds for account, seconds in rows}
-    return {account: found.get(account, 0) for account in Account}
 
 
 def grant_allowance(team: Team) -> None:
@@ -144,8 +140,15 @@ def settle(team: Team, *, job_uid: str, attempt: int, seconds: float) -> int:
             left -= part
         moves[Account.USED] = charged
         key = f"settle:{job_uid}:{attempt}"
-        done = _post(team, Kind.SETTLE, key, moves, job_uid=job_uid, attempt=attempt)
-        return charged if done else 0
+        posted = _post(team, Kind.SETTLE, key, moves, job_uid=job_uid, attempt=attempt)
+        if posted is None:
+            return 0
+        if moves[Account.HELD_OVERAGE]:
+            from billing.tasks import report_overage
+
+            enqueue(report_overage, posted.uid)
+        alert(team)
+        return charged
 
 
 def release(team: Team, *, job_uid: str) -> int:
@@ -211,12 +214,13 @@ def _post(
     reason: str = "",
     by: User | None = None,
     reverses: LedgerTransaction | None = None,
-) -> bool:
-    """Write a transaction with its entries under the team's lock; False if it was posted already or moves nothing."""
+) -> LedgerTransaction | None:
+    """Write a transaction with its entries under the team's lock; None if it was posted already or moves nothing."""
     rows = LedgerTransaction.objects.for_team(team)
-    if (not any(moves.values()) and kind != Kind.SETTLE) or rows.filter(key=key).exists():
-        return False
-    posted = LedgerTransaction.objects.create(
+    moves_nothing = not any(moves.values())
+    if (moves_nothing and kind != Kind.SETTLE) or rows.filter(key=key).exists():
+        return None
+    posted: LedgerTransaction = LedgerTransaction.objects.create(
         team=team,
         kind=kind,
         key=key,
@@ -231,7 +235,7 @@ def _post(
         for account, seconds in moves.items()
         if seconds
     )
-    return True
+    return posted
 
 
 def _lock(team: Team) -> None:
@@ -251,25 +255,8 @@ def _is_granted(team: Team) -> bool:
 
 def _overage_left(team: Team) -> int:
     """Return the seconds that the team's own limit still lets be invoiced this month."""
-    price, limit = plan_of(team).overage_cents_an_hour, spend_limit_of(team)
-    if not price or not limit:
-        return 0
-    return max(0, limit * 3600 // price - overage_this_month(team))
-
-
-def overage_this_month(team: Team) -> int:
-    """Return the seconds of this month that are invoiced, or reserved to be (one query)."""
-    start, end = month_of()
-    rows = LedgerEntry.objects.for_team(team).filter(
-        account=Account.OVERAGE, created_at__gte=start, created_at__lt=end
-    )
-    return -int(rows.aggregate(n=Sum("seconds"))["n"] or 0)
-
-
-def spend_limit_of(team: Team) -> int:
-    """Return what a team lets itself be invoiced a month, in cents."""
-    account = account_of(team)
-    return account.spend_limit_cents if account is not None else 0
+    limit = spend_limit_seconds(team)
+    return max(0, limit - overage_this_month(team)) if limit else 0
 
 
 def _used_by(team: Team, posted: LedgerTransaction) -> int:
@@ -279,8 +266,7 @@ def _used_by(team: Team, posted: LedgerTransaction) -> int:
 
 def _insufficient(team: Team, needed: int, funds: Funds) -> InsufficientCredits:
     minutes = {"needed": -(-needed // 60), "left": funds.total // 60}
-    by_limit = bool(plan_of(team).overage_cents_an_hour and spend_limit_of(team))
-    if by_limit:
+    if spend_limit_seconds(team):
         code = "spend_limit_reached"
         message = _(
             "This needs about %(needed)s GPU minutes; %(left)s are left under your spend limit. Raise the limit or "

@@ -145,6 +145,7 @@ TEMPLATES = [
                 "csp.context_processors.nonce",
                 "core.http.context.site",
                 "accounts.context.team",
+                "billing.context.payments",
             ],
         },
     }
@@ -333,6 +334,11 @@ OPERATORS_NEED_TWO_FACTOR = env.bool("LF_OPERATORS_NEED_TWO_FACTOR", default=PRO
 # Days after the end of a training that its log is kept; curve, samples and files stay.
 KEEP_EVENTS_DAYS = env.int("LF_KEEP_EVENTS_DAYS", default=180)
 # The plan of a team that chose none (billing/plans.py). `unlimited` limits nothing.
+# Payments are on where there is a key; then teams that chose no plan should be on one that has limits (`free`).
+STRIPE_SECRET_KEY = env("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env("STRIPE_WEBHOOK_SECRET", default="")
+# Another server that speaks like Stripe, for trying things out: `python -m tests.stripe_server`.
+STRIPE_API_BASE = env("STRIPE_API_BASE", default="")
 DEFAULT_PLAN = env("LF_DEFAULT_PLAN", default="unlimited")
 
 # -- Security -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ urlpatterns = [
     path("", include("core.urls")),
     path("", include("accounts.urls")),
     path("", include("notifications.urls")),
-    path("t/<slug:slug>/", include("billing.urls")),
+    path("", include("billing.urls")),
     path("t/<slug:slug>/", include("projects.urls")),
     path("t/<slug:slug>/", include("training.urls")),
     path("api/", include("config.api_urls")),

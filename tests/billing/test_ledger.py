@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from accounts.models import Team
+from billing.balances import balances_of
 from billing.models import Account, BillingAccount, Kind, LedgerEntry, LedgerTransaction
 from billing.models.ledger import SOURCES
 from billing.selectors import charged_for
@@ -22,7 +23,6 @@ from billing.services.ledger import (
     Funds,
     InsufficientCredits,
     add_bought,
-    balances_of,
     funds_of,
     grant_allowance,
     held_for,

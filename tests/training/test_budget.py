@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from billing.balances import balances_of
 from billing.models import Account, LedgerTransaction
 from billing.selectors import charged_for
-from billing.services.ledger import InsufficientCredits, add_bought, balances_of, funds_of, held_for, hold
+from billing.services.ledger import InsufficientCredits, add_bought, funds_of, held_for, hold
 from notifications.models import Notification
 from tests.api.clients import API, with_token
 from tests.billing.plans import on_plan

@@ -164,6 +164,16 @@ def share(value: Any, most: Any) -> int:
 
 
 @register.filter
+def money(cents: Any) -> str:
+    """Say an amount of US dollars that is given in cents: `$24`, `$0.50`."""
+    try:
+        whole = int(cents)
+    except (TypeError, ValueError):
+        return ""
+    return f"${whole / 100:,.2f}".removesuffix(".00")
+
+
+@register.filter
 def duration(seconds: Any) -> str:
     """Say a time span in at most two units: `45 s`, `12 min`, `1 h 05 min`."""
     try:

@@ -1,0 +1,33 @@
+"""What Stripe told: every event is stored as it came, then acted upon once."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class EventState(models.TextChoices):
+    WAITING = "waiting", _("Waiting")
+    DONE = "done", _("Done")
+    IGNORED = "ignored", _("Not for us")
+    FAILED = "failed", _("Failed")
+
+
+class StripeEvent(models.Model):
+    """One event. It belongs to the installation: whose team it is turns out when it is acted upon."""
+
+    uid = models.CharField(_("event"), max_length=64, unique=True)
+    kind = models.CharField(_("kind"), max_length=80)
+    payload = models.JSONField()
+    state = models.CharField(max_length=10, choices=EventState.choices, default=EventState.WAITING)
+    received_at = models.DateTimeField(auto_now_add=True)
+    done_at = models.DateTimeField(null=True)
+    tries = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "-received_at"], name="billing_event_state")]
+        ordering = ["-received_at"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.uid}"

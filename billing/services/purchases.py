@@ -1,0 +1,159 @@
+"""What people do with money: choose a plan, buy GPU time, cancel, set a limit. Stripe takes it from there."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import transaction
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from accounts.actor import Actor, require
+from accounts.models import Team
+from accounts.roles import Can
+from accounts.services.audit import audit
+from billing import gateway
+from billing.gateway import Subscription
+from billing.models import BillingAccount, Plan, TopUp
+from billing.services.subscriptions import (
+    GOOD,
+    account_for,
+    overage_key,
+    price_key,
+    refresh,
+    top_up_key,
+)
+from core.errors import Conflict, DomainError, NotFound
+
+HIGHEST_LIMIT_CENTS = 10_000_000
+
+
+def choose_plan(*, actor: Actor, key: str, once: str) -> str:
+    """Move the actor's team to a plan and return the address to send the person to, "" if it is done.
+
+    The first plan is paid on Stripe's page. A larger one begins at once, a smaller one when the paid month has ended,
+    and the free one is a cancellation. `once` names the press of the button. Raise NotFound, Conflict
+    (`plan_chosen`), PaymentsUnavailable.
+    """
+    require(actor, Can.BILLING)
+    _require_on()
+    plan = Plan.objects.filter(key=key, is_on_sale=True, price_cents__isnull=False).first()
+    if plan is None:
+        raise NotFound
+    account = account_for(actor.team)
+    current = _current(account)
+    if not plan.price_cents:
+        if current is None:
+            raise Conflict("plan_chosen", _("The team is on this plan already."))
+        return _cancel(actor, account, current, once)
+    if current is None:
+        return _first(actor, account, plan, once)
+    if account.plan == plan:
+        if not account.next_plan_id and not account.ends_at_period_end:
+            raise Conflict("plan_chosen", _("The team is on this plan already."))
+        gateway.keep(current, once=once)
+    elif (account.plan.price_cents or 0) < plan.price_cents:
+        gateway.upgrade(current, price_key=price_key(plan), overage_key=overage_key(plan), once=once)
+    else:
+        gateway.downgrade(current, price_key=price_key(plan), overage_key=overage_key(plan), once=once)
+    _note(actor, account, "plan.chosen", before=account.plan.key, after=plan.key)
+    refresh(account)
+    smaller = (account.plan.price_cents or 0) > plan.price_cents
+    BillingAccount.objects.for_team(actor.team).update(next_plan=plan if smaller else None)
+    return ""
+
+
+def buy_top_up(*, actor: Actor, key: str, once: str) -> str:
+    """Return the address of the page where a top-up is paid; raise NotFound."""
+    require(actor, Can.BILLING)
+    _require_on()
+    top_up = TopUp.objects.filter(key=key, is_on_sale=True).first()
+    if top_up is None:
+        raise NotFound
+    account = account_for(actor.team)
+    notes = {"kind": "top_up", "team": actor.team.uid, "top_up": top_up.key, "seconds": str(top_up.seconds)}
+    return gateway.open_checkout(
+        customer=_customer(actor, account),
+        prices=[top_up_key(top_up)],
+        back=_back(actor.team),
+        subscribe=False,
+        notes=notes,
+        once=f"{actor.team.uid}:{once}",
+    )
+
+
+def open_portal(*, actor: Actor) -> str:
+    """Return the address of Stripe's page for cards, tax ids and invoices."""
+    require(actor, Can.BILLING)
+    _require_on()
+    return gateway.open_portal(customer=_customer(actor, account_for(actor.team)), back=_back(actor.team))
+
+
+def set_spend_limit(*, actor: Actor, cents: int) -> None:
+    """Let so much a month be invoiced beyond allowance and top-ups; running trainings notice within seconds."""
+    require(actor, Can.BILLING)
+    if not 0 <= cents <= HIGHEST_LIMIT_CENTS:
+        raise DomainError("limit_invalid", _("Give an amount from 0 to 100 000."), pointer="/cents")
+    with transaction.atomic():
+        Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
+        account = account_for(actor.team)
+        if account.spend_limit_cents == cents:
+            return
+        _note(actor, account, "spend_limit.changed", before=account.spend_limit_cents, after=cents)
+        BillingAccount.objects.for_team(actor.team).update(spend_limit_cents=cents)
+
+
+def arrived(*, actor: Actor) -> None:
+    """Ask Stripe at once when somebody comes back from its page: its message may be late."""
+    require(actor, Can.BILLING)
+    if gateway.is_on():
+        refresh(account_for(actor.team))
+
+
+def _first(actor: Actor, account: BillingAccount, plan: Plan, once: str) -> str:
+    overage = overage_key(plan)
+    trial = plan.trial_days if not account.subscription else 0
+    return gateway.open_checkout(
+        customer=_customer(actor, account),
+        prices=[price_key(plan), *([overage] if overage else [])],
+        back=_back(actor.team),
+        subscribe=True,
+        notes={"kind": "plan", "team": actor.team.uid, "plan": plan.key},
+        trial_days=trial,
+        once=f"{actor.team.uid}:{once}",
+    )
+
+
+def _cancel(actor: Actor, account: BillingAccount, current: Subscription, once: str) -> str:
+    gateway.cancel(current, once=once)
+    _note(actor, account, "plan.canceled", before=account.plan.key)
+    refresh(account)
+    return ""
+
+
+def _current(account: BillingAccount) -> Subscription | None:
+    if not account.stripe_customer:
+        return None
+    found = gateway.subscriptions_of(account.stripe_customer)
+    return next((each for each in found if each.status in GOOD), None)
+
+
+def _customer(actor: Actor, account: BillingAccount) -> str:
+    """Return the team's customer at Stripe, made the first time; two at once get the same one."""
+    if not account.stripe_customer:
+        made = gateway.make_customer(team_uid=actor.team.uid, name=actor.team.name, email=actor.user.email)
+        BillingAccount.objects.for_team(actor.team).filter(stripe_customer="").update(stripe_customer=made)
+        account.refresh_from_db()
+    return account.stripe_customer
+
+
+def _note(actor: Actor, account: BillingAccount, verb: str, **data: object) -> None:
+    audit(actor, verb, actor.team, **data)
+
+
+def _back(team: Team) -> str:
+    return f"{settings.SITE_URL}{reverse('billing:plan', args=[team.slug])}"
+
+
+def _require_on() -> None:
+    if not gateway.is_on():
+        raise NotFound

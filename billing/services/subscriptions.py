@@ -1,0 +1,110 @@
+"""Keep a team's account equal to what Stripe says, whatever came first, twice or not at all.
+
+The truth is asked for, never taken from a message: an event only says that it is time to ask.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.models import Team
+from billing import gateway
+from billing.gateway import Subscription
+from billing.models import BillingAccount, Plan, TopUp
+from billing.plans import default_plan
+from billing.services.ledger import add_bought, grant_allowance
+from billing.services.tell import tell_plan_changed
+
+log = logging.getLogger(__name__)
+
+# These are on their plan. A team that is past due keeps it while Stripe tries again.
+GOOD = frozenset({"trialing", "active", "past_due"})
+# What a team has stays readable and nothing of it is forgotten for so long after its plan ended.
+KEPT_AFTER_PLAN = timedelta(days=30)
+
+
+def price_key(plan: Plan) -> str:
+    """Return the lookup key of a plan's monthly price at Stripe."""
+    return f"plan_{plan.key}_monthly"
+
+
+def overage_key(plan: Plan) -> str | None:
+    """Return the lookup key of the price of a further GPU second, None for a plan without."""
+    return f"plan_{plan.key}_overage" if plan.overage_cents_an_hour else None
+
+
+def top_up_key(top_up: TopUp) -> str:
+    """Return the lookup key of a top-up's price."""
+    return f"topup_{top_up.key}"
+
+
+def account_for(team: Team) -> BillingAccount:
+    """Return the account of a team, made on the default plan if it has none."""
+    account: BillingAccount
+    account, _made = BillingAccount.objects.for_team(team).get_or_create(
+        defaults={"team": team, "plan": default_plan()}
+    )
+    return account
+
+
+def refresh(account: BillingAccount) -> None:
+    """Ask Stripe for the account's subscription and payments, and make the account what they say."""
+    if not account.stripe_customer:
+        return
+    found = gateway.subscriptions_of(account.stripe_customer)
+    payments = [each for each in gateway.payments_of(account.stripe_customer) if each.is_paid]
+    current = next((each for each in found if each.status in GOOD), found[0] if found else None)
+    with transaction.atomic():
+        Team.objects.select_for_update(no_key=True).get(pk=account.team_id)
+        account.refresh_from_db()
+        _apply(account, current)
+        for payment in payments:
+            _book(account.team, payment)
+
+
+def _apply(account: BillingAccount, found: Subscription | None) -> None:
+    before = account.plan
+    is_good = found is not None and found.status in GOOD
+    plan = _plan_of(found, before) if found is not None and is_good else default_plan()
+    if found is not None:
+        account.subscription = found.id
+        account.status = found.status
+        account.period_end, account.trial_end = found.period_end, found.trial_end
+        account.ends_at_period_end = found.ends_at_period_end
+        if not found.schedule or plan != before:
+            account.next_plan = None
+        if found.status == "past_due":
+            account.past_due_since = account.past_due_since or timezone.now()
+        else:
+            account.past_due_since = None
+    elif not account.subscription:
+        return  # never subscribed: an operator may have put the team on its plan
+    if not is_good and before.position > plan.position:
+        account.data_kept_until = timezone.now() + KEPT_AFTER_PLAN
+    account.plan = plan
+    account.save()
+    if plan != before:
+        grant_allowance(account.team)
+        tell_plan_changed(account, before)
+        log.info("%s is on %s now, was on %s", account.team.uid, plan.key, before.key)
+
+
+def _plan_of(found: Subscription, before: Plan) -> Plan:
+    """Return the plan behind a subscription's price; an unknown price changes nothing."""
+    plan = Plan.objects.filter(key=found.price_key.removeprefix("plan_").removesuffix("_monthly")).first()
+    if plan is None:
+        log.error("subscription %s has price %r, which is of no plan", found.id, found.price_key)
+    return plan or before
+
+
+def _book(team: Team, payment: gateway.Payment) -> None:
+    """Put a paid top-up into the ledger; once, by the id of its checkout."""
+    seconds = payment.notes.get("seconds", "")
+    if payment.notes.get("kind") == "top_up" and seconds.isdigit():
+        add_bought(
+            team, seconds=int(seconds), key=f"checkout:{payment.id}", reason=payment.notes.get("top_up", "")
+        )
