@@ -83,11 +83,12 @@ def plan_page(actor: Actor) -> PlanPage:
     require(actor, Can.USAGE_VIEW)
     team = actor.team
     balances = balances_of(team)
+    stands = {each.meter.name: each for each in answers(team)}
     return PlanPage(
         account=account_of(team) or BillingAccount(team=team, plan=plan_of(team)),
         plans=plans_on_sale(),
         top_ups=top_ups_on_sale(),
-        quotas=[each for each in answers(team) if each.meter.name in QUOTAS_SHOWN],
+        quotas=[stands[name] for name in QUOTAS_SHOWN],
         funds=funds_of(team),
         held=sum(balances[account] for account in HELD.values()),
         overage_used=overage_this_month(team),

@@ -389,5 +389,5 @@ LOGGING = {
         }
     },
     "root": {"handlers": ["console"], "level": env("LF_LOG_LEVEL", default="INFO")},
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "loggers": {"django.request": {"level": "ERROR"}, "stripe": {"level": "WARNING"}},
 }

@@ -185,6 +185,8 @@ def duration(seconds: Any) -> str:
     if whole < 3600:
         return _("%(n)s min") % {"n": round(whole / 60)}
     hours, rest = divmod(whole, 3600)
+    if hours < 48 and not rest // 60:
+        return _("%(n)s h") % {"n": hours}
     if hours < 48:
         return _("%(h)s h %(m)s min") % {"h": hours, "m": f"{rest // 60:02d}"}
     return ngettext("%(n)s day", "%(n)s days", hours // 24) % {"n": hours // 24}
