@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
-from django.db.models.functions import Coalesce, TruncMonth
+from django.db.models.functions import Coalesce, TruncDay, TruncMonth
 
 from accounts.actor import Actor, require
 from accounts.models import Team
@@ -122,13 +122,33 @@ def usage_months(actor: Actor) -> list[tuple[datetime, UsageRow]]:
 
 
 def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[UsageRow]:
-    """Return the usage of a month (default: this one) by `member` or `project`, the most first (one query)."""
+    """Return the usage of a month (default: this one) by `day`, `member` or `project` (one query).
+
+    Days come in order, the others the most first.
+    """
     require(actor, Can.USAGE_VIEW)
     start, end = month_of(month)
-    label = {"member": "user__email", "project": "project_name"}[group]
     entries = _entries(actor).filter(created_at__gte=start, created_at__lt=end)
+    if group == "day":
+        days = entries.annotate(day=TruncDay("created_at", tzinfo=UTC)).values("day")
+        return [_row(f"{row['day']:%Y-%m-%d}", row) for row in _sums(days).order_by("day")]
+    label = {"member": "user__email", "project": "project_name"}[group]
     rows = _sums(entries.values(label)).order_by("-useful_seconds")
     return [_row(row[label] or "", row) for row in rows]
+
+
+def usage_rows(actor: Actor, month: datetime | None = None) -> list[tuple[str, str, str, UsageRow]]:
+    """Return a month's usage as (day, member, project, sums), in order of days (one query)."""
+    require(actor, Can.USAGE_VIEW)
+    start, end = month_of(month)
+    days = _entries(actor).filter(created_at__gte=start, created_at__lt=end)
+    rows = _sums(
+        days.annotate(day=TruncDay("created_at", tzinfo=UTC)).values("day", "user__email", "project_name")
+    ).order_by("day", "user__email", "project_name")
+    return [
+        (f"{row['day']:%Y-%m-%d}", row["user__email"] or "", row["project_name"], _row("", row))
+        for row in rows
+    ]
 
 
 def _entries(actor: Actor) -> QuerySet[Any, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -14,9 +17,15 @@ from accounts.actor import Actor
 from accounts.api.base import Choice, Query, TeamViewSet
 from accounts.roles import Can
 from billing.models import UsageEntry
-from billing.selectors import MONTH, month_from, usage_by, usage_months
+from billing.selectors import MONTH, month_from, usage_by, usage_months, usage_rows
 
-GROUPS = ("month", "member", "project")
+GROUPS = ("month", "day", "member", "project")
+
+
+class MonthQuery(Query):
+    month = serializers.RegexField(
+        f"^{MONTH.pattern}$", max_length=7, required=False, help_text="As 2026-11. Default: this one."
+    )
 
 
 class UsageQuery(Query):
@@ -25,7 +34,7 @@ class UsageQuery(Query):
         f"^{MONTH.pattern}$",
         max_length=7,
         required=False,
-        help_text="As 2026-11; for member and project. Default: this one.",
+        help_text="As 2026-11; for day, member and project. Default: this one.",
     )
 
 
@@ -43,16 +52,17 @@ class UsageResult(serializers.Serializer[Any]):
 
 
 class UsageViewSet(TeamViewSet):
-    can = {"usage": Can.USAGE_VIEW}
+    can = {"usage": Can.USAGE_VIEW, "export": Can.USAGE_VIEW}
     serializer_class = UsageResult
-    queries: ClassVar[dict[str, Any]] = {"usage": UsageQuery}
+    queries: ClassVar[dict[str, Any]] = {"usage": UsageQuery, "export": MonthQuery}
+    binary = ("export",)
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         return UsageEntry.objects.for_team(actor.team)
 
     @extend_schema(operation_id="usage", responses=UsageResult)
     def usage(self, request: Request) -> Response:
-        """Sum compute seconds up by month (the last twelve), or a month by member or project."""
+        """Sum compute seconds up by month (the last twelve), or a month by day, member or project."""
         group = self.query.get("group_by", "month")
         if group == "month":
             rows = [(f"{month:%Y-%m}", row) for month, row in usage_months(self.actor)]
@@ -69,3 +79,19 @@ class UsageViewSet(TeamViewSet):
             for label, row in rows
         ]
         return Response({"object": "usage", "group_by": group, "data": data})
+
+    @extend_schema(operation_id="usage_export", responses={(200, "text/csv"): OpenApiTypes.STR})
+    def export(self, request: Request) -> HttpResponse:
+        """Download a month's usage by day, member and project as CSV."""
+        response = HttpResponse(content_type="text/csv; charset=utf-8")
+        response["Content-Disposition"] = 'attachment; filename="usage.csv"'
+        lines = csv.writer(response)
+        lines.writerow(["day", "member", "project", "useful_seconds", "lost_seconds", "trainings"])
+        for day, member, project, row in usage_rows(self.actor, month_from(self.query.get("month", ""))):
+            lines.writerow([day, member, _plain(project), row.useful, row.lost, row.trainings])
+        return response
+
+
+def _plain(text: str) -> str:
+    """Keep a name from being read as a formula by a spreadsheet."""
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from accounts.services.tokens import issue_tokens
 from tests.api import contract
 from tests.api.clients import with_key, with_token
+from tests.billing.till import open_till
 from tests.core.test_matrix import UID_OF
 from tests.scenario import Scenario
 from tests.world import World, make_world
@@ -52,7 +54,7 @@ def test_every_body_has_an_example() -> None:
     ("method", "path", "name", "body"), FOUND, ids=[f"{m} {p}" for m, p, _n, _b in FOUND]
 )
 def test_an_example_does_what_it_shows(
-    scenario: Scenario, method: str, path: str, name: str, body: Any
+    scenario: Scenario, settings: Any, method: str, path: str, name: str, body: Any
 ) -> None:
     world = make_world(scenario.alice, "mine")
     if "refresh_token" in body:
@@ -60,11 +62,13 @@ def test_an_example_does_what_it_shows(
     address = re.sub(r"([\w-]+)/\{uid\}", lambda match: f"{match[1]}/{UID_OF[match[1]](world)}", path)
     if "/retry" in path or "/clone" in path:
         assert world.job.is_finished
-    # Deleting the team takes a person.
-    client = (with_token if "/deletion_requests" in path else with_key)(scenario.alice)
-    answer = getattr(client, method)(
-        address, _placed(body, world), format="json", headers={"Idempotency-Key": "k"}
-    )
+    # Deleting the team and spending its money take a person.
+    by_person = any(words in path for words in ("/deletion_requests", "/billing/", "/spend_limit"))
+    client = (with_token if by_person else with_key)(scenario.alice)
+    with open_till(settings) if "/billing/" in path else nullcontext():
+        answer = getattr(client, method)(
+            address, _placed(body, world), format="json", headers={"Idempotency-Key": "k"}
+        )
     assert answer.status_code < 300, answer.content
 
 

@@ -20,7 +20,7 @@ from billing.services.ledger import funds_of
 from billing.services.purchases import buy_top_up, choose_plan, open_portal, set_spend_limit
 from core.errors import Conflict, NotFound, PermissionDenied
 from notifications.models import Notification
-from tests.billing.conftest import Till
+from tests.billing.till import Till
 from tests.factories import make_member
 from tests.scenario import Scenario
 

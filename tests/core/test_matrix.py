@@ -169,6 +169,7 @@ BODIES = {
     "items:batch": {"action": "exclude"},
     "datasets": {"name": "Renamed"},
     "members": {"role": "viewer"},
+    "spend_limit": {"cents": 100},
 }
 TUS = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
 

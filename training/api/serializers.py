@@ -202,6 +202,7 @@ class TrainingSerializer(ObjectSerializer):
             "metrics",
             "samples",
             "checkpoints",
+            "receipt",
             "cancel",
             "stop",
             "pause",

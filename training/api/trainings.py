@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from accounts.actor import Actor
 from accounts.api.base import Listed, ListQuery, Shown
 from accounts.roles import Can
+from billing.receipts import receipt_of
 from core.api.idempotency import idempotent
 from core.errors import DomainError, NotFound
 from projects.api.serializers import FOUND_ELSEWHERE
@@ -24,6 +25,7 @@ from projects.serving import serve_download, serve_picture
 from projects.visibility import seen_by
 from training import selectors
 from training.advisor.templates import template_for
+from training.api.receipts import ReceiptResult
 from training.api.serializers import (
     CheckpointSerializer,
     CloneInput,
@@ -74,6 +76,7 @@ class TrainingViewSet(Listed):
         "metrics": Can.TRAINING_VIEW,
         "samples": Can.TRAINING_VIEW,
         "checkpoints": Can.TRAINING_VIEW,
+        "receipt": Can.TRAINING_VIEW,
     }
     serializer_class = TrainingSerializer
     queries: ClassVar[dict[str, Any]] = {
@@ -249,6 +252,13 @@ class TrainingViewSet(Listed):
             job=self.get_object(), export__isnull=False
         )
         return self.page(rows.select_related("export"), CheckpointSerializer)
+
+    @extend_schema(operation_id="trainings_receipt", responses=ReceiptResult)
+    @action(detail=True)
+    def receipt(self, request: Request, uid: str) -> Response:
+        """Say what a training cost: each attempt, what was charged and from where, what was lost and is free."""
+        job = self.get_object()
+        return Response(ReceiptResult({"training": job.uid, "receipt": receipt_of(job.team, job.uid)}).data)
 
     def _changed(self, change: Change) -> Response:
         job = change(actor=self.actor, job=self.get_object())
