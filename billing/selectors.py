@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncDay, TruncMonth
+from django.utils import timezone
 
 from accounts.actor import Actor, require
 from accounts.models import Team
@@ -135,6 +136,30 @@ def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[Us
     label = {"member": "user__email", "project": "project_name"}[group]
     rows = _sums(entries.values(label)).order_by("-useful_seconds")
     return [_row(row[label] or "", row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Hold a day of a month for a chart: `share` is its part of the busiest day, 0 to 100."""
+
+    date: date
+    seconds: float
+    share: int
+
+
+def usage_days(actor: Actor, month: datetime | None = None) -> list[Day]:
+    """Return every day of a month up to today with its useful seconds, also those without (one query)."""
+    start, end = month_of(month)
+    used = {row.label: row.useful for row in usage_by(actor, "day", month)}
+    most = max(used.values(), default=0.0)
+    last = min(end - timedelta(days=1), timezone.now().astimezone(UTC)).date()
+    days = []
+    day = start.date()
+    while day <= last:
+        seconds = used.get(day.isoformat(), 0.0)
+        days.append(Day(day, seconds, round(100 * seconds / most) if most else 0))
+        day += timedelta(days=1)
+    return days
 
 
 def usage_rows(actor: Actor, month: datetime | None = None) -> list[tuple[str, str, str, UsageRow]]:

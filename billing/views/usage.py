@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
-from billing.selectors import month_from, usage_by, usage_months
+from billing.selectors import month_from, usage_by, usage_days, usage_months
 
 
 @team_view(can=Can.USAGE_VIEW)
@@ -20,6 +20,7 @@ def usage(request: TeamRequest) -> HttpResponse:
     context = {
         "months": usage_months(request.actor),
         "month": month,
+        "days": usage_days(request.actor, month),
         "members": usage_by(request.actor, "member", month),
         "projects": usage_by(request.actor, "project", month),
     }

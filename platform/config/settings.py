@@ -339,6 +339,8 @@ STRIPE_SECRET_KEY = env("STRIPE_SECRET_KEY", default="")
 STRIPE_WEBHOOK_SECRET = env("STRIPE_WEBHOOK_SECRET", default="")
 # Another server that speaks like Stripe, for trying things out: `python -m tests.stripe_server`.
 STRIPE_API_BASE = env("STRIPE_API_BASE", default="")
+# What an hour of a worker costs the operator, in cents: for the margin in the admin.
+GPU_COST_CENTS_AN_HOUR = env.int("LF_GPU_COST_CENTS_AN_HOUR", default=0)
 DEFAULT_PLAN = env("LF_DEFAULT_PLAN", default="unlimited")
 
 # -- Security -------------------------------------------------------------------------------------------------

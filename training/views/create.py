@@ -25,6 +25,7 @@ from training.advisor.templates import TEMPLATES, Template, TemplateKey, templat
 from training.forms import RECOMMENDED, Setting, TrainingForm, changed_since, grouped, read_settings, setting
 from training.models import FoundationModel
 from training.queue.outlook import Outlook, queue_outlook
+from training.services.budget import Budget, budget_for
 from training.services.estimates import Estimate, estimate_run
 from training.services.jobs import create_job
 from training.services.recipes import (
@@ -53,6 +54,7 @@ class Draft:
     estimate: Estimate | None
     outlook: Outlook
     problems: list[Problem]
+    budget: Budget | None
 
     @property
     def blocked(self) -> bool:
@@ -235,7 +237,7 @@ def _draft(
         settings=chosen,
         prompts=lines,
     )
-    estimate = None
+    estimate = budget = None
     problems: list[Problem] = []
     team = request.actor.team
     outlook = queue_outlook(team)
@@ -249,6 +251,8 @@ def _draft(
             Needs(estimate.memory_mb, estimate.device_mb, estimate.seconds),
             estimate.views,
         )
+        budget = budget_for(team, base, estimate)
+        problems += budget.problems
     else:
         problems = [
             Problem(error.code, "error", error.message, _back(recipe, error.pointer))
@@ -259,7 +263,7 @@ def _draft(
             Problem("no_worker", "warning", _("No worker is running. The training waits until one does."))
         )
     unit = "epochs" if data.get("length_unit") == "epochs" else "steps"
-    return Draft(base, source, template, pictures, recipe, unit, estimate, outlook, problems)
+    return Draft(base, source, template, pictures, recipe, unit, estimate, outlook, problems, budget)
 
 
 def _prompts(data: QueryDict) -> list[str]:

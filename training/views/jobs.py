@@ -15,6 +15,8 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
 from billing.entitlements import checkpoints_kept_for
+from billing.receipts import receipt_of
+from billing.services.ledger import InsufficientCredits
 from core.errors import Conflict
 from training import selectors
 from training.engine.spec import FIELDS, RunSpec, SpecError
@@ -72,6 +74,7 @@ def job(request: TeamRequest, uid: str) -> HttpResponse:
         "log": selectors.log_lines(row),
         "states": JobState.values,
         "attempts": list(row.attempts.select_related("worker").order_by("fence")),
+        "receipt": receipt_of(row.team, row.uid),
         "recipe": _recipe(row),
         "recipe_yaml": _yaml(row),
     }
@@ -121,7 +124,10 @@ def job_pause(request: TeamRequest, uid: str) -> HttpResponse:
 @require_POST
 def job_resume(request: TeamRequest, uid: str) -> HttpResponse:
     """Put a paused training back into the queue."""
-    resume_job(actor=request.actor, job=selectors.job_by_uid(request.actor, uid))
+    try:
+        resume_job(actor=request.actor, job=selectors.job_by_uid(request.actor, uid))
+    except InsufficientCredits as error:
+        messages.error(request, error.message)
     return _back(request, uid)
 
 
