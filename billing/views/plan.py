@@ -25,14 +25,20 @@ from billing.selectors import plan_page
 from billing.services.purchases import arrived, buy_top_up, choose_plan, open_portal, set_spend_limit
 from core.errors import DomainError
 
-# Browsers look at where a form's answer leads, too.
-_PAYS_AT = [
-    "https://checkout.stripe.com",
-    "https://billing.stripe.com",
-    *filter(None, [settings.STRIPE_API_BASE]),
-]
+_PAYS_AT = ("https://checkout.stripe.com", "https://billing.stripe.com")
 
 View = Callable[..., HttpResponseBase]
+
+
+def leads_to_payment(view: View) -> View:
+    """Let the forms of a page lead to where is paid: browsers look at where a form's answer sends them, too."""
+
+    @wraps(view)
+    def wrapper(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        places = [*_PAYS_AT, *filter(None, [settings.STRIPE_API_BASE])]
+        return csp_update({"form-action": places})(view)(request, *args, **kwargs)
+
+    return wrapper
 
 
 def only_with_payments(view: View) -> View:
@@ -47,7 +53,7 @@ def only_with_payments(view: View) -> View:
     return wrapper
 
 
-@csp_update({"form-action": _PAYS_AT})
+@leads_to_payment
 @team_view(can=Can.USAGE_VIEW)
 @require_GET
 @only_with_payments
@@ -96,7 +102,7 @@ def portal(request: TeamRequest) -> HttpResponse:
     return _go(request, lambda once: open_portal(actor=request.actor))
 
 
-@csp_update({"form-action": _PAYS_AT})
+@leads_to_payment
 @team_view(can=Can.BILLING)
 @require_POST
 @only_with_payments
