@@ -10,16 +10,18 @@ from django.apps import apps
 from django.db.models.signals import post_migrate
 from django.utils import translation
 
-from billing.models import Plan
-from billing.plans import SEEDS
+from billing.models import Plan, TopUp
+from billing.plans import SEEDS, TOP_UPS
 from tests.api import contract
 from tests.scenario import Scenario, make_scenario
 
 
 def _put_plans_back(**_told: Any) -> None:
-    """Make the plans again, which a migration made, after a test that emptied every table (flush tells it so)."""
+    """Make plans and top-ups again, which migrations made, after a test that emptied every table (flush tells it so)."""
     for seed in SEEDS:
         Plan.objects.get_or_create(key=seed["key"], defaults=seed)
+    for values in TOP_UPS:
+        TopUp.objects.get_or_create(key=values["key"], defaults=values)
 
 
 @pytest.fixture(scope="session", autouse=True)
