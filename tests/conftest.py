@@ -17,7 +17,7 @@ from tests.scenario import Scenario, make_scenario
 
 
 def _put_plans_back(**_told: Any) -> None:
-    """Make plans and top-ups again, which migrations made, after a test that emptied every table (flush tells it so)."""
+    """Make plans and top-ups again, which migrations made, after a test that emptied every table."""
     for seed in SEEDS:
         Plan.objects.get_or_create(key=seed["key"], defaults=seed)
     for values in TOP_UPS:
