@@ -1,5 +1,7 @@
 """Time pages and API on a picture set of 10 and of 1 000 pictures: queries, and server milliseconds (wall and CPU).
 
+With the pictures grow what the team used (10 and 33 000 trainings) and its ledger (30 and 99 000 transactions).
+
 The number of queries must not depend on the rows, and no page may take more than 100 ms of CPU; the times are the
 middle of nine requests, in process, on a real PostgreSQL and Valkey. Needs what `bin/setup --dev` installs.
 
@@ -20,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 REQUESTS = 9
 MOST_CPU_MS = 100.0
 FEW, MANY = 10, 1000
+TRAININGS = {FEW: 10, MANY: 33_000}
 
 
 def fill(world: Any, pictures: int) -> None:
@@ -52,6 +55,61 @@ def fill(world: Any, pictures: int) -> None:
     freeze_dataset(actor=world.actor, uid=world.dataset.uid)
 
 
+def spend(world: Any, trainings: int) -> None:
+    """Bring the team's ledger to so many trainings of this and the last months: held, charged and given back."""
+    from django.db import connection, transaction
+
+    from billing.models import Account, BillingAccount, Kind, LedgerEntry, LedgerTransaction, Plan, UsageEntry
+
+    team, user = world.actor.team, world.actor.user
+    plan = Plan.objects.get(key="pro")
+    Plan.objects.filter(pk=plan.pk).update(gpu_seconds_a_month=100_000_000)
+    BillingAccount.objects.for_team(team).get_or_create(defaults={"team": team, "plan": plan})
+    steps = (
+        (Kind.HOLD, {Account.ALLOWANCE: -90, Account.HELD_ALLOWANCE: 90}),
+        (Kind.SETTLE, {Account.HELD_ALLOWANCE: -60, Account.USED: 60}),
+        (Kind.RELEASE, {Account.HELD_ALLOWANCE: -30, Account.ALLOWANCE: 30}),
+    )
+    have = UsageEntry.objects.for_team(team).count()
+    with transaction.atomic():
+        from billing.services.ledger import grant_allowance
+
+        grant_allowance(team)
+        for kind, moves in steps:
+            rows = LedgerTransaction.objects.bulk_create(
+                (
+                    LedgerTransaction(team=team, kind=kind, key=f"{kind}:{n}", job_uid=f"trn_{n}", attempt=1)
+                    for n in range(have, trainings)
+                ),
+                batch_size=5000,
+            )
+            LedgerEntry.objects.bulk_create(
+                (
+                    LedgerEntry(team=team, transaction=row, account=account, seconds=seconds)
+                    for row in rows
+                    for account, seconds in moves.items()
+                ),
+                batch_size=5000,
+            )
+        UsageEntry.objects.bulk_create(
+            (
+                UsageEntry(
+                    team=team,
+                    job_uid=f"trn_{n}",
+                    attempt=1,
+                    seconds=60,
+                    useful=True,
+                    user=user,
+                    project_name=f"Project {n % 40}",
+                )
+                for n in range(have, trainings)
+            ),
+            batch_size=5000,
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
 def addresses(world: Any) -> dict[str, tuple[str, bool]]:
     """Return name -> (address, is API) of what is timed."""
     team = f"/t/{world.actor.team.slug}"
@@ -66,6 +124,10 @@ def addresses(world: Any) -> dict[str, tuple[str, bool]]:
         "training": (f"{team}/trainings/{world.job.uid}/", False),
         "models": (f"{team}/models/", False),
         "model": (f"{team}/models/{world.model.uid}/", False),
+        "usage": (f"{team}/settings/usage/", False),
+        "plan": (f"{team}/settings/plan/", False),
+        "API plan": ("/api/v1/billing/plan", True),
+        "API receipt": (f"/api/v1/trainings/{world.job.uid}/receipt", True),
         "API items": (f"/api/v1/datasets/{world.dataset.uid}/items?limit=100", True),
         "API trainings": ("/api/v1/trainings", True),
         "API training": (f"/api/v1/trainings/{world.job.uid}", True),
@@ -121,6 +183,7 @@ def run() -> int:
 
     setup_test_environment()
     settings.ALLOWED_HOSTS = ["*"]
+    settings.STRIPE_SECRET_KEY = "sk_test_bench"  # the pages of money are there; none of these asks Stripe
     databases = setup_databases(verbosity=0, interactive=False)
     try:
         from tests.scenario import make_scenario
@@ -130,6 +193,7 @@ def run() -> int:
         tables = {}
         for pictures in (FEW, MANY):
             fill(world, pictures)
+            spend(world, TRAININGS[pictures])
             tables[pictures] = measure(world)
     finally:
         teardown_databases(databases, verbosity=0)

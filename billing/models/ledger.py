@@ -69,6 +69,9 @@ class LedgerTransaction(TenantModel):
             models.Index(
                 fields=["team", "job_uid"], name="billing_transaction_job", condition=~Q(job_uid="")
             ),
+            models.Index(
+                fields=["team", "key"], name="billing_transaction_month", condition=Q(kind=Kind.ALLOWANCE)
+            ),
         ]
 
     def __str__(self) -> str:

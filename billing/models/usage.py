@@ -27,6 +27,7 @@ class UsageEntry(TenantModel):
             models.UniqueConstraint(fields=["job_uid", "attempt"], name="billing_usageentry_once"),
             models.CheckConstraint(condition=models.Q(seconds__gte=0), name="billing_usageentry_positive"),
         ]
+        indexes = [models.Index(fields=["team", "created_at"], name="billing_usageentry_when")]
 
     def __str__(self) -> str:
         return f"{self.job_uid} #{self.attempt}: {self.seconds:.0f} s"

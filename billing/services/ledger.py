@@ -249,7 +249,9 @@ def _next_key(team: Team, word: str, job_uid: str) -> str:
 
 def _is_granted(team: Team) -> bool:
     month = f"{month_of()[0]:%Y-%m}"
-    rows = LedgerTransaction.objects.for_team(team).filter(key__startswith=f"allowance:{month}:")
+    rows = LedgerTransaction.objects.for_team(team).filter(
+        kind=Kind.ALLOWANCE, key__startswith=f"allowance:{month}:"
+    )
     return rows.exists()
 
 

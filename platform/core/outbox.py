@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dramatiq
@@ -78,14 +78,12 @@ def enqueue(actor: dramatiq.Actor[Any, Any], subject_uid: str) -> None:
 def send_due() -> int:
     """Send every row again that is neither done nor taken; return how many."""
     now = timezone.now()
-    due = OutboxMessage.objects.filter(done_at=None, next_try_at__lte=now).order_by("next_try_at")
-    rows = list(due[:_SENT_AT_ONCE])
+    free = OutboxMessage.objects.filter(_is_free(now), done_at=None)
+    rows = list(free.filter(next_try_at__lte=now).order_by("next_try_at")[:_SENT_AT_ONCE])
     for row in rows:
-        # A long queue must not grow by the same messages again and again.
+        # A long queue must not grow by the same messages again and again. Who took it meanwhile said when it is due.
         pause = min(LAST_AGAIN, FIRST_AGAIN * 2 ** min(row.sends, 10))
-        OutboxMessage.objects.filter(pk=row.pk, done_at=None).update(
-            next_try_at=now + pause, sends=F("sends") + 1
-        )
+        free.filter(pk=row.pk).update(next_try_at=now + pause, sends=F("sends") + 1)
         _send(row)
     return len(rows)
 
@@ -94,6 +92,10 @@ def send_due() -> int:
 def forget_done() -> None:
     """Delete the rows of jobs that were done a week ago."""
     OutboxMessage.objects.filter(done_at__lt=timezone.now() - _DONE_KEPT_FOR).delete()
+
+
+def _is_free(now: datetime) -> Q:
+    return Q(taken_until=None) | Q(taken_until__lt=now)
 
 
 def _send(row: OutboxMessage) -> None:
@@ -112,8 +114,7 @@ def _work_off(
 ) -> None:
     now = timezone.now()
     rows = OutboxMessage.objects.filter(pk=outbox_id, done_at=None)
-    is_free = Q(taken_until=None) | Q(taken_until__lt=now)
-    if not rows.filter(is_free).update(taken_until=now + lease, next_try_at=now + lease):
+    if not rows.filter(_is_free(now)).update(taken_until=now + lease, next_try_at=now + lease):
         return
     row = OutboxMessage.objects.get(pk=outbox_id)
     try:
