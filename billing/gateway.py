@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,60 +16,10 @@ import stripe
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from core.errors import DomainError
+from billing.stripe_rows import BadSignature, Invoice, Payment, PaymentsUnavailable, Subscription
 
 METER = "gpu_seconds"
 CURRENCY = "usd"
-
-
-class PaymentsUnavailable(DomainError):
-    """Say that the payment service cannot be reached now."""
-
-    status = 503
-
-
-class BadSignature(Exception):
-    """Say that a webhook was not signed by Stripe, or too long ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """Hold what counts of a subscription. `price_key` is the lookup key of its plan's price."""
-
-    id: str
-    customer: str
-    status: str
-    price_key: str
-    item: str
-    period_end: datetime | None
-    trial_end: datetime | None
-    ends_at_period_end: bool
-    schedule: str
-    created: int
-
-
-@dataclass(frozen=True, slots=True)
-class Invoice:
-    """Hold a line of the list of invoices."""
-
-    id: str
-    number: str
-    status: str
-    cents: int
-    currency: str
-    made_at: datetime
-    page: str
-    pdf: str
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """Hold a finished checkout: whose, for what (our own notes on it), and whether it was paid."""
-
-    id: str
-    customer: str
-    notes: Mapping[str, str]
-    is_paid: bool
 
 
 def is_on() -> bool:

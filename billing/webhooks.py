@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 from billing import gateway
 from billing.handlers import handle
 from billing.models import EventState, StripeEvent
+from billing.stripe_rows import BadSignature
 from core.http.decorators import machine_view
 from core.outbox import enqueue
 
@@ -26,7 +27,7 @@ def stripe_webhook(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=404)
     try:
         event = gateway.read_event(request.body, request.headers.get("Stripe-Signature", ""))
-    except gateway.BadSignature:
+    except BadSignature:
         return HttpResponse("signature", status=400, content_type="text/plain")
     from billing.tasks import act_on_stripe_event
 

@@ -12,7 +12,6 @@ from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
 from billing import gateway
-from billing.gateway import Subscription
 from billing.models import BillingAccount, Plan, TopUp
 from billing.services.subscriptions import (
     GOOD,
@@ -22,6 +21,7 @@ from billing.services.subscriptions import (
     refresh,
     top_up_key,
 )
+from billing.stripe_rows import Subscription
 from core.errors import Conflict, DomainError, NotFound
 
 HIGHEST_LIMIT_CENTS = 10_000_000

@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from accounts.models import Team
 from billing import gateway
-from billing.gateway import Subscription
 from billing.models import BillingAccount, Plan, TopUp
 from billing.plans import default_plan
 from billing.services.ledger import add_bought, grant_allowance
 from billing.services.tell import tell_plan_changed
+from billing.stripe_rows import Payment, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _plan_of(found: Subscription, before: Plan) -> Plan:
     return plan or before
 
 
-def _book(team: Team, payment: gateway.Payment) -> None:
+def _book(team: Team, payment: Payment) -> None:
     """Put a paid top-up into the ledger; once, by the id of its checkout."""
     seconds = payment.notes.get("seconds", "")
     if payment.notes.get("kind") == "top_up" and seconds.isdigit():

@@ -20,9 +20,9 @@ from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
 from billing import gateway
 from billing.forms import SpendLimitForm
-from billing.gateway import PaymentsUnavailable
 from billing.selectors import plan_page
 from billing.services.purchases import arrived, buy_top_up, choose_plan, open_portal, set_spend_limit
+from billing.stripe_rows import PaymentsUnavailable
 from core.errors import DomainError
 
 _PAYS_AT = ("https://checkout.stripe.com", "https://billing.stripe.com")

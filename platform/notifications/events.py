@@ -43,10 +43,6 @@ NOT_YET = frozenset(
         EventType.MODEL_VERSION_ALIAS_CHANGED,
         EventType.COMPARISON_COMPLETED,
         EventType.COMMENT_CREATED,
-        EventType.QUOTA_WARNING,
-        EventType.QUOTA_EXCEEDED,
-        EventType.INVOICE_PAID,
-        EventType.INVOICE_FAILED,
     }
 )
 # What an endpoint may ask for.

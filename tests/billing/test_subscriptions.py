@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from accounts.models import AuditEvent
 from accounts.roles import Role
 from billing.duties import reconcile
-from billing.gateway import PaymentsUnavailable
 from billing.models import BillingAccount, EventState, LedgerTransaction, Plan, StripeEvent
 from billing.services.ledger import funds_of
 from billing.services.purchases import buy_top_up, choose_plan, open_portal, set_spend_limit
+from billing.stripe_rows import PaymentsUnavailable
 from core.errors import Conflict, NotFound, PermissionDenied
 from notifications.models import Notification
 from tests.billing.till import Till
