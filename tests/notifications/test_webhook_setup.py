@@ -117,7 +117,9 @@ def test_who_may_not_set_up_webhooks_changes_nothing(sender: Sender, scenario: S
 
 def test_only_events_that_are_sent_can_be_asked_for(sender: Sender) -> None:
     with pytest.raises(DomainError) as caught:
-        webhooks.create_endpoint(actor=sender.actor, url="https://example.org/", event_types=["comment.created"])
+        webhooks.create_endpoint(
+            actor=sender.actor, url="https://example.org/", event_types=["comment.created"]
+        )
     assert caught.value.code == "event_type_unknown"
 
 
