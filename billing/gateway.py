@@ -7,6 +7,7 @@ lost can be repeated. Stripe being away raises `PaymentsUnavailable`; only pages
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,16 @@ import stripe
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from billing.stripe_rows import BadSignature, Invoice, Payment, PaymentsUnavailable, Subscription
+from billing.stripe_rows import (
+    BadSignature,
+    CardDeclined,
+    Invoice,
+    Payment,
+    PaymentsUnavailable,
+    Subscription,
+)
+
+log = logging.getLogger(__name__)
 
 METER = "gpu_seconds"
 CURRENCY = "usd"
@@ -54,6 +64,7 @@ def put_price(
         amount = f"{cents:.12f}".rstrip("0").rstrip(".")
         if found and _amount(found[0]) == amount and found[0].active:
             return str(found[0].id)
+        before = found[0].id if found else "none"
         params: dict[str, Any] = {
             "product": product,
             "currency": CURRENCY,
@@ -65,7 +76,7 @@ def put_price(
             params["recurring"] = {"interval": "month"}
             if meter is not None:
                 params["recurring"] |= {"usage_type": "metered", "meter": meter}
-        return str(api.prices.create(params, _once(f"price:{lookup_key}:{amount}:{len(found)}")).id)  # type: ignore[arg-type]
+        return str(api.prices.create(params, _once(f"price:{lookup_key}:{amount}:{before}")).id)  # type: ignore[arg-type]
 
 
 def put_meter() -> str:
@@ -93,9 +104,9 @@ def put_meter() -> str:
 def make_customer(*, team_uid: str, name: str, email: str) -> str:
     """Make the customer of a team and return its id; the same team gets the same customer again."""
     with _talking() as api:
-        made = api.customers.create(
-            {"name": name, "email": email, "metadata": {"team": team_uid}}, _once(f"customer:{team_uid}")
-        )
+        # Made of what never changes, so that the key fits whoever presses, and named after that.
+        made = api.customers.create({"metadata": {"team": team_uid}}, _once(f"customer:{team_uid}"))
+        api.customers.update(made.id, {"name": name, "email": email})
         return str(made.id)
 
 
@@ -164,7 +175,7 @@ def upgrade(subscription: Subscription, *, price_key: str, overage_key: str | No
             "proration_behavior": "always_invoice",
             "cancel_at_period_end": False,
         }
-        api.subscriptions.update(subscription.id, params, _once(f"upgrade:{once}"))  # type: ignore[arg-type]
+        api.subscriptions.update(subscription.id, params, _once(f"upgrade:{subscription.id}:{once}"))  # type: ignore[arg-type]
 
 
 def downgrade(subscription: Subscription, *, price_key: str, overage_key: str | None, once: str) -> None:
@@ -175,7 +186,7 @@ def downgrade(subscription: Subscription, *, price_key: str, overage_key: str | 
             api.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
         wanted = _price_ids(api, [price_key, *([overage_key] if overage_key else [])])
         schedule = api.subscription_schedules.create(
-            {"from_subscription": subscription.id}, _once(f"schedule:{once}")
+            {"from_subscription": subscription.id}, _once(f"schedule:{subscription.id}:{once}")
         )
         now = schedule.phases[0]
         kept = [_line(str(item.price)) for item in now["items"]]
@@ -189,21 +200,25 @@ def downgrade(subscription: Subscription, *, price_key: str, overage_key: str | 
                 if line["price"] in metered:
                     line.pop("quantity")
         params: dict[str, Any] = {"end_behavior": "release", "phases": phases}
-        api.subscription_schedules.update(schedule.id, params, _once(f"phases:{once}"))  # type: ignore[arg-type]
+        api.subscription_schedules.update(schedule.id, params, _once(f"phases:{subscription.id}:{once}"))  # type: ignore[arg-type]
 
 
 def cancel(subscription: Subscription, *, once: str) -> None:
     """End a subscription when the month that is paid has ended."""
     with _talking() as api:
         _leave_schedule(api, subscription)
-        api.subscriptions.update(subscription.id, {"cancel_at_period_end": True}, _once(f"cancel:{once}"))
+        api.subscriptions.update(
+            subscription.id, {"cancel_at_period_end": True}, _once(f"cancel:{subscription.id}:{once}")
+        )
 
 
 def keep(subscription: Subscription, *, once: str) -> None:
     """Take a cancellation or a planned downgrade back."""
     with _talking() as api:
         _leave_schedule(api, subscription)
-        api.subscriptions.update(subscription.id, {"cancel_at_period_end": False}, _once(f"keep:{once}"))
+        api.subscriptions.update(
+            subscription.id, {"cancel_at_period_end": False}, _once(f"keep:{subscription.id}:{once}")
+        )
 
 
 # -- Invoices, payments, usage ----------------------------------------------------------------------------------
@@ -284,7 +299,14 @@ def _talking() -> Iterator[Any]:
     )
     try:
         yield client.v1
-    except (stripe.APIConnectionError, stripe.RateLimitError, stripe.APIError) as error:
+    except stripe.CardError as error:
+        raise CardDeclined(
+            "card_declined", _("The card was declined. Put in another one and try again.")
+        ) from error
+    except (stripe.StripeError, LookupError) as error:
+        # Away, or asked for something it refuses: the person can do nothing about either.
+        if not isinstance(error, stripe.APIConnectionError | stripe.RateLimitError | stripe.APIError):
+            log.exception("Stripe refused a call")
         raise PaymentsUnavailable(
             "payments_unavailable",
             _("The payment service does not answer. Nothing was charged; try again in a few minutes."),

@@ -15,6 +15,12 @@ class PaymentsUnavailable(DomainError):
     status = 503
 
 
+class CardDeclined(DomainError):
+    """Say that the customer's bank refused a payment."""
+
+    status = 402
+
+
 class BadSignature(Exception):
     """Say that a webhook was not signed by Stripe, or too long ago."""
 

@@ -103,7 +103,11 @@ class BillingViewSet(TeamViewSet):
     }
     serializer_class = PlanResult
     in_every_plan = True
-    problems: ClassVar[dict[str, tuple[int, ...]]] = dict.fromkeys(("checkout", "portal", "invoices"), (503,))
+    problems: ClassVar[dict[str, tuple[int, ...]]] = {
+        "checkout": (402, 503),
+        "portal": (503,),
+        "invoices": (503,),
+    }
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         return BillingAccount.objects.for_team(actor.team)

@@ -70,11 +70,18 @@ def _apply(account: BillingAccount, found: Subscription | None) -> None:
     before = account.plan
     is_good = found is not None and found.status in GOOD
     plan = _plan_of(found, before) if found is not None and is_good else default_plan()
+    if (
+        found is not None
+        and not is_good
+        and (found.id, found.status) == (account.subscription, account.status)
+    ):
+        return  # known to be over: an operator may have put the team on a plan since
     if found is not None:
         account.subscription = found.id
         account.status = found.status
-        account.period_end, account.trial_end = found.period_end, found.trial_end
-        account.ends_at_period_end = found.ends_at_period_end
+        account.period_end = found.period_end if is_good else None
+        account.trial_end = found.trial_end
+        account.ends_at_period_end = found.ends_at_period_end and is_good
         if not found.schedule or plan != before:
             account.next_plan = None
         if found.status == "past_due":

@@ -11,10 +11,11 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, User
 from accounts.roles import Role
 from billing.duties import reconcile
 from billing.models import BillingAccount, EventState, LedgerTransaction, Plan, StripeEvent
+from billing.services.accounts import put_on_plan
 from billing.services.ledger import funds_of
 from billing.services.purchases import buy_top_up, choose_plan, open_portal, set_spend_limit
 from billing.stripe_rows import PaymentsUnavailable
@@ -259,3 +260,39 @@ def test_a_price_that_changed_is_made_anew_and_takes_the_key_over(till: Till) ->
     found = api.prices.list({"lookup_keys": ["plan_pro_monthly"]}).data
     assert [price.unit_amount for price in found] == [2900]
     assert len(api.prices.list({"product": "plan_pro", "limit": 100}).data) == 3
+
+
+def test_an_operators_plan_outlives_the_nightly_look_at_an_old_subscription(
+    scenario: Scenario, till: Till
+) -> None:
+    subscribe(scenario, till, "team")
+    choose_plan(actor=scenario.alice, key="free", once="2")
+    till.server.control("advance", seconds=32 * DAY)
+    till.deliver()
+    row = account(scenario)
+    assert (row.plan.key, row.ends_at_period_end, row.period_end) == ("free", False, None)
+    operator = User.objects.create_superuser("op@example.org", "a long pass phrase")
+    put_on_plan(team=scenario.team, plan=Plan.objects.get(key="enterprise"), by=operator)
+    assert reconcile() == 0
+    assert account(scenario).plan.key == "enterprise"
+
+
+def test_prices_that_were_never_made_at_stripe_are_an_answer_and_not_a_fault(
+    scenario: Scenario, till: Till, client: Any
+) -> None:
+    Plan.objects.filter(key="pro").update(key="studio")
+    client.force_login(scenario.alice.user)
+    page = client.post("/t/atelier/settings/plan/choose/", {"plan": "studio", "once": "1"}, follow=True)
+    assert (page.status_code, "does not answer" in page.content.decode()) == (200, True)
+
+
+def test_another_persons_press_after_a_lost_answer_makes_no_second_customer(
+    scenario: Scenario, till: Till
+) -> None:
+    payer = make_member(scenario.team, Role.BILLING)
+    till.server.control("faults", script=["drop_after", "500", "500"])
+    with pytest.raises(PaymentsUnavailable):
+        choose_plan(actor=scenario.alice, key="pro", once="1")
+    till.server.control("faults")
+    choose_plan(actor=payer, key="pro", once="2")
+    assert len(till.server.client().v1.customers.list().data) == 1
