@@ -85,6 +85,8 @@ class PlanAdmin(admin.ModelAdmin):
 
     def overview(self, request: HttpRequest) -> HttpResponse:
         """Show revenue, use and margin by plan, and the teams that are near their limits."""
+        if not self.has_view_permission(request):
+            raise Http404
         context = {
             **self.admin_site.each_context(request),
             "title": _("Plans: this month"),
@@ -202,6 +204,8 @@ class StripeEventAdmin(ReadOnly, admin.ModelAdmin):
     def replay(self, request: HttpRequest, rows: QuerySet[StripeEvent]) -> None:
         from billing.tasks import act_on_stripe_event
 
+        if not request.user.has_perm("billing.change_stripeevent"):  # type: ignore[union-attr]
+            raise Http404
         for row in rows:
             StripeEvent.objects.filter(pk=row.pk).update(state=EventState.WAITING, error="")
             enqueue(act_on_stripe_event, row.uid)

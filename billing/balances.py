@@ -22,4 +22,5 @@ def overage_this_month(team: Team) -> int:
     rows = LedgerEntry.objects.for_team(team).filter(
         account=Account.OVERAGE, created_at__gte=start, created_at__lt=end
     )
-    return -int(rows.aggregate(n=Sum("seconds"))["n"] or 0)
+    # What a month before reserved and this one gave back is nothing that this month may spend more.
+    return max(0, -int(rows.aggregate(n=Sum("seconds"))["n"] or 0))

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from accounts.services.teams import KEPT_FOR
 from billing import gateway
 from billing.models import BillingAccount, EventState, StripeEvent
-from billing.services.subscriptions import refresh
+from billing.services.subscriptions import GOOD, refresh
 from core.periodic import every
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,30 @@ def reconcile() -> int:
             log.warning("%s differed from Stripe and was mended", account.team)
             mended += 1
     return mended
+
+
+@every(3600)
+def end_plans_of_deleted_teams() -> int:
+    """End what a deleted team pays: with its paid month, and at once on the last day before it is erased."""
+    if not gateway.is_on():
+        return 0
+    ended = 0
+    accounts = BillingAccount.unscoped.filter(team__deleted_at__isnull=False, status__in=GOOD)
+    for account in accounts.exclude(stripe_customer="").select_related("team", "plan"):
+        deleted_at = account.team.deleted_at
+        is_last_day = deleted_at is not None and deleted_at < timezone.now() - KEPT_FOR + timedelta(days=1)
+        try:
+            for each in gateway.subscriptions_of(account.stripe_customer):
+                if each.status in GOOD and is_last_day:
+                    gateway.end_now(each)
+                elif each.status in GOOD and not each.ends_at_period_end:
+                    gateway.cancel(each, once="deleted")
+            refresh(account)
+        except Exception:
+            log.exception("the plan of %s could not be ended; tried again in an hour", account.team)
+            continue
+        ended += 1
+    return ended
 
 
 @every(86_400)

@@ -50,9 +50,12 @@ def is_kept_for_now(team: Team) -> bool:
 
 
 def spend_limit_seconds(team: Team) -> int:
-    """Return the GPU seconds a month that a team lets itself be invoiced; 0 where plan or team allow none."""
+    """Return the GPU seconds a month that a team lets itself be invoiced; 0 where plan or team allow none.
+
+    Only with a subscription that is paid: in a trial, past due or without one nobody would pay the invoice.
+    """
     account = account_of(team)
-    if account is None or not account.plan.overage_cents_an_hour:
+    if account is None or account.status != "active" or not account.plan.overage_cents_an_hour:
         return 0
     return account.spend_limit_cents * 3600 // account.plan.overage_cents_an_hour
 

@@ -174,7 +174,11 @@ def upgrade(subscription: Subscription, *, price_key: str, overage_key: str | No
             "items": _exchange(api, subscription, wanted),
             "proration_behavior": "always_invoice",
             "cancel_at_period_end": False,
+            # A card that is declined changes nothing, and a trial of a small plan is none of a large one.
+            "payment_behavior": "error_if_incomplete",
         }
+        if subscription.status == "trialing":
+            params["trial_end"] = "now"
         api.subscriptions.update(subscription.id, params, _once(f"upgrade:{subscription.id}:{once}"))  # type: ignore[arg-type]
 
 
@@ -186,7 +190,8 @@ def downgrade(subscription: Subscription, *, price_key: str, overage_key: str | 
             api.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
         wanted = _price_ids(api, [price_key, *([overage_key] if overage_key else [])])
         schedule = api.subscription_schedules.create(
-            {"from_subscription": subscription.id}, _once(f"schedule:{subscription.id}:{once}")
+            {"from_subscription": subscription.id},
+            _once(f"schedule:{subscription.id}:{subscription.schedule}:{once}"),
         )
         now = schedule.phases[0]
         kept = [_line(str(item.price)) for item in now["items"]]
@@ -200,7 +205,7 @@ def downgrade(subscription: Subscription, *, price_key: str, overage_key: str | 
                 if line["price"] in metered:
                     line.pop("quantity")
         params: dict[str, Any] = {"end_behavior": "release", "phases": phases}
-        api.subscription_schedules.update(schedule.id, params, _once(f"phases:{subscription.id}:{once}"))  # type: ignore[arg-type]
+        api.subscription_schedules.update(schedule.id, params, _once(f"phases:{schedule.id}:{once}"))  # type: ignore[arg-type]
 
 
 def cancel(subscription: Subscription, *, once: str) -> None:
@@ -210,6 +215,22 @@ def cancel(subscription: Subscription, *, once: str) -> None:
         api.subscriptions.update(
             subscription.id, {"cancel_at_period_end": True}, _once(f"cancel:{subscription.id}:{once}")
         )
+
+
+def end_now(subscription: Subscription) -> None:
+    """End a subscription at once; one that has ended already stays so."""
+    with _talking() as api:
+        _leave_schedule(api, subscription)
+        api.subscriptions.cancel(subscription.id)
+
+
+def close_checkouts(customer: str, *, but: str) -> None:
+    """Close the pages on which a customer could still pay for another subscription than the one named `but`."""
+    with _talking() as api:
+        for session in api.checkout.sessions.list({"customer": customer, "limit": 100}).data:
+            notes = session.metadata.to_dict() if session.metadata else {}
+            if session.status == "open" and session.mode == "subscription" and notes.get("once") != but:
+                api.checkout.sessions.expire(session.id)
 
 
 def keep(subscription: Subscription, *, once: str) -> None:
@@ -367,7 +388,7 @@ def _subscription(row: Any) -> Subscription:
         id=str(row.id),
         customer=_id(row.customer),
         status=str(row.status),
-        price_key=str(fixed.price.lookup_key or ""),
+        product=_id(fixed.price.product),
         item=str(fixed.id),
         period_end=_time(fixed.current_period_end),
         trial_end=_time(row.trial_end),

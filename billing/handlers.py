@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
 
 from billing.models import BillingAccount, EventState, StripeEvent
 from billing.services.subscriptions import refresh
@@ -25,6 +29,11 @@ WATCHED = frozenset(
     }
 )
 
+TOLD: dict[str, Callable[[BillingAccount, str], None]] = {
+    "invoice.paid": tell_paid,
+    "invoice.payment_failed": tell_payment_failed,
+}
+
 
 def handle(event: StripeEvent) -> EventState:
     """Act upon an event and return what became of it. May run twice: it asks Stripe, and asking twice is the same."""
@@ -36,8 +45,8 @@ def handle(event: StripeEvent) -> EventState:
     if account is None:
         return EventState.IGNORED  # a customer of another product on the same Stripe account
     refresh(account)
-    if event.kind == "invoice.paid" and event.tries == 0:
-        tell_paid(account, str(found["id"]))
-    if event.kind == "invoice.payment_failed" and event.tries == 0:
-        tell_payment_failed(account, str(found["id"]))
+    if event.kind in TOLD:
+        with transaction.atomic():
+            if StripeEvent.objects.filter(pk=event.pk, told_at=None).update(told_at=timezone.now()):
+                TOLD[event.kind](account, str(found["id"]))
     return EventState.DONE

@@ -27,12 +27,12 @@ class BadSignature(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Hold what counts of a subscription. `price_key` is the lookup key of its plan's price."""
+    """Hold what counts of a subscription. `product` is its plan's: prices change under it, it never does."""
 
     id: str
     customer: str
     status: str
-    price_key: str
+    product: str
     item: str
     period_end: datetime | None
     trial_end: datetime | None

@@ -48,11 +48,10 @@ def invite(*, actor: Actor, email: str, role: Role) -> Invitation:
     with transaction.atomic():
         # One at a time: two at once cannot both take the last seat.
         Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
-        invitation = _renewed(actor, email, role)
-        if invitation is None:
+        if not _is_promised(actor.team, email):
             demand(actor.team, "open_invitations")
             demand(actor.team, "seats")
-            invitation = _made(actor, email, role)
+        invitation = _renewed(actor, email, role) or _made(actor, email, role)
         audit(actor, "invitation.sent", invitation, email=email, after=role.value)
         _write(invitation)
     return invitation
@@ -62,6 +61,12 @@ def open_count(team: Team) -> int:
     """Return how many invitations were neither accepted nor revoked nor have expired."""
     rows = Invitation.objects.for_team(team).filter(accepted_at=None, revoked_at=None)
     return rows.filter(expires_at__gt=timezone.now()).count()
+
+
+def _is_promised(team: Team, email: str) -> bool:
+    """Tell whether an open invitation holds a seat for `email` already; one that expired holds none."""
+    rows = Invitation.objects.for_team(team).filter(email=email, accepted_at=None, revoked_at=None)
+    return rows.filter(expires_at__gt=timezone.now()).exists()
 
 
 def _made(actor: Actor, email: str, role: Role) -> Invitation:

@@ -22,6 +22,8 @@ class StripeEvent(models.Model):
     state = models.CharField(max_length=10, choices=EventState.choices, default=EventState.WAITING)
     received_at = models.DateTimeField(auto_now_add=True)
     done_at = models.DateTimeField(null=True)
+    # When people and programs were told of it: once, however often it is acted upon.
+    told_at = models.DateTimeField(null=True)
     tries = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
 

@@ -128,9 +128,10 @@ def settle(team: Team, *, job_uid: str, attempt: int, seconds: float) -> int:
     Never more than is reserved: what a run took beyond that is ours.
     """
     with transaction.atomic():
-        if not LedgerTransaction.objects.for_team(team).filter(job_uid=job_uid).exists():
+        if not is_in_ledger(team, job_uid):
             return 0  # nothing was ever reserved: not metered
         _lock(team)
+        grant_allowance(team)
         held = held_for(team, job_uid)
         left, moves = min(round(seconds), sum(held.values())), {}
         charged = left
@@ -161,7 +162,9 @@ def release(team: Team, *, job_uid: str) -> int:
         held = held_for(team, job_uid)
         moves: dict[Account, int] = {}
         for source, account in HELD.items():
-            moves |= {account: -held[account], source: held[account]}
+            # What was taken from an earlier month's allowance has lapsed with it.
+            lapses = source == Account.ALLOWANCE and _held_before_this_month(team, job_uid)
+            moves |= {account: -held[account], Account.LAPSED if lapses else source: held[account]}
         _post(team, Kind.RELEASE, _next_key(team, "release", job_uid), moves, job_uid=job_uid)
         return sum(held.values())
 
@@ -189,6 +192,11 @@ def refund(team: Team, *, settled: LedgerTransaction, seconds: int, reason: str,
             by=by,
             reverses=settled,
         )
+
+
+def is_in_ledger(team: Team, job_uid: str) -> bool:
+    """Tell whether GPU time was ever reserved for a job (one query)."""
+    return LedgerTransaction.objects.for_team(team).filter(job_uid=job_uid).exists()
 
 
 def held_for(team: Team, job_uid: str) -> dict[Account, int]:
@@ -245,6 +253,12 @@ def _lock(team: Team) -> None:
 def _next_key(team: Team, word: str, job_uid: str) -> str:
     count = LedgerTransaction.objects.for_team(team).filter(job_uid=job_uid).count()
     return f"{word}:{job_uid}:{count}"
+
+
+def _held_before_this_month(team: Team, job_uid: str) -> bool:
+    holds = LedgerTransaction.objects.for_team(team).filter(job_uid=job_uid, kind=Kind.HOLD)
+    first = holds.order_by("created_at").values_list("created_at", flat=True).first()
+    return first is not None and first < month_of()[0]
 
 
 def _is_granted(team: Team) -> bool:

@@ -12,7 +12,7 @@ from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
 from billing import gateway
-from billing.models import BillingAccount, Plan, TopUp
+from billing.models import BillingAccount, LimitAlert, Plan, TopUp
 from billing.services.subscriptions import (
     GOOD,
     account_for,
@@ -21,9 +21,10 @@ from billing.services.subscriptions import (
     refresh,
     top_up_key,
 )
-from billing.stripe_rows import Subscription
+from billing.stripe_rows import PaymentsUnavailable, Subscription
 from core.errors import Conflict, DomainError, NotFound
 
+UNFINISHED = frozenset({"unpaid", "incomplete", "paused"})
 HIGHEST_LIMIT_CENTS = 10_000_000
 
 
@@ -53,12 +54,14 @@ def choose_plan(*, actor: Actor, key: str, once: str) -> str:
         gateway.keep(current, once=once)
     elif (account.plan.price_cents or 0) < plan.price_cents:
         gateway.upgrade(current, price_key=price_key(plan), overage_key=overage_key(plan), once=once)
+    elif account.next_plan == plan and current.schedule:
+        return ""  # the same button, pressed twice
     else:
         gateway.downgrade(current, price_key=price_key(plan), overage_key=overage_key(plan), once=once)
     _note(actor, account, "plan.chosen", before=account.plan.key, after=plan.key)
-    refresh(account)
-    smaller = (account.plan.price_cents or 0) > plan.price_cents
-    BillingAccount.objects.for_team(actor.team).update(next_plan=plan if smaller else None)
+    found = _refreshed(account)
+    is_planned = found is not None and bool(found.schedule)
+    BillingAccount.objects.for_team(actor.team).update(next_plan=plan if is_planned else None)
     return ""
 
 
@@ -100,6 +103,8 @@ def set_spend_limit(*, actor: Actor, cents: int) -> None:
             return
         _note(actor, account, "spend_limit.changed", before=account.spend_limit_cents, after=cents)
         BillingAccount.objects.for_team(actor.team).update(spend_limit_cents=cents)
+        # A new limit has alerts of its own.
+        LimitAlert.objects.for_team(actor.team).filter(what="spend_limit").delete()
 
 
 def arrived(*, actor: Actor) -> None:
@@ -110,14 +115,19 @@ def arrived(*, actor: Actor) -> None:
 
 
 def _first(actor: Actor, account: BillingAccount, plan: Plan, once: str) -> str:
+    customer = _customer(actor, account)
+    for left in gateway.subscriptions_of(customer):
+        if left.status in UNFINISHED:
+            gateway.end_now(left)  # or its old invoice, once paid, would bring it back beside the new one
+    gateway.close_checkouts(customer, but=once)
     overage = overage_key(plan)
     trial = plan.trial_days if not account.subscription else 0
     return gateway.open_checkout(
-        customer=_customer(actor, account),
+        customer=customer,
         prices=[price_key(plan), *([overage] if overage else [])],
         back=_back(actor.team),
         subscribe=True,
-        notes={"kind": "plan", "team": actor.team.uid, "plan": plan.key},
+        notes={"kind": "plan", "team": actor.team.uid, "plan": plan.key, "once": once},
         trial_days=trial,
         once=f"{actor.team.uid}:{once}",
     )
@@ -126,8 +136,16 @@ def _first(actor: Actor, account: BillingAccount, plan: Plan, once: str) -> str:
 def _cancel(actor: Actor, account: BillingAccount, current: Subscription, once: str) -> str:
     gateway.cancel(current, once=once)
     _note(actor, account, "plan.canceled", before=account.plan.key)
-    refresh(account)
+    _refreshed(account)
     return ""
+
+
+def _refreshed(account: BillingAccount) -> Subscription | None:
+    """Ask at once how things stand; where Stripe is away now, its message tells it later."""
+    try:
+        return refresh(account)
+    except PaymentsUnavailable:
+        return None
 
 
 def _current(account: BillingAccount) -> Subscription | None:

@@ -51,11 +51,17 @@ def account_for(team: Team) -> BillingAccount:
     return account
 
 
-def refresh(account: BillingAccount) -> None:
-    """Ask Stripe for the account's subscription and payments, and make the account what they say."""
+def refresh(account: BillingAccount) -> Subscription | None:
+    """Ask Stripe for the account's subscription and payments, make the account what they say, return the former.
+
+    A team has one subscription: an older one that is still alive (two pages of Stripe's were paid) is ended.
+    """
     if not account.stripe_customer:
-        return
+        return None
     found = gateway.subscriptions_of(account.stripe_customer)
+    for older in [each for each in found if each.status in GOOD][1:]:
+        log.warning("%s had two subscriptions; %s ends", account.team, older.id)
+        gateway.end_now(older)
     payments = [each for each in gateway.payments_of(account.stripe_customer) if each.is_paid]
     current = next((each for each in found if each.status in GOOD), found[0] if found else None)
     with transaction.atomic():
@@ -64,6 +70,7 @@ def refresh(account: BillingAccount) -> None:
         _apply(account, current)
         for payment in payments:
             _book(account.team, payment)
+    return current
 
 
 def _apply(account: BillingAccount, found: Subscription | None) -> None:
@@ -101,10 +108,10 @@ def _apply(account: BillingAccount, found: Subscription | None) -> None:
 
 
 def _plan_of(found: Subscription, before: Plan) -> Plan:
-    """Return the plan behind a subscription's price; an unknown price changes nothing."""
-    plan = Plan.objects.filter(key=found.price_key.removeprefix("plan_").removesuffix("_monthly")).first()
+    """Return the plan behind a subscription's product; an unknown product changes nothing."""
+    plan = Plan.objects.filter(key=found.product.removeprefix("plan_")).first()
     if plan is None:
-        log.error("subscription %s has price %r, which is of no plan", found.id, found.price_key)
+        log.error("subscription %s has product %r, which is of no plan", found.id, found.product)
     return plan or before
 
 

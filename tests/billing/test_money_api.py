@@ -26,7 +26,7 @@ from training.services.lifecycle import CrashReport
 def test_the_plan_and_its_balance_are_told(scenario: Scenario) -> None:
     on_plan(scenario, "pro", gpu_seconds_a_month=1000)
     found = with_key(scenario.alice).get(f"{API}/billing/plan").json()
-    assert (found["plan"], found["status"], found["metered"]) == ("pro", None, True)
+    assert (found["plan"], found["status"], found["metered"]) == ("pro", "active", True)
     assert found["balance"] == {
         "allowance_seconds": 1000,
         "bought_seconds": 0,
@@ -60,7 +60,7 @@ def test_checkout_portal_and_invoices_lead_to_stripe(scenario: Scenario, till: T
     assert payer.get(f"{API}/billing/plan").json()["plan"] == "pro"
     assert payer.post(f"{API}/billing/checkout", {"plan": "team"}, format="json").json()["url"] is None
     assert payer.post(f"{API}/billing/portal").json()["url"].startswith(till.server.url)
-    assert [row["status"] for row in payer.get(f"{API}/billing/invoices").json()["data"]] == ["paid"]
+    assert [row["status"] for row in payer.get(f"{API}/billing/invoices").json()["data"]] == ["paid", "paid"]
     till.server.control("faults", rate=1.0, kinds=["500"])
     down = payer.get(f"{API}/billing/invoices")
     assert (down.status_code, down.json()["code"], down.json()["retryable"]) == (

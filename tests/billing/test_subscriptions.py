@@ -11,14 +11,15 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts.models import AuditEvent, User
+from accounts.models import AuditEvent, Team, User
 from accounts.roles import Role
-from billing.duties import reconcile
+from accounts.services.teams import delete_team
+from billing.duties import end_plans_of_deleted_teams, reconcile
 from billing.models import BillingAccount, EventState, LedgerTransaction, Plan, StripeEvent
 from billing.services.accounts import put_on_plan
 from billing.services.ledger import funds_of
 from billing.services.purchases import buy_top_up, choose_plan, open_portal, set_spend_limit
-from billing.stripe_rows import PaymentsUnavailable
+from billing.stripe_rows import CardDeclined, PaymentsUnavailable
 from core.errors import Conflict, NotFound, PermissionDenied
 from notifications.models import Notification
 from tests.billing.till import Till
@@ -296,3 +297,85 @@ def test_another_persons_press_after_a_lost_answer_makes_no_second_customer(
     till.server.control("faults")
     choose_plan(actor=payer, key="pro", once="2")
     assert len(till.server.client().v1.customers.list().data) == 1
+
+
+def alive(till: Till) -> list[str]:
+    rows = till.server.client().v1.subscriptions.list({"status": "all"}).data
+    return [row.status for row in rows if row.status in {"active", "trialing", "past_due"}]
+
+
+def test_two_pages_that_are_both_paid_leave_one_subscription(scenario: Scenario, till: Till) -> None:
+    first = choose_plan(actor=scenario.alice, key="pro", once="1")
+    second = choose_plan(actor=scenario.alice, key="team", once="2")
+    with pytest.raises(ValueError, match="expired"):
+        till.pay(first)
+    till.pay(second)
+    till.deliver()
+    assert (account(scenario).plan.key, alive(till)) == ("team", ["active"])
+
+
+def test_a_price_that_changed_leaves_customers_on_their_plan(scenario: Scenario, till: Till) -> None:
+    address = choose_plan(actor=scenario.alice, key="team", once="1")
+    Plan.objects.filter(key="team").update(price_cents=12_900)
+    call_command("stripe_sync")
+    till.pay(address)
+    till.deliver()
+    assert account(scenario).plan.key == "team"
+
+
+def test_a_downgrade_that_is_pressed_twice_still_comes(scenario: Scenario, till: Till) -> None:
+    subscribe(scenario, till, "team")
+    for _press in range(2):
+        choose_plan(actor=scenario.alice, key="pro", once="2")
+    planned = account(scenario).next_plan
+    assert planned is not None
+    assert planned.key == "pro"
+    till.server.control("advance", seconds=40 * DAY)
+    till.deliver()
+    assert account(scenario).plan.key == "pro"
+
+
+def test_a_deleted_team_pays_no_longer(scenario: Scenario, till: Till) -> None:
+    subscribe(scenario, till, "team")
+    delete_team(actor=scenario.alice, name=scenario.team.name)
+    assert end_plans_of_deleted_teams() == 1
+    assert account(scenario).ends_at_period_end
+    Team.objects.filter(pk=scenario.team.pk).update(deleted_at=timezone.now() - timedelta(days=13, hours=1))
+    assert end_plans_of_deleted_teams() == 1
+    assert (account(scenario).status, alive(till)) == ("canceled", [])
+
+
+def test_a_failed_payment_is_told_once_also_when_stripe_was_away_at_first(
+    scenario: Scenario, till: Till
+) -> None:
+    subscribe(scenario, till, "team")
+    till.server.control("card", customer=account(scenario).stripe_customer, outcome="declined")
+    till.server.control("advance", seconds=32 * DAY)
+    till.server.control("faults", rate=1.0, kinds=["500"])
+    till.deliver()
+    till.server.control("faults")
+    till.work()
+    till.work()
+    failed = till.server.events("invoice.payment_failed")
+    told = Notification.objects.filter(kind="payment", subject_name__contains="another card")
+    assert told.count() == len(failed) >= 1
+
+
+def test_a_trial_of_a_small_plan_is_none_of_a_large_one(scenario: Scenario, till: Till) -> None:
+    subscribe(scenario, till, "pro")
+    assert account(scenario).status == "trialing"
+    choose_plan(actor=scenario.alice, key="team", once="2")
+    assert state_of(scenario)[:2] == ("team", "active")
+    invoices = till.server.client().v1.invoices.list({"customer": account(scenario).stripe_customer}).data
+    assert invoices[0].total == 9_900
+
+
+def test_an_upgrade_whose_card_is_declined_changes_nothing(scenario: Scenario, till: Till) -> None:
+    subscribe(scenario, till, "pro")
+    till.server.control("advance", seconds=8 * DAY)
+    till.deliver()
+    till.server.control("card", customer=account(scenario).stripe_customer, outcome="declined")
+    with pytest.raises(CardDeclined):
+        choose_plan(actor=scenario.alice, key="team", once="2")
+    reconcile()
+    assert state_of(scenario)[:2] == ("pro", "active")

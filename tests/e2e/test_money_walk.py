@@ -120,6 +120,10 @@ def test_a_team_meets_its_limit_pays_is_paused_goes_on_and_leaves(
         expect(page.get_by_text(words["paid"]).first).to_be_visible()
         fits(page)
 
+        # The trial ends; only a plan that is paid may be invoiced beyond itself.
+        shop.server.control("advance", seconds=8 * 86_400)
+        shop.deliver()
+
         # A spend limit, which a training meets when the month's GPU time is gone.
         hold(scenario.team, job_uid="trn_other", seconds=funds_of(scenario.team).total)
         page.locator("input[name=amount]").fill("0.10")

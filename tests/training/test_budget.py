@@ -11,6 +11,7 @@ from billing.balances import balances_of
 from billing.models import Account, LedgerTransaction
 from billing.selectors import charged_for
 from billing.services.ledger import InsufficientCredits, add_bought, funds_of, held_for, hold
+from core.errors import QuotaExceeded
 from notifications.models import Notification
 from tests.api.clients import API, with_token
 from tests.billing.plans import on_plan
@@ -19,7 +20,7 @@ from tests.training.queueing import Bench, fresh, statuses
 from training.models import Attempt, TrainingJob
 from training.queue.budget import rest_spent_jobs
 from training.services import control, lifecycle
-from training.services.jobs import change_job
+from training.services.jobs import change_job, clone_job
 from training.services.lifecycle import CrashReport
 
 
@@ -136,3 +137,46 @@ def test_a_team_without_metering_and_a_test_key_reserve_nothing(scenario: Scenar
     ran_for(job, 40)
     lifecycle.pause_job_now(fresh(job))
     assert not LedgerTransaction.objects.for_team(scenario.team).exists()
+
+
+def test_what_was_learned_is_kept_when_all_time_is_used_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bench.job()
+    bench.claim()
+    TrainingJob.objects.for_team(job.team).filter(pk=job.pk).update(step=10)
+    lifecycle.pause_job_now(fresh(job))
+    hold(job.team, job_uid="trn_other", seconds=funds_of(job.team).total)
+    monkeypatch.setattr(control, "has_state", lambda job: True)
+    kept = control.stop_job(actor=bench.actor, job=fresh(job))
+    assert (kept.state, kept.desired) == ("queued", "stop")
+
+
+def test_a_job_that_ended_meanwhile_is_given_no_more_time(bench: Bench) -> None:
+    job = bench.job()
+    bench.claim()
+    ran_for(job, held(job))
+    lifecycle.cancel_job_now(fresh(job))
+    rest_spent_jobs()
+    assert held(job) == 0
+
+
+def test_a_cap_that_is_lowered_holds_and_goes_on_with_a_copy(bench: Bench) -> None:
+    job = bench.job()
+    change_job(actor=bench.actor, job=job, hard_cap_seconds=60)
+    bench.claim()
+    ran_for(job, 40)
+    assert rest_spent_jobs() == 1
+    lifecycle.pause_job_now(fresh(job))
+    assert charged_for(job.team, job.uid) == 40
+    assert clone_job(actor=bench.actor, job=fresh(job)).hard_cap_seconds == 60
+
+
+def test_resuming_counts_against_the_waiting_ones(scenario: Scenario, bench: Bench) -> None:
+    first = bench.job()
+    control.pause_job(actor=bench.actor, job=first)
+    on_plan(scenario, "pro", queued_trainings=1)
+    bench.job()
+    with pytest.raises(QuotaExceeded):
+        control.resume_job(actor=bench.actor, job=fresh(first))
+    assert fresh(first).state == "paused"

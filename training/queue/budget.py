@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from billing.selectors import charged_for
-from billing.services.ledger import InsufficientCredits, held_for
+from billing.services.ledger import InsufficientCredits, held_for, is_in_ledger
 from core.periodic import every
-from training.models import Attempt
+from training.models import Attempt, TrainingJob
 from training.services.metering import extend, let_rest
 from training.states import LIVE
 
@@ -25,15 +26,22 @@ def rest_spent_jobs() -> int:
     ).select_related("job__team", "job__project", "job__created_by")
     rested = 0
     for attempt in open_attempts:
-        job = attempt.job
-        held = sum(held_for(job.team, job.uid).values())
-        if not held:
-            continue  # not metered when it was queued
         spent = (now - attempt.started_at).total_seconds()
-        if held - spent > WARNING:
-            continue
         try:
-            extend(job, charged_for(job.team, job.uid) + held)
+            _look_after(attempt.job, spent)
         except InsufficientCredits as error:
-            rested += let_rest(job, error)
+            rested += let_rest(attempt.job, error)
     return rested
+
+
+def _look_after(job: TrainingJob, spent: float) -> None:
+    """Reserve more for a job whose reserve ends; under its row's lock, so that it cannot end meanwhile."""
+    with transaction.atomic():
+        rows = TrainingJob.objects.for_team(job.team).filter(pk=job.pk, fence=job.fence, desired="")
+        row = rows.select_for_update(no_key=True, of=("self",)).filter(state__in=sorted(LIVE)).first()
+        if row is None or not is_in_ledger(job.team, job.uid):
+            return  # it ended, or was not metered when it was queued
+        held, charged = sum(held_for(job.team, job.uid).values()), charged_for(job.team, job.uid)
+        usable = held if row.hard_cap_seconds is None else min(held, row.hard_cap_seconds - charged)
+        if usable - spent <= WARNING:
+            extend(row, charged + held)

@@ -13,9 +13,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
+from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
 from core.errors import Conflict, NotFound
+from core.quotas import demand
 from projects.visibility import seen_by
 from training.models import TrainingJob
 from training.services.announce import announce_cancel
@@ -95,7 +97,7 @@ def _stop(job: TrainingJob) -> None:
     job.desired = Desired.STOP
     job.save(update_fields=["desired"])
     if job.state == JobState.PAUSED:
-        _requeue(job)
+        _requeue(job)  # writing the file takes seconds: what was learned is kept without a reserve
     else:
         _tell(job)
 
@@ -116,6 +118,10 @@ def _resume(job: TrainingJob) -> None:
         raise Conflict("pausing", _("This training is being paused. Resume it when it rests."))
     if job.state != JobState.PAUSED:
         raise Conflict("not_paused", _("Only a paused training can be resumed."), state=job.state)
+    if not job.is_test:
+        Team.objects.select_for_update(no_key=True).get(pk=job.team_id)
+        demand(job.team, "queued_trainings")
+    reserve(job, seconds_left(job))
     _requeue(job)
 
 
@@ -136,7 +142,6 @@ def _tell(job: TrainingJob) -> None:
 def _requeue(job: TrainingJob) -> None:
     from training.tasks import wake
 
-    reserve(job, seconds_left(job))
     job.queued_at = timezone.now()
     job.run_after = None
     job.rest_reason = ""

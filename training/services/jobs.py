@@ -130,6 +130,7 @@ def retry_job(
         retry_of=job,
         metadata=job.metadata,
         simulate=_outcome_again(actor, job),
+        hard_cap_seconds=job.hard_cap_seconds,
         form_token=form_token,
     )
 
@@ -151,6 +152,7 @@ def clone_job(
         retry_of=None,
         metadata=job.metadata,
         simulate=_outcome_again(actor, job),
+        hard_cap_seconds=job.hard_cap_seconds,
         form_token="",
     )
 

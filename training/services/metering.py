@@ -45,6 +45,8 @@ def seconds_left(job: TrainingJob) -> float:
 
 def extend(job: TrainingJob, reserved: int) -> None:
     """Reserve more for a job that runs and has `reserved` so many in all; raise InsufficientCredits."""
+    if not plan_of(job.team).is_metered:
+        return  # its team moved to a plan that meters nothing
     more = EXTENSION
     if job.hard_cap_seconds is not None:
         more = min(more, job.hard_cap_seconds - reserved)
