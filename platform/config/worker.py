@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 
 import django
 
@@ -13,5 +15,7 @@ django.setup()
 import dramatiq  # noqa: E402
 from django.utils.module_loading import autodiscover_modules  # noqa: E402
 
+# `kill -USR2` prints what every thread does: a worker that takes nothing can be asked why.
+faulthandler.register(signal.SIGUSR2, all_threads=True)
 autodiscover_modules("tasks")
 broker = dramatiq.get_broker()
