@@ -24,6 +24,10 @@ from billing.stripe_rows import (
     Payment,
     PaymentsUnavailable,
     Subscription,
+    is_metered,
+    payment_of,
+    subscription_of,
+    time_of,
 )
 
 log = logging.getLogger(__name__)
@@ -127,7 +131,7 @@ def open_checkout(
     with _talking() as api:
         ids = _price_ids(api, prices)
         items: list[dict[str, Any]] = [
-            {"price": found.id} if _is_metered(found) else {"price": found.id, "quantity": 1} for found in ids
+            {"price": found.id} if is_metered(found) else {"price": found.id, "quantity": 1} for found in ids
         ]
         params: dict[str, Any] = {
             "mode": "subscription" if subscribe else "payment",
@@ -162,7 +166,7 @@ def subscriptions_of(customer: str) -> list[Subscription]:
     """Return every subscription of a customer, ended ones too, the newest first."""
     with _talking() as api:
         found = api.subscriptions.list({"customer": customer, "status": "all", "limit": 100})
-        return sorted((_subscription(each) for each in found.data), key=lambda each: -each.created)
+        return sorted((subscription_of(each) for each in found.data), key=lambda each: -each.created)
 
 
 def upgrade(subscription: Subscription, *, price_key: str, overage_key: str | None, once: str) -> None:
@@ -199,7 +203,7 @@ def downgrade(subscription: Subscription, *, price_key: str, overage_key: str | 
             {"items": kept, "start_date": now.start_date, "end_date": now.end_date},
             {"items": [_line(each.id) for each in wanted], "proration_behavior": "none"},
         ]
-        metered = {each.id for each in wanted if _is_metered(each)} | _metered_items(api, subscription)
+        metered = {each.id for each in wanted if is_metered(each)} | _metered_items(api, subscription)
         for phase in phases:
             for line in phase["items"]:
                 if line["price"] in metered:
@@ -256,7 +260,7 @@ def invoices_of(customer: str, count: int = 24) -> list[Invoice]:
                 status=row.status or "",
                 cents=row.total,
                 currency=row.currency,
-                made_at=_time(row.created) or datetime.now(UTC),
+                made_at=time_of(row.created) or datetime.now(UTC),
                 page=row.hosted_invoice_url or "",
                 pdf=row.invoice_pdf or "",
             )
@@ -267,14 +271,14 @@ def invoices_of(customer: str, count: int = 24) -> list[Invoice]:
 def payment(session: str) -> Payment:
     """Return a checkout as it stands now."""
     with _talking() as api:
-        return _payment(api.checkout.sessions.retrieve(session))
+        return payment_of(api.checkout.sessions.retrieve(session))
 
 
 def payments_of(customer: str) -> Iterator[Payment]:
     """Yield the newest hundred checkouts of a customer."""
     with _talking() as api:
         for session in api.checkout.sessions.list({"customer": customer, "limit": 100}).data:
-            yield _payment(session)
+            yield payment_of(session)
 
 
 def report_usage(*, customer: str, seconds: int, identifier: str) -> None:
@@ -349,17 +353,17 @@ def _price_ids(api: Any, lookup_keys: list[str]) -> list[Any]:
 def _exchange(api: Any, subscription: Subscription, wanted: list[Any]) -> list[dict[str, Any]]:
     """Return items that turn those of a subscription into `wanted`: the old ones go, the new ones come."""
     there = api.subscriptions.retrieve(subscription.id)["items"].data
-    fixed = next(item for item in there if not _is_metered(item.price))
+    fixed = next(item for item in there if not is_metered(item.price))
     items: list[dict[str, Any]] = [{"id": fixed.id, "price": wanted[0].id, "quantity": 1}]
     items += [
-        {"id": item.id, "deleted": True, "clear_usage": False} for item in there if _is_metered(item.price)
+        {"id": item.id, "deleted": True, "clear_usage": False} for item in there if is_metered(item.price)
     ]
     return items + [{"price": each.id} for each in wanted[1:]]
 
 
 def _metered_items(api: Any, subscription: Subscription) -> set[str]:
     there = api.subscriptions.retrieve(subscription.id)["items"].data
-    return {str(item.price.id) for item in there if _is_metered(item.price)}
+    return {str(item.price.id) for item in there if is_metered(item.price)}
 
 
 def _line(price: str) -> dict[str, Any]:
@@ -372,44 +376,6 @@ def _leave_schedule(api: Any, subscription: Subscription) -> None:
         api.subscription_schedules.release(subscription.schedule)
 
 
-def _is_metered(price: Any) -> bool:
-    return bool(price.recurring and price.recurring.usage_type == "metered")
-
-
 def _amount(price: Any) -> str:
     text = str(price.unit_amount_decimal if price.unit_amount_decimal is not None else price.unit_amount)
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _subscription(row: Any) -> Subscription:
-    items = row["items"].data
-    fixed = next((item for item in items if not _is_metered(item.price)), items[0])
-    return Subscription(
-        id=str(row.id),
-        customer=_id(row.customer),
-        status=str(row.status),
-        product=_id(fixed.price.product),
-        item=str(fixed.id),
-        period_end=_time(fixed.current_period_end),
-        trial_end=_time(row.trial_end),
-        ends_at_period_end=bool(row.cancel_at_period_end),
-        schedule=_id(row.schedule) if row.schedule else "",
-        created=int(row.created),
-    )
-
-
-def _payment(session: Any) -> Payment:
-    return Payment(
-        id=str(session.id),
-        customer=_id(session.customer),
-        notes=session.metadata.to_dict() if session.metadata else {},
-        is_paid=session.status == "complete" and session.payment_status in {"paid", "no_payment_required"},
-    )
-
-
-def _id(value: Any) -> str:
-    return "" if value is None else str(getattr(value, "id", value))
-
-
-def _time(seconds: int | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

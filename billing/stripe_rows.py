@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from core.errors import DomainError
 
@@ -63,3 +64,46 @@ class Payment:
     customer: str
     notes: Mapping[str, str]
     is_paid: bool
+
+
+def is_metered(price: Any) -> bool:
+    """Tell whether a price is for what a meter counts."""
+    return bool(price.recurring and price.recurring.usage_type == "metered")
+
+
+def subscription_of(row: Any) -> Subscription:
+    """Return a subscription of Stripe's as a plain value."""
+    items = row["items"].data
+    fixed = next((item for item in items if not is_metered(item.price)), items[0])
+    return Subscription(
+        id=str(row.id),
+        customer=id_of(row.customer),
+        status=str(row.status),
+        product=id_of(fixed.price.product),
+        item=str(fixed.id),
+        period_end=time_of(fixed.current_period_end),
+        trial_end=time_of(row.trial_end),
+        ends_at_period_end=bool(row.cancel_at_period_end),
+        schedule=id_of(row.schedule) if row.schedule else "",
+        created=int(row.created),
+    )
+
+
+def payment_of(session: Any) -> Payment:
+    """Return a checkout session of Stripe's as a plain value."""
+    return Payment(
+        id=str(session.id),
+        customer=id_of(session.customer),
+        notes=session.metadata.to_dict() if session.metadata else {},
+        is_paid=session.status == "complete" and session.payment_status in {"paid", "no_payment_required"},
+    )
+
+
+def id_of(value: Any) -> str:
+    """Return the id of something that is given as an id or whole."""
+    return "" if value is None else str(getattr(value, "id", value))
+
+
+def time_of(seconds: int | None) -> datetime | None:
+    """Return a moment that Stripe gives in unix seconds."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -43,14 +43,17 @@ class Server:
     def __init__(self, path: Path) -> None:
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, tuple[int, socket.socket]] = {}
-        path.unlink(missing_ok=True)
+        # It gets its name when it listens: who waits for the name would be refused before.
+        unnamed = path.with_name(f"{path.name}.new")
+        unnamed.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         mask = os.umask(0o077)
         try:
-            self._listener.bind(str(path))
+            self._listener.bind(str(unnamed))
         finally:
             os.umask(mask)
         self._listener.listen(16)
+        unnamed.replace(path)
         self._selector.register(self._listener, selectors.EVENT_READ)
 
     def serve(self) -> NoReturn:
