@@ -50,6 +50,8 @@ class UploadPanel {
       this.following = true
       this.poll(0)
     }
+    // Chosen before this page was ready to hear of it.
+    this.take([...(input.files ?? [])], input)
   }
 
   stop(): void {
