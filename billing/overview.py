@@ -36,7 +36,7 @@ class PlanLine:
 
 
 def plan_lines() -> list[PlanLine]:
-    """Return a line for each plan (four queries, whatever the number of teams)."""
+    """Return a line for each plan (the same number of queries whatever the number of teams)."""
     start, end = month_of()
     fallback = default_plan().pk
     teams = _by_plan(
@@ -92,7 +92,7 @@ def plan_lines() -> list[PlanLine]:
 
 
 def teams_near_limits() -> list[tuple[Team, int]]:
-    """Return teams that used most of their month's GPU time, with the percentage, the most first (one query)."""
+    """Return teams that used most of their month's GPU time, with the percentage, the most first (two queries)."""
     rows = (
         Balance.unscoped.filter(account=Account.ALLOWANCE)
         .select_related("team")

@@ -10,8 +10,10 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -122,3 +124,17 @@ class WholeInstallation(Installation):
     """Everything: the demo and the training worker too."""
 
     options = ()
+
+
+Kind = TypeVar("Kind", bound=Installation)
+
+
+@contextmanager
+def running(kind: type[Kind]) -> Iterator[Kind]:
+    """Start an installation, give it when it is ready, and stop it in the end."""
+    installation = kind()
+    try:
+        installation.wait_until_ready()
+        yield installation
+    finally:
+        installation.stop()

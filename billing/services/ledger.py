@@ -107,7 +107,7 @@ def hold(team: Team, *, job_uid: str, seconds: int, at_least: int | None = None)
         funds = funds_of(team)
         wanted = min(seconds, funds.total)
         if wanted < (seconds if at_least is None else at_least) or wanted <= 0:
-            raise _insufficient(team, seconds, funds)
+            raise shortage(team, seconds, funds)
         left = wanted
         moves: dict[Account, int] = {}
         for source, available in (
@@ -280,7 +280,8 @@ def _used_by(team: Team, posted: LedgerTransaction) -> int:
     return int(rows.aggregate(n=Sum("seconds"))["n"] or 0)
 
 
-def _insufficient(team: Team, needed: int, funds: Funds) -> InsufficientCredits:
+def shortage(team: Team, needed: int, funds: Funds) -> InsufficientCredits:
+    """Return the error of a team that has `funds` and needs more, with what would help."""
     minutes = {"needed": -(-needed // 60), "left": funds.total // 60}
     if spend_limit_seconds(team):
         code = "spend_limit_reached"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
+from tests.browser import watched_page
 from tests.factories import png_bytes
-from tests.installation import Installation
+from tests.installation import Installation, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -21,26 +22,19 @@ SOON = 60_000
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Installation]:
-    installation = Installation()
-    try:
-        installation.wait_until_ready()
+    with running(Installation) as installation:
         yield installation
-    finally:
-        installation.stop()
 
 
 @pytest.fixture
 def page(browser: Browser, site: Installation) -> Iterator[Page]:
-    context = browser.new_context(
-        base_url=f"http://127.0.0.1:{site.port}", viewport={"width": 1440, "height": 900}, locale="en-US"
-    )
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
-    yield page
-    context.close()
-    assert faults == [], "the browser's console shows errors"
+    with watched_page(
+        browser,
+        base_url=f"http://127.0.0.1:{site.port}",
+        viewport={"width": 1440, "height": 900},
+        locale="en-US",
+    ) as page:
+        yield page
 
 
 def test_pictures_get_the_captions_of_their_table_and_go_only_after_a_question(

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.accounts.doors import code_of
-from tests.installation import Installation
+from tests.installation import Installation, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 PASSWORD = "a long pass phrase"
@@ -18,12 +18,8 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Installation]:
-    installation = Installation()
-    try:
-        installation.wait_until_ready()
+    with running(Installation) as installation:
         yield installation
-    finally:
-        installation.stop()
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.accounts.doors import code_of
 from tests.accounts.oidc_provider import CLIENT_ID, SECRET, OpenIdProvider, running_provider
-from tests.installation import Installation
+from tests.browser import watched_page
+from tests.installation import Installation, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 PASSWORD = "a long pass phrase"
@@ -38,27 +39,17 @@ def site(provider: OpenIdProvider) -> Iterator[Installation]:
             "LF_OIDC_SECRET": SECRET,
         }
 
-    installation = WithOtherLogin()
-    try:
-        installation.wait_until_ready()
+    with running(WithOtherLogin) as installation:
         yield installation
-    finally:
-        installation.stop()
 
 
 @pytest.fixture
 def page(browser: Browser, site: Installation) -> Iterator[Page]:
     # Browsers bind keys to a name: an address of numbers is none.
-    context = browser.new_context(
-        base_url=f"http://localhost:{site.port}", locale="en-US", timezone_id="Asia/Shanghai"
-    )
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
-    yield page
-    context.close()
-    assert faults == [], "the browser's console shows errors"
+    with watched_page(
+        browser, base_url=f"http://localhost:{site.port}", locale="en-US", timezone_id="Asia/Shanghai"
+    ) as page:
+        yield page
 
 
 def sign_up(page: Page, email: str) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.installation import Installation
+from tests.browser import watched_page
+from tests.installation import Installation, running
 from tests.notifications.receivers import Reply, receiving, verifies
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -24,26 +25,19 @@ class Local(Installation):
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Installation]:
-    installation = Local()
-    try:
-        installation.wait_until_ready()
+    with running(Local) as installation:
         yield installation
-    finally:
-        installation.stop()
 
 
 @pytest.fixture
 def page(browser: Browser, site: Installation) -> Iterator[Page]:
-    context = browser.new_context(
-        base_url=f"http://127.0.0.1:{site.port}", viewport={"width": 1280, "height": 900}, locale="en-US"
-    )
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
-    yield page
-    context.close()
-    assert faults == [], "the browser's console shows errors"
+    with watched_page(
+        browser,
+        base_url=f"http://127.0.0.1:{site.port}",
+        viewport={"width": 1280, "height": 900},
+        locale="en-US",
+    ) as page:
+        yield page
 
 
 def test_a_webhook_is_made_tested_and_given_up_and_the_bell_rings(page: Page) -> None:

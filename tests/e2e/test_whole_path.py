@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.installation import ROOT, WholeInstallation
+from tests.browser import watched_page
+from tests.installation import ROOT, WholeInstallation, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -25,26 +26,19 @@ SOON, TRAINED = 60_000, 420_000
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[WholeInstallation]:
-    installation = WholeInstallation()
-    try:
-        installation.wait_until_ready()
+    with running(WholeInstallation) as installation:
         yield installation
-    finally:
-        installation.stop()
 
 
 @pytest.fixture
 def page(browser: Browser, site: WholeInstallation) -> Iterator[Page]:
-    context = browser.new_context(
-        base_url=f"http://127.0.0.1:{site.port}", viewport={"width": 1440, "height": 900}, locale="en-US"
-    )
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
-    yield page
-    context.close()
-    assert faults == [], "the browser's console shows errors"
+    with watched_page(
+        browser,
+        base_url=f"http://127.0.0.1:{site.port}",
+        viewport={"width": 1440, "height": 900},
+        locale="en-US",
+    ) as page:
+        yield page
 
 
 def picture_zip(path: Path) -> Path:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Team
 from billing.entitlements import plan_of
-from billing.services.ledger import Funds, funds_of
+from billing.services.ledger import Funds, funds_of, shortage
 from core.quotas import Answer, answer, has_feature
 from training.advisor.problems import Problem
 from training.models import FoundationModel
@@ -46,7 +46,7 @@ def budget_for(team: Team, base: FoundationModel, estimate: Estimate) -> Budget:
         return Budget(0, None, 0, problems)
     reserve, funds = math.ceil(estimate.seconds * MARGIN), funds_of(team)
     if reserve > funds.total:
-        problems.append(Problem("insufficient_credits", "error", _short(reserve, funds)))
+        problems.append(Problem("insufficient_credits", "error", shortage(team, reserve, funds).message))
     beyond = max(0, estimate.seconds - funds.allowance - funds.bought)
     cents = math.ceil(beyond * (plan.overage_cents_an_hour or 0) / 3600)
     return Budget(reserve, funds, cents, problems)
@@ -54,11 +54,3 @@ def budget_for(team: Team, base: FoundationModel, estimate: Estimate) -> Budget:
 
 def _problem(reached: Answer) -> Problem:
     return Problem(reached.meter.name, "error", reached.words)
-
-
-def _short(reserve: int, funds: Funds) -> str:
-    values = {"needed": -(-reserve // 60), "left": funds.total // 60}
-    return (
-        _("This needs about %(needed)s GPU minutes and %(left)s are left. Buy more, or change the plan.")
-        % values
-    )

@@ -27,6 +27,7 @@ from training.services.estimates import estimate_run
 from training.services.lifecycle import append_events
 from training.services.metering import reserve
 from training.services.recipes import (
+    Recipe,
     best_device,
     change_recipe,
     describe_base,
@@ -121,18 +122,7 @@ def retry_job(
             state=job.state,
         )
     recipe = change_recipe(job.spec, patch or {}, name=job.name)
-    return _queue(
-        actor,
-        spec=require_valid(recipe),
-        dataset_version=job.dataset_version,
-        foundation_model=job.foundation_model,
-        template=job.template,
-        retry_of=job,
-        metadata=job.metadata,
-        simulate=_outcome_again(actor, job),
-        hard_cap_seconds=job.hard_cap_seconds,
-        form_token=form_token,
-    )
+    return _queue_again(actor, job, recipe, retry_of=job, form_token=form_token)
 
 
 def clone_job(
@@ -143,17 +133,23 @@ def clone_job(
     if job.team_id != actor.team.pk:
         raise NotFound
     recipe = change_recipe(job.spec, patch or {}, name=_clean_name(name) if name else job.name)
+    return _queue_again(actor, job, recipe, retry_of=None, form_token="")
+
+
+def _queue_again(
+    actor: Actor, job: TrainingJob, recipe: Recipe, *, retry_of: TrainingJob | None, form_token: str
+) -> TrainingJob:
     return _queue(
         actor,
         spec=require_valid(recipe),
         dataset_version=job.dataset_version,
         foundation_model=job.foundation_model,
         template=job.template,
-        retry_of=None,
+        retry_of=retry_of,
         metadata=job.metadata,
         simulate=_outcome_again(actor, job),
         hard_cap_seconds=job.hard_cap_seconds,
-        form_token="",
+        form_token=form_token,
     )
 
 
