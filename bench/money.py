@@ -211,9 +211,7 @@ def _settled(platform: Installation, team: Any, paid: int) -> tuple[list[str], s
 
     from billing.duties import reconcile
 
-    deadline = (
-        time.monotonic() + 720
-    )  # a message that was lost again and again is sent again after ten minutes
+    deadline = time.monotonic() + 720  # a message lost again and again is sent again after ten minutes
     while True:
         try:
             if platform.status() == 200:

@@ -21,6 +21,8 @@ import dramatiq
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.module_loading import autodiscover_modules
+from dramatiq.errors import ActorNotFound
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from core.models import OutboxMessage
@@ -66,6 +68,11 @@ def short_job(
     return decorate
 
 
+def load_short_jobs() -> None:
+    """Import every app's `tasks`: who sends what another process wrote down must know each job by its name."""
+    autodiscover_modules("tasks")
+
+
 def enqueue(actor: dramatiq.Actor[Any, Any], subject_uid: str) -> None:
     """Have the short job `actor` done for `subject_uid` once the current transaction is committed."""
     row = OutboxMessage.objects.create(
@@ -101,6 +108,8 @@ def _is_free(now: datetime) -> Q:
 def _send(row: OutboxMessage) -> None:
     try:
         dramatiq.get_broker().get_actor(row.actor).send(row.pk, row.subject_uid)
+    except ActorNotFound:
+        log.error("%s cannot be sent: this process knows no such job, see load_short_jobs", row)
     except Exception as error:
         log.warning("%s waits, the broker does not answer: %s", row, error)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import dramatiq
+import psycopg
 import pytest
 
+from core.outbox import load_short_jobs
 from core.processes import is_running, wait_until
 from tests.installation import START, Installation
 
@@ -22,9 +26,36 @@ def up() -> Iterator[Installation]:
     up.stop()
 
 
+def every_lost_message_is_sent_again(up: Installation) -> None:
+    """Write down one short job of each kind, of nothing that exists, without a message: the clock sends it."""
+    load_short_jobs()
+    kinds = [
+        name for name, actor in dramatiq.get_broker().actors.items() if actor.fn.__module__ == "core.outbox"
+    ]
+    assert {"ingest_upload", "act_on_stripe_event", "mail_notification"} < set(kinds)
+    services = json.loads((up.var / "run" / "services.json").read_text())
+    with psycopg.connect(services["DATABASE_URL"], autocommit=True) as database:
+        for kind in kinds:
+            database.execute(
+                "INSERT INTO core_outboxmessage"
+                " (actor, subject_uid, sends, failures, last_error, created_at, next_try_at)"
+                " VALUES (%s, 'nothing', 1, 0, '', now(), now())",
+                [kind],
+            )
+
+        def left() -> list[str]:
+            untouched = "done_at IS NULL AND failures = 0 AND taken_until IS NULL"
+            return [
+                row[0] for row in database.execute(f"SELECT actor FROM core_outboxmessage WHERE {untouched}")
+            ]
+
+        assert wait_until(lambda: not left(), timeout=60), left()
+
+
 def test_it_comes_up_heals_refuses_a_second_start_and_stops_clean(up: Installation) -> None:
     up.wait_until_ready()
     assert up.status() == 200
+    every_lost_message_is_sent_again(up)
 
     second = subprocess.run(up.command(), env=up.env, cwd=up.var, capture_output=True, text=True, check=False)
     assert second.returncode == 1

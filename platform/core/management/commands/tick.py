@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from core.outbox import load_short_jobs
 from core.periodic import Clock, duties, perform
 
 
@@ -25,6 +26,7 @@ class Command(BaseCommand):
             for duty in duties():
                 self.stdout.write(f"{duty.seconds:>8g} s  {duty.name}")
             return
+        load_short_jobs()
         if once:
             for duty in duties():
                 perform(duty)
