@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
 
 from billing import gateway
-from billing.entitlements import account_of
-
-# Stripe tries again for so long before it gives a subscription up (its own setting; ours is what the page says).
-GRACE = timedelta(days=15)
+from billing.entitlements import account_of, grace_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +25,5 @@ def payments(request: HttpRequest) -> dict[str, Any]:
     if not gateway.is_on() or actor is None:
         return {"payments_on": gateway.is_on(), "past_due": None}
     account = account_of(actor.team)
-    since = account.past_due_since if account is not None else None
-    return {"payments_on": True, "past_due": PastDue(since + GRACE) if since else None}
+    until = grace_end(account) if account is not None else None
+    return {"payments_on": True, "past_due": PastDue(until) if until else None}

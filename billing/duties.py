@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.services.teams import KEPT_FOR
 from billing import gateway
+from billing.entitlements import grace_end
 from billing.models import BillingAccount, EventState, StripeEvent
 from billing.services.subscriptions import GOOD, refresh
+from billing.services.tell import tell_grace_ends
 from core.periodic import every
 
 log = logging.getLogger(__name__)
 
 EVENTS_KEPT_FOR = timedelta(days=180)
+REMINDED_BEFORE = timedelta(days=3)
 
 
 @every(86_400)
@@ -36,6 +40,45 @@ def reconcile() -> int:
             log.warning("%s differed from Stripe and was mended", account.team)
             mended += 1
     return mended
+
+
+@every(3600)
+def look_after_past_due() -> int:
+    """Remind who did not pay a few days before the grace ends, and end the plan when it has; return how many ended."""
+    if not gateway.is_on():
+        return 0
+    now, ended = timezone.now(), 0
+    rows = BillingAccount.unscoped.filter(status="past_due", past_due_since__isnull=False)
+    for account in rows.select_related("team", "plan"):
+        until = grace_end(account)
+        if until is None or until - REMINDED_BEFORE > now:
+            continue
+        try:
+            if until <= now:
+                _end_unpaid(account)
+                ended += 1
+            else:
+                _remind(account)
+        except Exception:
+            log.exception(
+                "%s is past due and could not be looked after; tried again in an hour", account.team
+            )
+    return ended
+
+
+def _remind(account: BillingAccount) -> None:
+    with transaction.atomic():
+        rows = BillingAccount.unscoped.filter(pk=account.pk, past_due_reminded_at=None)
+        if rows.update(past_due_reminded_at=timezone.now()):
+            tell_grace_ends(account)
+
+
+def _end_unpaid(account: BillingAccount) -> None:
+    """End a plan that was not paid; Stripe is asked first, it may have been paid a moment ago."""
+    current = refresh(account)
+    if current is not None and current.status == "past_due":
+        gateway.end_now(current)
+        refresh(account)
 
 
 @every(3600)

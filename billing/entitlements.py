@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
@@ -49,6 +50,12 @@ def is_kept_for_now(team: Team) -> bool:
     return until is not None and until > timezone.now()
 
 
+def grace_end(account: BillingAccount) -> datetime | None:
+    """Return until when a failed payment can be made good before the plan ends, None if none failed."""
+    since = account.past_due_since
+    return since + timedelta(days=settings.PAST_DUE_DAYS) if since is not None else None
+
+
 def spend_limit_seconds(team: Team) -> int:
     """Return the GPU seconds a month that a team lets itself be invoiced; 0 where plan or team allow none.
 
@@ -72,8 +79,12 @@ class PlanTable:
     """Answer `core.quotas` from the table of plans."""
 
     def limits(self, team: Team) -> Mapping[str, int | None]:
-        plan = plan_of(team)
-        return {name: getattr(plan, name) for name in LIMITS}
+        account = account_of(team)
+        plan = account.plan if account is not None else default_plan()
+        limits = {name: getattr(plan, name) for name in LIMITS}
+        if account is not None and plan.seats is not None:
+            limits["seats"] = plan.seats + account.extra_seats
+        return limits
 
     def resets_at(self, team: Team) -> datetime:
         return month_of()[1]

@@ -7,7 +7,7 @@ from decimal import Decimal
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from billing.services.purchases import HIGHEST_LIMIT_CENTS
+from billing.services.purchases import HIGHEST_LIMIT_CENTS, MOST_SEATS
 
 
 class SpendLimitForm(forms.Form):
@@ -26,3 +26,9 @@ class SpendLimitForm(forms.Form):
     def cents(self) -> int:
         """Give the amount in cents."""
         return int(self.cleaned_data["amount"] * 100)
+
+
+class SeatsForm(forms.Form):
+    """Ask how many seats a team pays for beyond those of its plan."""
+
+    seats = forms.IntegerField(label=_("Further seats"), min_value=0, max_value=MOST_SEATS)

@@ -10,7 +10,16 @@ from django.db.models.functions import Coalesce
 
 from accounts.models import Team
 from billing.entitlements import month_of
-from billing.models import Account, Balance, BillingAccount, LedgerEntry, Plan, UsageEntry
+from billing.models import (
+    Account,
+    Balance,
+    BillingAccount,
+    Kind,
+    LedgerEntry,
+    LedgerTransaction,
+    Plan,
+    UsageEntry,
+)
 from billing.plans import default_plan
 
 NEAR = 0.8
@@ -41,7 +50,9 @@ def plan_lines() -> list[PlanLine]:
     fallback = default_plan().pk
     teams = _by_plan(
         BillingAccount.unscoped.values("plan").annotate(
-            n=Count("id"), paying=Count("id", filter=Q(status="active"))
+            n=Count("id"),
+            paying=Count("id", filter=Q(status="active")),
+            seats=Coalesce(Sum("extra_seats", filter=Q(status="active")), 0),
         )
     )
     loose = Team.objects.filter(deleted_at=None).count() - sum(row["n"] for row in teams.values())
@@ -73,7 +84,7 @@ def plan_lines() -> list[PlanLine]:
         sums["lost"] += row["lost"]
     lines = []
     for plan in Plan.objects.all():
-        there = teams.get(plan.pk, {"n": 0, "paying": 0})
+        there = teams.get(plan.pk, {"n": 0, "paying": 0, "seats": 0})
         sums = used.get(plan.pk, {"useful": 0.0, "lost": 0.0})
         hours = (sums["useful"] + sums["lost"]) / 3600
         lines.append(
@@ -81,7 +92,7 @@ def plan_lines() -> list[PlanLine]:
                 plan=plan,
                 teams=there["n"] + (loose if plan.pk == fallback else 0),
                 paying=there["paying"],
-                revenue=there["paying"] * (plan.price_cents or 0),
+                revenue=there["paying"] * (plan.price_cents or 0) + there["seats"] * (plan.seat_cents or 0),
                 overage=round(beyond.get(plan.pk, 0) * (plan.overage_cents_an_hour or 0) / 3600),
                 useful_seconds=sums["useful"],
                 lost_seconds=sums["lost"],
@@ -92,16 +103,17 @@ def plan_lines() -> list[PlanLine]:
 
 
 def teams_near_limits() -> list[tuple[Team, int]]:
-    """Return teams that used most of their month's GPU time, with the percentage, the most first (two queries)."""
-    rows = (
-        Balance.unscoped.filter(account=Account.ALLOWANCE)
-        .select_related("team")
-        .filter(team__in=BillingAccount.unscoped.values("team"))
-    )
+    """Return teams that used most of their month's GPU time, with the percentage, the most first (three queries)."""
+    # Whose month has not begun in the ledger has used nothing of it.
+    begun = LedgerTransaction.unscoped.filter(kind=Kind.ALLOWANCE, created_at__gte=month_of()[0])
+    rows = Balance.unscoped.filter(
+        account=Account.ALLOWANCE, team__in=begun.values("team"), team__deleted_at=None
+    ).select_related("team")
+    usual = default_plan().gpu_seconds_a_month
     allowances = dict(BillingAccount.unscoped.values_list("team_id", "plan__gpu_seconds_a_month"))
     near = []
     for row in rows:
-        whole = allowances.get(row.team_id)
+        whole = allowances.get(row.team_id, usual)
         if whole and row.seconds <= whole * (1 - NEAR):
             near.append((row.team, 100 * (whole - row.seconds) // whole))
     return sorted(near, key=lambda each: -each[1])[:MOST_TEAMS]

@@ -123,7 +123,7 @@ def usage_months(actor: Actor) -> list[tuple[datetime, UsageRow]]:
 
 
 def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[UsageRow]:
-    """Return the usage of a month (default: this one) by `day`, `member` or `project` (one query).
+    """Return the usage of a month (default: this one) by `day`, `member`, `project` or `kind` (one query).
 
     Days come in order, the others the most first.
     """
@@ -133,7 +133,7 @@ def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[Us
     if group == "day":
         days = entries.annotate(day=TruncDay("created_at", tzinfo=UTC)).values("day")
         return [_row(f"{row['day']:%Y-%m-%d}", row) for row in _sums(days).order_by("day")]
-    label = {"member": "user__email", "project": "project_name"}[group]
+    label = {"member": "user__email", "project": "project_name", "kind": "kind"}[group]
     rows = _sums(entries.values(label)).order_by("-useful_seconds")
     return [_row(row[label] or "", row) for row in rows]
 
@@ -162,16 +162,15 @@ def usage_days(actor: Actor, month: datetime | None = None) -> list[Day]:
     return days
 
 
-def usage_rows(actor: Actor, month: datetime | None = None) -> list[tuple[str, str, str, UsageRow]]:
-    """Return a month's usage as (day, member, project, sums), in order of days (one query)."""
+def usage_rows(actor: Actor, month: datetime | None = None) -> list[tuple[str, str, str, str, UsageRow]]:
+    """Return a month's usage as (day, member, project, kind, sums), in order of days (one query)."""
     require(actor, Can.USAGE_VIEW)
     start, end = month_of(month)
+    parts = ("day", "user__email", "project_name", "kind")
     days = _entries(actor).filter(created_at__gte=start, created_at__lt=end)
-    rows = _sums(
-        days.annotate(day=TruncDay("created_at", tzinfo=UTC)).values("day", "user__email", "project_name")
-    ).order_by("day", "user__email", "project_name")
+    rows = _sums(days.annotate(day=TruncDay("created_at", tzinfo=UTC)).values(*parts)).order_by(*parts)
     return [
-        (f"{row['day']:%Y-%m-%d}", row["user__email"] or "", row["project_name"], _row("", row))
+        (f"{row['day']:%Y-%m-%d}", row["user__email"] or "", row["project_name"], row["kind"], _row("", row))
         for row in rows
     ]
 

@@ -9,6 +9,13 @@ from typing import Any
 
 from core.errors import DomainError
 
+# How the ids of products begin, so that a subscription's items can be told apart.
+PLAN_PRODUCT = "plan_"
+SEAT_PRODUCT = "seat_"
+
+# What a subscription is made of: lookup keys of prices, the plan's first, and how many of each; None for a meter's.
+Lines = Mapping[str, int | None]
+
 
 class PaymentsUnavailable(DomainError):
     """Say that the payment service cannot be reached now."""
@@ -28,13 +35,17 @@ class BadSignature(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Hold what counts of a subscription. `product` is its plan's: prices change under it, it never does."""
+    """Hold what counts of a subscription. `product` is its plan's: prices change under it, it never does.
+
+    `seats` are those beyond the plan's own.
+    """
 
     id: str
     customer: str
     status: str
     product: str
-    item: str
+    seats: int
+    period_start: datetime | None
     period_end: datetime | None
     trial_end: datetime | None
     ends_at_period_end: bool
@@ -71,16 +82,28 @@ def is_metered(price: Any) -> bool:
     return bool(price.recurring and price.recurring.usage_type == "metered")
 
 
+def is_seat(price: Any) -> bool:
+    """Tell whether a price is for seats beyond a plan's own."""
+    return id_of(price.product).startswith(SEAT_PRODUCT)
+
+
+def is_plan(price: Any) -> bool:
+    """Tell whether a price is for a plan itself."""
+    return not is_metered(price) and not is_seat(price)
+
+
 def subscription_of(row: Any) -> Subscription:
     """Return a subscription of Stripe's as a plain value."""
     items = row["items"].data
-    fixed = next((item for item in items if not is_metered(item.price)), items[0])
+    fixed = next((item for item in items if is_plan(item.price)), items[0])
+    seats = next((item for item in items if is_seat(item.price)), None)
     return Subscription(
         id=str(row.id),
         customer=id_of(row.customer),
         status=str(row.status),
         product=id_of(fixed.price.product),
-        item=str(fixed.id),
+        seats=int(seats.quantity) if seats is not None else 0,
+        period_start=time_of(fixed.current_period_start),
         period_end=time_of(fixed.current_period_end),
         trial_end=time_of(row.trial_end),
         ends_at_period_end=bool(row.cancel_at_period_end),

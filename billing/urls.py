@@ -15,6 +15,7 @@ _team = [
     path("settings/plan/choose/", plan.plan_choose, name="plan_choose"),
     path("settings/plan/top-up/", plan.top_up, name="top_up"),
     path("settings/plan/portal/", plan.portal, name="portal"),
+    path("settings/plan/seats/", plan.seats, name="seats"),
     path("settings/plan/limit/", plan.spend_limit, name="spend_limit"),
 ]
 

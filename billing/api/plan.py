@@ -20,9 +20,11 @@ from billing.models import BillingAccount
 from billing.selectors import plan_page
 from billing.services.purchases import (
     HIGHEST_LIMIT_CENTS,
+    MOST_SEATS,
     buy_top_up,
     choose_plan,
     open_portal,
+    set_seats,
     set_spend_limit,
 )
 from core.api.idempotency import idempotent
@@ -36,6 +38,14 @@ class BalanceResult(serializers.Serializer[Any]):
     held_seconds = serializers.IntegerField(help_text="Reserved for trainings that wait or run.")
 
 
+class SeatsResult(serializers.Serializer[Any]):
+    included = serializers.IntegerField(allow_null=True, help_text="Of the plan; null for any number.")
+    further = serializers.IntegerField(help_text="Paid for each.")
+    further_cents = serializers.IntegerField(
+        allow_null=True, help_text="Of each a month; null where none are sold."
+    )
+
+
 class PlanResult(serializers.Serializer[Any]):
     object = serializers.CharField()
     plan = serializers.CharField()
@@ -43,6 +53,7 @@ class PlanResult(serializers.Serializer[Any]):
     period_end = serializers.DateTimeField(allow_null=True)
     ends_at_period_end = serializers.BooleanField()
     next_plan = serializers.CharField(allow_null=True, help_text="A smaller plan that begins then.")
+    seats = SeatsResult()
     metered = serializers.BooleanField(help_text="Whether GPU time is counted against an allowance.")
     balance = BalanceResult()
 
@@ -56,6 +67,11 @@ class SpendLimitResult(serializers.Serializer[Any]):
 @extend_schema_serializer(examples=[OpenApiExample("Fifty dollars", {"cents": 5000}, request_only=True)])
 class SpendLimitInput(StrictSerializer):
     cents = Whole(min_value=0, max_value=HIGHEST_LIMIT_CENTS, help_text="US cents a month.")
+
+
+@extend_schema_serializer(examples=[OpenApiExample("Two further seats", {"seats": 2}, request_only=True)])
+class SeatsInput(StrictSerializer):
+    seats = Whole(min_value=0, max_value=MOST_SEATS, help_text="Beyond those of the plan.")
 
 
 class CheckoutInput(StrictSerializer):
@@ -98,6 +114,7 @@ class BillingViewSet(TeamViewSet):
         "spend_limit": Can.USAGE_VIEW,
         "change_spend_limit": Can.BILLING,
         "checkout": Can.BILLING,
+        "seats": Can.BILLING,
         "portal": Can.BILLING,
         "invoices": Can.USAGE_VIEW,
     }
@@ -105,6 +122,7 @@ class BillingViewSet(TeamViewSet):
     in_every_plan = True
     problems: ClassVar[dict[str, tuple[int, ...]]] = {
         "checkout": (402, 503),
+        "seats": (402, 503),
         "portal": (503,),
         "invoices": (503,),
     }
@@ -124,6 +142,11 @@ class BillingViewSet(TeamViewSet):
             "period_end": account.period_end,
             "ends_at_period_end": account.ends_at_period_end,
             "next_plan": account.next_plan.key if account.next_plan else None,
+            "seats": {
+                "included": page.plan.seats,
+                "further": account.extra_seats,
+                "further_cents": page.plan.seat_cents,
+            },
             "metered": page.plan.is_metered,
             "balance": {
                 "allowance_seconds": page.funds.allowance,
@@ -153,7 +176,7 @@ class BillingViewSet(TeamViewSet):
         responses=AddressResult,
         examples=[OpenApiExample("A plan", {"plan": "pro"}, request_only=True)],
     )
-    @idempotent()
+    @idempotent(in_transaction=False)
     def checkout(self, request: Request) -> Response:
         """Choose a plan or buy a top-up: gives the address of the page where a person pays."""
         wanted = self.input(CheckoutInput)
@@ -164,8 +187,15 @@ class BillingViewSet(TeamViewSet):
             url = buy_top_up(actor=self.actor, key=wanted["top_up"], once=once)
         return Response({"object": "checkout", "url": url or None})
 
+    @extend_schema(operation_id="billing_seats", request=SeatsInput, responses=PlanResult)
+    def seats(self, request: Request) -> Response:
+        """Have another number of seats beyond the plan's: more are invoiced at once, fewer are set off."""
+        seats = self.input(SeatsInput)["seats"]
+        set_seats(actor=self.actor, seats=seats, once=secrets.token_urlsafe(12))
+        return self.plan(request)
+
     @extend_schema(operation_id="billing_portal", request=None, responses=AddressResult)
-    @idempotent()
+    @idempotent(in_transaction=False)
     def portal(self, request: Request) -> Response:
         """Give the address of the page for cards, tax ids and invoices."""
         return Response({"object": "portal", "url": open_portal(actor=self.actor)})

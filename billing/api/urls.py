@@ -10,6 +10,7 @@ from billing.api.usage import UsageViewSet
 urlpatterns: list[URLPattern | URLResolver] = [
     path("billing/plan", BillingViewSet.as_view({"get": "plan"}), name="billing-plan"),
     path("billing/checkout", BillingViewSet.as_view({"post": "checkout"}), name="billing-checkout"),
+    path("billing/seats", BillingViewSet.as_view({"put": "seats"}), name="billing-seats"),
     path("billing/portal", BillingViewSet.as_view({"post": "portal"}), name="billing-portal"),
     path("billing/invoices", BillingViewSet.as_view({"get": "invoices"}), name="billing-invoices"),
     path(

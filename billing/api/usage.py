@@ -19,7 +19,7 @@ from accounts.roles import Can
 from billing.models import UsageEntry
 from billing.selectors import MONTH, month_from, usage_by, usage_months, usage_rows
 
-GROUPS = ("month", "day", "member", "project")
+GROUPS = ("month", "day", "member", "project", "kind")
 
 
 class MonthQuery(Query):
@@ -34,12 +34,14 @@ class UsageQuery(Query):
         f"^{MONTH.pattern}$",
         max_length=7,
         required=False,
-        help_text="As 2026-11; for day, member and project. Default: this one.",
+        help_text="As 2026-11; for all but month. Default: this one.",
     )
 
 
 class UsageRowResult(serializers.Serializer[Any]):
-    group = serializers.CharField(help_text="The month, the member's address or the project's name.")
+    group = serializers.CharField(
+        help_text="The month or day, the member's address, the project's name or the kind."
+    )
     useful_seconds = serializers.FloatField()
     lost_seconds = serializers.FloatField(help_text="Work that a fault of ours threw away.")
     trainings = serializers.IntegerField()
@@ -62,7 +64,7 @@ class UsageViewSet(TeamViewSet):
 
     @extend_schema(operation_id="usage", responses=UsageResult)
     def usage(self, request: Request) -> Response:
-        """Sum compute seconds up by month (the last twelve), or a month by day, member or project."""
+        """Sum compute seconds up by month (the last twelve), or a month by day, member, project or kind."""
         group = self.query.get("group_by", "month")
         if group == "month":
             rows = [(f"{month:%Y-%m}", row) for month, row in usage_months(self.actor)]
@@ -82,13 +84,15 @@ class UsageViewSet(TeamViewSet):
 
     @extend_schema(operation_id="usage_export", responses={(200, "text/csv"): OpenApiTypes.STR})
     def export(self, request: Request) -> HttpResponse:
-        """Download a month's usage by day, member and project as CSV."""
+        """Download a month's usage by day, member, project and kind as CSV."""
         response = HttpResponse(content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="usage.csv"'
         lines = csv.writer(response)
-        lines.writerow(["day", "member", "project", "useful_seconds", "lost_seconds", "trainings"])
-        for day, member, project, row in usage_rows(self.actor, month_from(self.query.get("month", ""))):
-            lines.writerow([day, member, _plain(project), row.useful, row.lost, row.trainings])
+        lines.writerow(["day", "member", "project", "kind", "useful_seconds", "lost_seconds", "trainings"])
+        for day, member, project, kind, row in usage_rows(
+            self.actor, month_from(self.query.get("month", ""))
+        ):
+            lines.writerow([day, member, _plain(project), kind, row.useful, row.lost, row.trainings])
         return response
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 from billing.gateway.catalog import put_meter, put_price, put_product
 from billing.gateway.checkout import close_checkouts, make_customer, open_checkout, open_portal
 from billing.gateway.invoices import invoices_of, payments_of, read_event, report_usage
-from billing.gateway.subscriptions import cancel, downgrade, end_now, keep, subscriptions_of, upgrade
+from billing.gateway.subscriptions import (
+    cancel,
+    downgrade,
+    end_now,
+    keep,
+    set_seats,
+    subscriptions_of,
+    upgrade,
+)
 from billing.gateway.talking import is_on
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "put_product",
     "read_event",
     "report_usage",
+    "set_seats",
     "subscriptions_of",
     "upgrade",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from billing.gateway.talking import once_for, prices_of, talking
-from billing.stripe_rows import is_metered
+from billing.gateway.talking import lines_of, once_for, talking
+from billing.stripe_rows import Lines
 
 
 def make_customer(*, team_uid: str, name: str, email: str) -> str:
@@ -21,7 +21,7 @@ def make_customer(*, team_uid: str, name: str, email: str) -> str:
 def open_checkout(
     *,
     customer: str,
-    prices: list[str],
+    lines: Lines,
     back: str,
     subscribe: bool,
     notes: Mapping[str, str],
@@ -30,18 +30,14 @@ def open_checkout(
 ) -> str:
     """Open a page of Stripe's where the customer pays, and return its address. `back` is where it leads back to.
 
-    `prices` are lookup keys. `once` names this press of the button: a double click opens one page.
+    `once` names this press of the button: a double click opens one page.
     """
     with talking() as api:
-        ids = prices_of(api, prices)
-        items: list[dict[str, Any]] = [
-            {"price": found.id} if is_metered(found) else {"price": found.id, "quantity": 1} for found in ids
-        ]
         params: dict[str, Any] = {
             "mode": "subscription" if subscribe else "payment",
             "customer": customer,
             "customer_update": {"name": "auto", "address": "auto"},
-            "line_items": items,
+            "line_items": lines_of(api, lines),
             "success_url": f"{back}?paid={{CHECKOUT_SESSION_ID}}",
             "cancel_url": back,
             "metadata": dict(notes),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from billing.gateway.talking import once_for, prices_of, talking
-from billing.stripe_rows import Subscription, is_metered, subscription_of
+from billing.gateway.talking import line_of, lines_of, once_for, prices_of, talking
+from billing.stripe_rows import Lines, Subscription, is_metered, is_plan, is_seat, subscription_of
 
 
 def subscriptions_of(customer: str) -> list[Subscription]:
@@ -15,13 +15,12 @@ def subscriptions_of(customer: str) -> list[Subscription]:
         return sorted((subscription_of(each) for each in found.data), key=lambda each: -each.created)
 
 
-def upgrade(subscription: Subscription, *, price_key: str, overage_key: str | None, once: str) -> None:
+def upgrade(subscription: Subscription, *, lines: Lines, once: str) -> None:
     """Move to a larger plan at once; what is left of the month is set off and the difference invoiced now."""
     with talking() as api:
         _leave_schedule(api, subscription)
-        wanted = prices_of(api, [price_key, *([overage_key] if overage_key else [])])
         params: dict[str, Any] = {
-            "items": _exchange(api, subscription, wanted),
+            "items": _exchange(api, subscription, lines_of(api, lines)),
             "proration_behavior": "always_invoice",
             "cancel_at_period_end": False,
             # A card that is declined changes nothing, and a trial of a small plan is none of a large one.
@@ -32,28 +31,23 @@ def upgrade(subscription: Subscription, *, price_key: str, overage_key: str | No
         api.subscriptions.update(subscription.id, params, once_for(f"upgrade:{subscription.id}:{once}"))  # type: ignore[arg-type]
 
 
-def downgrade(subscription: Subscription, *, price_key: str, overage_key: str | None, once: str) -> None:
+def downgrade(subscription: Subscription, *, lines: Lines, once: str) -> None:
     """Move to a smaller plan when the month that is paid has ended."""
     with talking() as api:
         _leave_schedule(api, subscription)
         if subscription.ends_at_period_end:
             api.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
-        wanted = prices_of(api, [price_key, *([overage_key] if overage_key else [])])
         schedule = api.subscription_schedules.create(
             {"from_subscription": subscription.id},
             once_for(f"schedule:{subscription.id}:{subscription.schedule}:{once}"),
         )
         now = schedule.phases[0]
-        kept = [_line(str(item.price)) for item in now["items"]]
+        there = api.subscriptions.retrieve(subscription.id)["items"].data
+        kept = [line_of(item.price, None if is_metered(item.price) else item.quantity) for item in there]
         phases: list[Any] = [
             {"items": kept, "start_date": now.start_date, "end_date": now.end_date},
-            {"items": [_line(each.id) for each in wanted], "proration_behavior": "none"},
+            {"items": lines_of(api, lines), "proration_behavior": "none"},
         ]
-        metered = {each.id for each in wanted if is_metered(each)} | _metered_items(api, subscription)
-        for phase in phases:
-            for line in phase["items"]:
-                if line["price"] in metered:
-                    line.pop("quantity")
         params: dict[str, Any] = {"end_behavior": "release", "phases": phases}
         api.subscription_schedules.update(schedule.id, params, once_for(f"phases:{schedule.id}:{once}"))  # type: ignore[arg-type]
 
@@ -83,24 +77,31 @@ def keep(subscription: Subscription, *, once: str) -> None:
         )
 
 
-def _exchange(api: Any, subscription: Subscription, wanted: list[Any]) -> list[dict[str, Any]]:
+def set_seats(subscription: Subscription, *, seat_key: str, seats: int, once: str) -> None:
+    """Have so many seats beyond the plan's: more are invoiced now for the rest of the month, fewer are set off."""
+    with talking() as api:
+        there = api.subscriptions.retrieve(subscription.id)["items"].data
+        item = next((each for each in there if is_seat(each.price)), None)
+        if item is None:
+            change = {"price": prices_of(api, [seat_key])[0].id, "quantity": seats}
+        elif seats:
+            change = {"id": item.id, "quantity": seats}
+        else:
+            change = {"id": item.id, "deleted": True}
+        params: dict[str, Any] = {
+            "items": [change],
+            "proration_behavior": "always_invoice" if seats > subscription.seats else "create_prorations",
+            "payment_behavior": "error_if_incomplete",
+        }
+        api.subscriptions.update(subscription.id, params, once_for(f"seats:{subscription.id}:{once}"))  # type: ignore[arg-type]
+
+
+def _exchange(api: Any, subscription: Subscription, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return items that turn those of a subscription into `wanted`: the old ones go, the new ones come."""
     there = api.subscriptions.retrieve(subscription.id)["items"].data
-    fixed = next(item for item in there if not is_metered(item.price))
-    items: list[dict[str, Any]] = [{"id": fixed.id, "price": wanted[0].id, "quantity": 1}]
-    items += [
-        {"id": item.id, "deleted": True, "clear_usage": False} for item in there if is_metered(item.price)
-    ]
-    return items + [{"price": each.id} for each in wanted[1:]]
-
-
-def _metered_items(api: Any, subscription: Subscription) -> set[str]:
-    there = api.subscriptions.retrieve(subscription.id)["items"].data
-    return {str(item.price.id) for item in there if is_metered(item.price)}
-
-
-def _line(price: str) -> dict[str, Any]:
-    return {"price": price, "quantity": 1}
+    plan = next(item for item in there if is_plan(item.price))
+    gone = [{"id": item.id, "deleted": True} for item in there if item is not plan]
+    return [{"id": plan.id, **wanted[0]}, *gone, *wanted[1:]]
 
 
 def _leave_schedule(api: Any, subscription: Subscription) -> None:

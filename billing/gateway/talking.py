@@ -11,7 +11,7 @@ import stripe
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from billing.stripe_rows import CardDeclined, PaymentsUnavailable
+from billing.stripe_rows import CardDeclined, Lines, PaymentsUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -57,3 +57,14 @@ def prices_of(api: Any, lookup_keys: list[str]) -> list[Any]:
     if missing:
         raise LookupError(f"Stripe has no price for {', '.join(missing)}: run manage.py stripe_sync.")
     return [found[key] for key in lookup_keys]
+
+
+def lines_of(api: Any, lines: Lines) -> list[dict[str, Any]]:
+    """Return what is bought as Stripe takes it, in order."""
+    prices = prices_of(api, list(lines))
+    return [line_of(price, quantity) for price, quantity in zip(prices, lines.values(), strict=True)]
+
+
+def line_of(price: Any, quantity: int | None) -> dict[str, Any]:
+    """Return one line; what a meter counts has no quantity."""
+    return {"price": price.id} if quantity is None else {"price": price.id, "quantity": quantity}

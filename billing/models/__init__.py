@@ -2,7 +2,7 @@ from billing.models.alert import LimitAlert
 from billing.models.inbox import EventState, StripeEvent
 from billing.models.ledger import Account, Balance, Kind, LedgerEntry, LedgerTransaction
 from billing.models.plan import BillingAccount, Plan, TopUp
-from billing.models.usage import UsageEntry
+from billing.models.usage import UsageEntry, UsageKind
 
 __all__ = [
     "Account",
@@ -17,4 +17,5 @@ __all__ = [
     "StripeEvent",
     "TopUp",
     "UsageEntry",
+    "UsageKind",
 ]

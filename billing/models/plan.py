@@ -42,6 +42,12 @@ class Plan(models.Model):
     )
     stored_bytes = models.PositiveBigIntegerField(_("storage in bytes"), null=True, blank=True)
     seats = models.PositiveIntegerField(_("seats"), null=True, blank=True)
+    seat_cents = models.PositiveIntegerField(
+        _("price of a further seat a month, in cents"),
+        null=True,
+        blank=True,
+        help_text=_("Empty: no more seats than the plan has."),
+    )
     running_trainings = models.PositiveIntegerField(_("trainings at once"), null=True, blank=True)
     queued_trainings = models.PositiveIntegerField(_("trainings waiting"), null=True, blank=True)
     steps_per_training = models.PositiveIntegerField(_("steps of a training"), null=True, blank=True)
@@ -120,7 +126,11 @@ class BillingAccount(TenantModel):
     trial_end = models.DateTimeField(null=True, blank=True)
     ends_at_period_end = models.BooleanField(default=False)
     next_plan = models.ForeignKey(Plan, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    extra_seats = models.PositiveIntegerField(default=0, db_default=0)
     past_due_since = models.DateTimeField(null=True, blank=True)
+    past_due_reminded_at = models.DateTimeField(null=True, blank=True)
+    # Counts what was written of Stripe's answers: an answer that was asked for before the last one is asked for again.
+    refreshes = models.PositiveIntegerField(default=0, db_default=0)
     # Nothing is forgotten before, whatever the plan says now.
     data_kept_until = models.DateTimeField(null=True, blank=True)
 

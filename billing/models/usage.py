@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from core.tenancy.constraints import tenant_constraints
 from core.tenancy.models import TenantModel
+
+
+class UsageKind(models.TextChoices):
+    TRAINING = "training", _("Trainings")
 
 
 class UsageEntry(TenantModel):
     """Compute seconds of one attempt of one job. `useful` is false for work that was lost."""
 
     job_uid = models.CharField(max_length=40)
+    kind = models.CharField(
+        max_length=20, choices=UsageKind, default=UsageKind.TRAINING, db_default=UsageKind.TRAINING
+    )
     attempt = models.PositiveIntegerField()
     seconds = models.FloatField()
     useful = models.BooleanField()

@@ -10,7 +10,7 @@ from accounts.roles import Role
 from accounts.services.audit import audit
 from billing.entitlements import plan_of
 from billing.models import BillingAccount, Plan
-from billing.services.ledger import grant_allowance
+from billing.services.ledger import raise_allowance
 
 
 def put_on_plan(*, team: Team, plan: Plan, by: User) -> BillingAccount:
@@ -23,7 +23,7 @@ def put_on_plan(*, team: Team, plan: Plan, by: User) -> BillingAccount:
             defaults={"plan": plan}, create_defaults={"team": team, "plan": plan}
         )
         if before != plan:
-            grant_allowance(team)
+            raise_allowance(team, before=before)
             actor = member_actor(team, by, Role.VIEWER)
             audit(actor, "plan.changed", team, before=before.key, after=plan.key, operator=by.email)
     return account

@@ -5,17 +5,18 @@ The team's row is the lock: who moves seconds holds it until the commit. Locks a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from accounts.models import Team, User
 from billing.balances import balances_of, overage_this_month
 from billing.entitlements import month_of, plan_of, spend_limit_seconds
-from billing.models import Account, Kind, LedgerEntry, LedgerTransaction
+from billing.models import Account, Kind, LedgerEntry, LedgerTransaction, Plan
 from billing.services.alerts import alert
 from core.errors import DomainError
 from core.outbox import enqueue
@@ -59,30 +60,31 @@ def funds_of(team: Team) -> Funds:
 
 
 def grant_allowance(team: Team) -> None:
-    """Give `team` the allowance of this month by its plan; what was left of the last one lapses.
+    """Give `team` the allowance of this month by its plan, once; what was left of the last one lapses."""
+    plan = plan_of(team)
+    if plan.gpu_seconds_a_month is not None:
+        with transaction.atomic():
+            _lock(team)
+            _grant(team, plan.gpu_seconds_a_month, plan.name)
 
-    A larger plan in mid-month adds the difference once; a smaller one takes nothing back.
+
+def raise_allowance(team: Team, *, before: Plan, share: float = 1.0) -> None:
+    """Add to this month what the team's plan has more than the one `before`, the part `share` of it that is paid for.
+
+    A smaller plan takes nothing back, and no month gets more than the largest plan it saw.
     """
     plan = plan_of(team)
     if plan.gpu_seconds_a_month is None:
         return
+    had = before.gpu_seconds_a_month or 0
     with transaction.atomic():
         _lock(team)
-        month = f"{month_of()[0]:%Y-%m}"
-        posted = LedgerTransaction.objects.for_team(team).filter(
-            kind=Kind.ALLOWANCE, key__startswith=f"allowance:{month}:"
-        )
-        entries = LedgerEntry.objects.for_team(team).filter(transaction__in=posted, account=Account.ISSUED)
-        granted = -(entries.aggregate(n=Sum("seconds"))["n"] or 0)
-        more = max(0, plan.gpu_seconds_a_month - granted)
-        old = 0 if posted.exists() else balances_of(team)[Account.ALLOWANCE]
-        _post(
-            team,
-            Kind.ALLOWANCE,
-            f"allowance:{month}:{granted + more}",
-            {Account.ISSUED: -more, Account.ALLOWANCE: more - old, Account.LAPSED: old},
-            reason=plan.name,
-        )
+        _grant(team, min(had, plan.gpu_seconds_a_month), before.name)
+        granted = _granted(team)
+        more = min(math.ceil((plan.gpu_seconds_a_month - had) * share), plan.gpu_seconds_a_month - granted)
+        if more > 0:
+            moves = {Account.ISSUED: -more, Account.ALLOWANCE: more}
+            _post(team, Kind.ALLOWANCE, _month_key(granted + more), moves, reason=plan.name)
 
 
 def add_bought(
@@ -261,12 +263,30 @@ def _held_before_this_month(team: Team, job_uid: str) -> bool:
     return first is not None and first < month_of()[0]
 
 
+def _month_key(seconds: int | str = "") -> str:
+    return f"allowance:{month_of()[0]:%Y-%m}:{seconds}"
+
+
+def _grants(team: Team) -> QuerySet[LedgerTransaction]:
+    return LedgerTransaction.objects.for_team(team).filter(kind=Kind.ALLOWANCE, key__startswith=_month_key())
+
+
 def _is_granted(team: Team) -> bool:
-    month = f"{month_of()[0]:%Y-%m}"
-    rows = LedgerTransaction.objects.for_team(team).filter(
-        kind=Kind.ALLOWANCE, key__startswith=f"allowance:{month}:"
-    )
-    return rows.exists()
+    return _grants(team).exists()
+
+
+def _granted(team: Team) -> int:
+    entries = LedgerEntry.objects.for_team(team).filter(transaction__in=_grants(team), account=Account.ISSUED)
+    return -int(entries.aggregate(n=Sum("seconds"))["n"] or 0)
+
+
+def _grant(team: Team, seconds: int, reason: str) -> None:
+    """Begin the month with `seconds` under the team's lock, if it has not begun."""
+    if _is_granted(team):
+        return
+    old = balances_of(team)[Account.ALLOWANCE]
+    moves = {Account.ISSUED: -seconds, Account.ALLOWANCE: seconds - old, Account.LAPSED: old}
+    _post(team, Kind.ALLOWANCE, _month_key(seconds), moves, reason=reason)
 
 
 def _overage_left(team: Team) -> int:

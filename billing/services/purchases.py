@@ -6,8 +6,10 @@ from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.actor import Actor, require
+from accounts.meters import seats_taken
 from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
@@ -16,16 +18,17 @@ from billing.models import BillingAccount, LimitAlert, Plan, TopUp
 from billing.services.subscriptions import (
     GOOD,
     account_for,
-    overage_key,
-    price_key,
+    lines_for,
     refresh,
+    seat_key,
     top_up_key,
 )
-from billing.stripe_rows import PaymentsUnavailable, Subscription
+from billing.stripe_rows import Lines, PaymentsUnavailable, Subscription
 from core.errors import Conflict, DomainError, NotFound
 
 UNFINISHED = frozenset({"unpaid", "incomplete", "paused"})
 HIGHEST_LIMIT_CENTS = 10_000_000
+MOST_SEATS = 1_000
 
 
 def choose_plan(*, actor: Actor, key: str, once: str) -> str:
@@ -53,11 +56,11 @@ def choose_plan(*, actor: Actor, key: str, once: str) -> str:
             raise Conflict("plan_chosen", _("The team is on this plan already."))
         gateway.keep(current, once=once)
     elif (account.plan.price_cents or 0) < plan.price_cents:
-        gateway.upgrade(current, price_key=price_key(plan), overage_key=overage_key(plan), once=once)
+        gateway.upgrade(current, lines=_lines(actor.team, plan), once=once)
     elif account.next_plan == plan and current.schedule:
         return ""  # the same button, pressed twice
     else:
-        gateway.downgrade(current, price_key=price_key(plan), overage_key=overage_key(plan), once=once)
+        gateway.downgrade(current, lines=_lines(actor.team, plan), once=once)
     _note(actor, account, "plan.chosen", before=account.plan.key, after=plan.key)
     found = _refreshed(account)
     is_planned = found is not None and bool(found.schedule)
@@ -76,12 +79,46 @@ def buy_top_up(*, actor: Actor, key: str, once: str) -> str:
     notes = {"kind": "top_up", "team": actor.team.uid, "top_up": top_up.key, "seconds": str(top_up.seconds)}
     return gateway.open_checkout(
         customer=_customer(actor, account),
-        prices=[top_up_key(top_up)],
+        lines={top_up_key(top_up): 1},
         back=_back(actor.team),
         subscribe=False,
         notes=notes,
         once=f"{actor.team.uid}:{once}",
     )
+
+
+def set_seats(*, actor: Actor, seats: int, once: str) -> None:
+    """Have `seats` beyond those of the team's plan, paid for each; more are invoiced at once, fewer set off.
+
+    Raise Conflict (`seats_not_sold`, `plan_changes`, `seats_in_use`), CardDeclined, PaymentsUnavailable.
+    """
+    require(actor, Can.BILLING)
+    _require_on()
+    if not 0 <= seats <= MOST_SEATS:
+        raise DomainError("seats_invalid", _("Give a number from 0 to 1000."), pointer="/seats")
+    account = account_for(actor.team)
+    current = _current(account)
+    further = seat_key(account.plan)
+    if current is None or further is None:
+        raise Conflict("seats_not_sold", _("This plan has no further seats. A larger one has more."))
+    if current.schedule:
+        raise Conflict("plan_changes", _("A smaller plan begins soon. Keep this plan first, then buy seats."))
+    left = (account.plan.seats or 0) + seats - seats_taken(actor.team)
+    if left < 0:
+        raise Conflict(
+            "seats_in_use",
+            ngettext(
+                "%(n)s more seat is taken or promised than that. Remove a member or an invitation first.",
+                "%(n)s more seats are taken or promised than that. Remove members or invitations first.",
+                -left,
+            )
+            % {"n": -left},
+        )
+    if seats == current.seats:
+        return
+    gateway.set_seats(current, seat_key=further, seats=seats, once=once)
+    _note(actor, account, "seats.changed", before=current.seats, after=seats)
+    _refreshed(account)
 
 
 def open_portal(*, actor: Actor) -> str:
@@ -120,11 +157,10 @@ def _first(actor: Actor, account: BillingAccount, plan: Plan, once: str) -> str:
         if left.status in UNFINISHED:
             gateway.end_now(left)  # or its old invoice, once paid, would bring it back beside the new one
     gateway.close_checkouts(customer, but=once)
-    overage = overage_key(plan)
     trial = plan.trial_days if not account.subscription else 0
     return gateway.open_checkout(
         customer=customer,
-        prices=[price_key(plan), *([overage] if overage else [])],
+        lines=_lines(actor.team, plan),
         back=_back(actor.team),
         subscribe=True,
         notes={"kind": "plan", "team": actor.team.uid, "plan": plan.key, "once": once},
@@ -146,6 +182,12 @@ def _refreshed(account: BillingAccount) -> Subscription | None:
         return refresh(account)
     except PaymentsUnavailable:
         return None
+
+
+def _lines(team: Team, plan: Plan) -> Lines:
+    """Return what is bought with a plan: itself, and as many further seats as the team's members need."""
+    needed = seats_taken(team) - plan.seats if plan.seats is not None else 0
+    return lines_for(plan, max(0, needed))
 
 
 def _current(account: BillingAccount) -> Subscription | None:

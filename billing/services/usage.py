@@ -7,7 +7,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import Team, User
-from billing.models import UsageEntry
+from billing.models import UsageEntry, UsageKind
 from billing.services.ledger import settle
 
 
@@ -18,6 +18,7 @@ def record_usage(
     attempt: int,
     seconds: float,
     useful: bool,
+    kind: UsageKind = UsageKind.TRAINING,
     user: User | None = None,
     project_uid: str = "",
     project_name: str = "",
@@ -35,6 +36,7 @@ def record_usage(
                 "team": team,
                 "seconds": seconds,
                 "useful": useful,
+                "kind": kind,
                 "user": user,
                 "project_uid": project_uid,
                 "project_name": project_name,

@@ -19,9 +19,16 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
 from billing import gateway
-from billing.forms import SpendLimitForm
+from billing.forms import SeatsForm, SpendLimitForm
 from billing.selectors import plan_page
-from billing.services.purchases import arrived, buy_top_up, choose_plan, open_portal, set_spend_limit
+from billing.services.purchases import (
+    arrived,
+    buy_top_up,
+    choose_plan,
+    open_portal,
+    set_seats,
+    set_spend_limit,
+)
 from billing.stripe_rows import PaymentsUnavailable
 from core.errors import DomainError
 
@@ -69,7 +76,7 @@ def plan(request: TeamRequest) -> HttpResponse:
         except PaymentsUnavailable:
             messages.info(request, _("Thank you. It shows here as soon as the payment is confirmed."))
         return _back(request)
-    return _page(request, SpendLimitForm(initial={"amount": plan_page(actor).limit_amount}))
+    return _page(request)
 
 
 @team_view(can=Can.BILLING)
@@ -110,15 +117,40 @@ def spend_limit(request: TeamRequest) -> HttpResponse:
     """Set what may be invoiced a month beyond allowance and top-ups."""
     form = SpendLimitForm(request.POST)
     if not form.is_valid():
-        return _page(request, form, status=422)
+        return _page(request, limit_form=form)
     set_spend_limit(actor=request.actor, cents=form.cents)
     messages.success(request, _("Saved. It holds at once."))
     return _back(request)
 
 
-def _page(request: TeamRequest, form: SpendLimitForm, status: int = 200) -> HttpResponse:
-    context = {"page": plan_page(request.actor), "limit_form": form}
-    return render(request, "billing/plan.html", context, status=status)
+@leads_to_payment
+@team_view(can=Can.BILLING)
+@require_POST
+@only_with_payments
+def seats(request: TeamRequest) -> HttpResponse:
+    """Have another number of seats beyond the plan's."""
+    form = SeatsForm(request.POST)
+    if not form.is_valid():
+        return _page(request, seats_form=form)
+
+    def buy(once: str) -> str:
+        set_seats(actor=request.actor, seats=form.cleaned_data["seats"], once=once)
+        return ""
+
+    return _go(request, buy, _("Saved. It holds at once."))
+
+
+def _page(
+    request: TeamRequest, limit_form: SpendLimitForm | None = None, seats_form: SeatsForm | None = None
+) -> HttpResponse:
+    """Show the page; a form that is given was refused."""
+    page = plan_page(request.actor)
+    context = {
+        "page": page,
+        "limit_form": limit_form or SpendLimitForm(initial={"amount": page.limit_amount}),
+        "seats_form": seats_form or SeatsForm(initial={"seats": page.account.extra_seats}),
+    }
+    return render(request, "billing/plan.html", context, status=422 if limit_form or seats_form else 200)
 
 
 def _invoices(request: TeamRequest) -> dict[str, Any]:

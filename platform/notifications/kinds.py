@@ -15,7 +15,8 @@ class Kind(models.TextChoices):
     MEMBER_JOINED = "member.joined", gettext_lazy("Somebody joined a team that I manage")
     WEBHOOK_DISABLED = "webhook.disabled", gettext_lazy("A webhook of a team that I manage was switched off")
     LIMIT_NEAR = "limit.near", gettext_lazy("A limit of a team that I manage is near or reached")
-    PAYMENT = "payment", gettext_lazy("A payment of a team that I manage failed, or its plan changed")
+    PAYMENT = "payment", gettext_lazy("The plan of a team that I manage changed")
+    PLAN_AT_RISK = "plan.at_risk", gettext_lazy("A payment of a team that I manage failed, or its plan ended")
 
 
 class MailWhen(models.TextChoices):
@@ -33,9 +34,10 @@ USUAL: dict[Kind, MailWhen] = {
     Kind.WEBHOOK_DISABLED: MailWhen.AT_ONCE,
     Kind.LIMIT_NEAR: MailWhen.AT_ONCE,
     Kind.PAYMENT: MailWhen.AT_ONCE,
+    Kind.PLAN_AT_RISK: MailWhen.AT_ONCE,
 }
-# A higher layer writes these mails itself, with pictures or with the cause; it asks `mail_choice` first.
-MAILED_BY_OTHERS = frozenset({Kind.TRAINING_DONE, Kind.TRAINING_FAILED})
+# A higher layer writes these mails itself, with pictures, the cause or what to do; it asks `mail_choice` first.
+MAILED_BY_OTHERS = frozenset({Kind.TRAINING_DONE, Kind.TRAINING_FAILED, Kind.PLAN_AT_RISK})
 # State of ui.py, for the icon.
 STATE_OF: dict[str, str] = {
     Kind.TRAINING_DONE: "succeeded",
@@ -45,7 +47,8 @@ STATE_OF: dict[str, str] = {
     Kind.MEMBER_JOINED: "info",
     Kind.WEBHOOK_DISABLED: "warning",
     Kind.LIMIT_NEAR: "warning",
-    Kind.PAYMENT: "warning",
+    Kind.PAYMENT: "info",
+    Kind.PLAN_AT_RISK: "warning",
 }
 
 
@@ -62,4 +65,5 @@ def title_of(kind: str, *, name: str, who: str, team: str) -> str:
         # What the subject's name says by itself, in the words of whoever made it.
         Kind.LIMIT_NEAR: "%(team)s: %(name)s",
         Kind.PAYMENT: "%(team)s: %(name)s",
+        Kind.PLAN_AT_RISK: "%(team)s: %(name)s",
     }.get(Kind(kind), "%(name)s") % values

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import AuditEvent, User
-from billing.models import BillingAccount, EventState, Kind, LedgerTransaction, StripeEvent
+from billing.models import BillingAccount, EventState, Kind, LedgerTransaction, Plan, StripeEvent
 from billing.overview import plan_lines, teams_near_limits
 from billing.services.ledger import funds_of, grant_allowance, hold, settle
 from billing.services.purchases import choose_plan
@@ -60,17 +60,22 @@ def test_the_overview_sums_each_plan_and_names_teams_near_their_limit(
 ) -> None:
     settings.GPU_COST_CENTS_AN_HOUR = 200
     on_plan(scenario, "pro", gpu_seconds_a_month=1000)
-    BillingAccount.objects.for_team(scenario.team).update(status="active")
+    BillingAccount.objects.for_team(scenario.team).update(status="active", extra_seats=2)
     grant_allowance(scenario.team)
     hold(scenario.team, job_uid="trn_1", seconds=900)
     record_usage(team=scenario.team, job_uid="trn_1", attempt=1, seconds=900, useful=True)
     record_usage(team=scenario.team, job_uid="trn_1", attempt=2, seconds=900, useful=False)
     with django_assert_max_num_queries(12):
         line = next(each for each in plan_lines() if each.plan.key == "pro")
-    assert (line.teams, line.paying, line.revenue, line.cost, line.margin) == (1, 1, 2400, 100, 2300)
+    assert (line.teams, line.paying, line.revenue, line.cost, line.margin) == (1, 1, 4400, 100, 4300)
     assert [(team.slug, percent) for team, percent in teams_near_limits()] == [("atelier", 90)]
+    BillingAccount.objects.for_team(scenario.team).delete()
+    Plan.objects.filter(key=settings.DEFAULT_PLAN).update(gpu_seconds_a_month=1200)
+    assert [percent for _team, percent in teams_near_limits()] == [91]
+    on_plan(scenario, "pro", gpu_seconds_a_month=1000)
+    BillingAccount.objects.for_team(scenario.team).update(extra_seats=2)
     page = desk.get("/admin/billing/plan/overview/").content.decode()
-    assert "$23" in page
+    assert "$43" in page
     assert "90 %" in page
 
 

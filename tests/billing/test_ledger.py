@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from accounts.models import Team
 from billing.balances import balances_of
+from billing.entitlements import plan_of
 from billing.models import Account, BillingAccount, Kind, LedgerEntry, LedgerTransaction
 from billing.models.ledger import SOURCES
 from billing.selectors import charged_for
@@ -27,6 +28,7 @@ from billing.services.ledger import (
     grant_allowance,
     held_for,
     hold,
+    raise_allowance,
     refund,
     release,
     settle,
@@ -117,8 +119,10 @@ def test_what_is_left_of_a_month_lapses_and_what_was_bought_does_not(team: Team,
 def test_a_larger_plan_in_mid_month_adds_the_difference_once(scenario: Scenario, team: Team) -> None:
     grant_allowance(team)
     hold(team, job_uid="trn_1", seconds=900)
+    before = plan_of(team)
     on_plan(scenario, "pro", gpu_seconds_a_month=3000)
-    grant_allowance(team)
+    for _time in range(2):
+        raise_allowance(team, before=before)
     assert funds_of(team).allowance == 2100
     for key in ("free", "pro"):
         on_plan(scenario, key)

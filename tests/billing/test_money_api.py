@@ -124,10 +124,12 @@ def test_usage_by_day_and_as_a_table(scenario: Scenario) -> None:
     days: list[dict[str, Any]] = client.get(f"{API}/usage?group_by=day").json()["data"]
     today = f"{timezone.now():%Y-%m-%d}"
     assert [(row["group"], row["useful_seconds"]) for row in days] == [(today, 60.0)]
+    kinds = client.get(f"{API}/usage?group_by=kind").json()["data"]
+    assert [(row["group"], row["useful_seconds"]) for row in kinds] == [("training", 60.0)]
     table = client.get(f"{API}/usage/export.csv")
     assert table["Content-Type"] == "text/csv; charset=utf-8"
     assert table.content.decode().splitlines() == [
-        "day,member,project,useful_seconds,lost_seconds,trainings",
-        f"{today},alice@example.org,'=HYPERLINK(1),30.0,0.0,1",
-        f"{today},alice@example.org,Lamps,30.0,0.0,1",
+        "day,member,project,kind,useful_seconds,lost_seconds,trainings",
+        f"{today},alice@example.org,'=HYPERLINK(1),training,30.0,0.0,1",
+        f"{today},alice@example.org,Lamps,training,30.0,0.0,1",
     ]

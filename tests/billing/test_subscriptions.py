@@ -19,26 +19,14 @@ from billing.models import BillingAccount, EventState, LedgerTransaction, Plan, 
 from billing.services.accounts import put_on_plan
 from billing.services.ledger import funds_of
 from billing.services.purchases import buy_top_up, choose_plan, open_portal, set_spend_limit
-from billing.stripe_rows import CardDeclined, PaymentsUnavailable
+from billing.stripe_rows import PaymentsUnavailable
 from core.errors import Conflict, NotFound, PermissionDenied
 from notifications.models import Notification
-from tests.billing.till import Till
+from tests.billing.till import Till, account, subscribe
 from tests.factories import make_member
 from tests.scenario import Scenario
 
 DAY = 86_400
-
-
-def account(scenario: Scenario) -> BillingAccount:
-    row: BillingAccount = (
-        BillingAccount.objects.for_team(scenario.team).select_related("plan", "next_plan").get()
-    )
-    return row
-
-
-def subscribe(scenario: Scenario, till: Till, key: str = "pro", once: str = "1") -> None:
-    till.pay(choose_plan(actor=scenario.alice, key=key, once=once))
-    till.deliver()
 
 
 def state_of(scenario: Scenario) -> tuple[Any, ...]:
@@ -108,7 +96,7 @@ def test_a_card_that_fails_leaves_the_plan_while_stripe_tries_again(scenario: Sc
     till.server.control("advance", seconds=32 * DAY)
     till.deliver()
     assert state_of(scenario) == ("team", "past_due", False, True)
-    assert Notification.objects.filter(kind="payment", subject_name__contains="another card").exists()
+    assert Notification.objects.filter(kind="plan.at_risk", subject_name__contains="another card").exists()
     till.server.control("advance", seconds=20 * DAY)
     till.deliver()
     assert state_of(scenario)[:2] == ("free", "unpaid")
@@ -357,25 +345,5 @@ def test_a_failed_payment_is_told_once_also_when_stripe_was_away_at_first(
     till.work()
     till.work()
     failed = till.server.events("invoice.payment_failed")
-    told = Notification.objects.filter(kind="payment", subject_name__contains="another card")
+    told = Notification.objects.filter(kind="plan.at_risk", subject_name__contains="another card")
     assert told.count() == len(failed) >= 1
-
-
-def test_a_trial_of_a_small_plan_is_none_of_a_large_one(scenario: Scenario, till: Till) -> None:
-    subscribe(scenario, till, "pro")
-    assert account(scenario).status == "trialing"
-    choose_plan(actor=scenario.alice, key="team", once="2")
-    assert state_of(scenario)[:2] == ("team", "active")
-    invoices = till.server.client().v1.invoices.list({"customer": account(scenario).stripe_customer}).data
-    assert invoices[0].total == 9_900
-
-
-def test_an_upgrade_whose_card_is_declined_changes_nothing(scenario: Scenario, till: Till) -> None:
-    subscribe(scenario, till, "pro")
-    till.server.control("advance", seconds=8 * DAY)
-    till.deliver()
-    till.server.control("card", customer=account(scenario).stripe_customer, outcome="declined")
-    with pytest.raises(CardDeclined):
-        choose_plan(actor=scenario.alice, key="team", once="2")
-    reconcile()
-    assert state_of(scenario)[:2] == ("pro", "active")

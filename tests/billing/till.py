@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from django.core.management import call_command
 from django.test import Client
 
-from billing.models import StripeEvent
+from billing.models import BillingAccount, StripeEvent
+from billing.services.purchases import choose_plan
 from billing.webhooks import act_on
+from tests.scenario import Scenario
 from tests.stripe_server import StripeServer
 
 SECRET = "whsec_test"
@@ -50,9 +53,13 @@ class Till:
 
 
 @contextmanager
-def open_till(settings: Any) -> Iterator[Till]:
-    """Take payments while the block runs; nothing it changes of `settings` outlives the test."""
-    with StripeServer(webhook_secret=SECRET) as server:
+def open_till(settings: Any, days_ago: int = 0) -> Iterator[Till]:
+    """Take payments while the block runs; nothing it changes of `settings` outlives the test.
+
+    With `days_ago` Stripe's clock stands still that long ago: what begins there has run for a while here.
+    """
+    now = int(time.time()) - days_ago * 86_400 if days_ago else None
+    with StripeServer(webhook_secret=SECRET, now=now) as server:
         settings.STRIPE_SECRET_KEY = "sk_test_fake"
         settings.STRIPE_WEBHOOK_SECRET = SECRET
         settings.STRIPE_API_BASE = server.url
@@ -61,3 +68,17 @@ def open_till(settings: Any) -> Iterator[Till]:
         call_command("stripe_sync")
         server.take_held()
         yield Till(server)
+
+
+def account(scenario: Scenario) -> BillingAccount:
+    """Return the team's account as it is now."""
+    row: BillingAccount = (
+        BillingAccount.objects.for_team(scenario.team).select_related("plan", "next_plan").get()
+    )
+    return row
+
+
+def subscribe(scenario: Scenario, till: Till, key: str = "pro", once: str = "1") -> None:
+    """Choose a plan, pay for it, and act on what Stripe tells."""
+    till.pay(choose_plan(actor=scenario.alice, key=key, once=once))
+    till.deliver()

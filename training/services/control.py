@@ -74,12 +74,13 @@ def _change(
 
 
 def _cancel(job: TrainingJob, actor: Actor) -> None:
-    if job.desired != Desired.CANCEL:
-        announce_cancel(job, actor)
+    is_news = job.desired != Desired.CANCEL
     if job.state in LIVE:
         _wish(job, Desired.CANCEL)
     else:
         move(job, JobState.CANCELED)
+    if is_news:  # after the move, which locks the team: lists of notifications are locked last everywhere
+        announce_cancel(job, actor)
 
 
 def _stop(job: TrainingJob) -> None:

@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from billing import gateway
 from billing.models import Plan, TopUp
-from billing.services.subscriptions import overage_key, price_key, top_up_key
+from billing.services.subscriptions import overage_key, price_key, seat_key, top_up_key
+from billing.stripe_rows import PLAN_PRODUCT, SEAT_PRODUCT
 from core.errors import DomainError
 
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
     def _plans(self) -> None:
         meter = gateway.put_meter()
         for plan in Plan.objects.filter(is_on_sale=True, price_cents__gt=0):
-            product = gateway.put_product(f"plan_{plan.key}", plan.name)
+            product = gateway.put_product(f"{PLAN_PRODUCT}{plan.key}", plan.name)
             cents = plan.price_cents or 0
             gateway.put_price(product=product, lookup_key=price_key(plan), cents=cents, every_month=True)
             if overage := overage_key(plan):
@@ -37,6 +38,13 @@ class Command(BaseCommand):
                     cents=(plan.overage_cents_an_hour or 0) / 3600,
                     every_month=True,
                     meter=meter,
+                )
+            if further := seat_key(plan):
+                gateway.put_price(
+                    product=gateway.put_product(f"{SEAT_PRODUCT}{plan.key}", f"{plan.name}: further seat"),
+                    lookup_key=further,
+                    cents=plan.seat_cents or 0,
+                    every_month=True,
                 )
             self.stdout.write(f"{plan.name}: {cents / 100:.2f} a month")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import wraps
 from typing import Any
@@ -37,14 +38,17 @@ _KEPT_HEADERS = ("Location", "Tus-Resumable", "Upload-Offset", "Upload-Expires")
 Action = Callable[..., Response]
 
 
-def idempotent(*, required: bool = False, secret: tuple[str, ...] = ()) -> Callable[[Action], Action]:
+def idempotent(
+    *, required: bool = False, secret: tuple[str, ...] = (), in_transaction: bool = True
+) -> Callable[[Action], Action]:
     """Make a POST action of a TeamViewSet safe to repeat with the same `Idempotency-Key`.
 
     A repeat gets the first answer, with `Idempotency-Replayed: true`. Raises Conflict (409,
     `idempotency_key_in_flight`) while the first is still at work, DomainError (422, `idempotency_key_reused`) for
     another request under the same key and, with `required`, DomainError (400, `idempotency_key_missing`).
     Only answers below 400 are kept: after an error nothing has happened, and the key may be used again. The fields
-    named in `secret` are not kept: a repeat gets null for them.
+    named in `secret` are not kept: a repeat gets null for them. An action that asks another service, and may be done
+    twice with the same key, is not run `in_transaction`: nothing is locked while that service thinks.
     """
 
     def decorate(action: Action) -> Action:
@@ -60,7 +64,7 @@ def idempotent(*, required: bool = False, secret: tuple[str, ...] = ()) -> Calla
             record, is_new = _claim(view.actor.team, key, fingerprint(request))
             if not is_new:
                 return _replay(record)
-            return _perform(record, lambda: action(view, request, *args, **kwargs), secret)
+            return _perform(record, lambda: action(view, request, *args, **kwargs), secret, in_transaction)
 
         wrapper.key_required = required  # type: ignore[attr-defined]  # the document says so
         return wrapper
@@ -113,10 +117,12 @@ def _claim(team: Any, key: str, wanted: str) -> tuple[IdempotencyRecord, bool]:
     return record, False
 
 
-def _perform(record: IdempotencyRecord, action: Callable[[], Response], secret: tuple[str, ...]) -> Response:
+def _perform(
+    record: IdempotencyRecord, action: Callable[[], Response], secret: tuple[str, ...], in_transaction: bool
+) -> Response:
     rows = IdempotencyRecord.objects.for_team(record.team).filter(pk=record.pk)
     try:
-        with transaction.atomic():
+        with transaction.atomic() if in_transaction else nullcontext():
             response = action()
             if response.status_code < 400:
                 data = json.loads(JSONRenderer().render(getattr(response, "data", None)) or b"null")
