@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.utils import timezone
+
 from core.processes import wait_until
 from tests.installation import Installation
+from tests.stripe_server import StripeServer
 
 
 @dataclass(frozen=True)
@@ -193,11 +196,67 @@ def furnish(platform: Installation) -> list[Stop]:
     ]
 
 
+def pay(stripe: StripeServer) -> list[Stop]:
+    """Put the demo's team on a paid plan with a month of use behind it and a card that fails; return pages of money."""
+    import django
+
+    django.setup()
+    from accounts.access import actor_for
+    from accounts.models import User
+    from billing.duties import reconcile
+    from billing.models import BillingAccount, Plan, UsageEntry
+    from billing.services.ledger import hold
+    from billing.services.purchases import buy_top_up, choose_plan, set_seats, set_spend_limit
+    from billing.services.usage import record_usage
+    from training.management.commands.seed_demo import EMAIL, TEAM
+    from training.models import TrainingJob
+
+    actor = actor_for(User.objects.get(email=EMAIL), TEAM)
+    for address in (
+        choose_plan(actor=actor, key="team", once="tour"),
+        buy_top_up(actor=actor, key="gpu-60", once="tour"),
+    ):
+        stripe.control("pay", session=address.rpartition("/")[2], outcome="ok")
+    reconcile()
+    set_seats(actor=actor, seats=2, once="tour")
+    set_spend_limit(actor=actor, cents=5_000)
+    hold(actor.team, job_uid="trn_tour", seconds=80_000)
+    today = timezone.now()
+    for day in range(today.day):
+        record_usage(
+            team=actor.team,
+            job_uid="trn_tour",
+            attempt=day,
+            seconds=600 + 2_400 * (day * 7 % 5),
+            useful=day % 6 != 5,
+            user=actor.user,
+            project_name="Stickers" if day % 2 else "Product shots",
+        )
+        rows = UsageEntry.objects.for_team(actor.team).filter(job_uid="trn_tour", attempt=day)
+        rows.update(created_at=today - timedelta(days=day))
+    customer = BillingAccount.objects.for_team(actor.team).get().stripe_customer
+    stripe.control("card", customer=customer, outcome="declined")
+    stripe.control("advance", seconds=32 * 86_400)
+    reconcile()
+    done = TrainingJob.objects.for_team(actor.team).earliest("pk")
+    plan = Plan.objects.get(key="team").pk
+    return [
+        Stop("money prices", "/pricing/", logged_in=False),
+        Stop("money plan", f"/t/{TEAM}/settings/plan/"),
+        Stop("money usage", f"/t/{TEAM}/settings/usage/"),
+        Stop("money receipt", f"/t/{TEAM}/trainings/{done.uid}/"),
+        Stop("money training new", f"/t/{TEAM}/trainings/new/?dataset={done.dataset_version.dataset.uid}"),
+        Stop("money overview", "/admin/billing/plan/overview/"),
+        Stop("money plan editor", f"/admin/billing/plan/{plan}/change/"),
+        Stop("money ledger", "/admin/billing/ledgertransaction/"),
+        Stop("money messages", "/admin/billing/stripeevent/"),
+        Stop("money accounts", "/admin/billing/billingaccount/"),
+    ]
+
+
 def company(actor: Any) -> tuple[str, str, str]:
     """Give the team a second member, keys and an invitation; return her id, the invitation's link and a false one."""
     from urllib.parse import urlsplit
-
-    from django.utils import timezone
 
     from accounts.models import Membership, User
     from accounts.roles import Role

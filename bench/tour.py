@@ -6,6 +6,7 @@ screen, pictures that do not load, English left over in Chinese. Needs what `mak
 
     python -m bench.tour --out /tmp/tour            every page
     python -m bench.tour --out /tmp/tour dataset    pages with a name that holds this word
+    python -m bench.tour --out /tmp/tour --paid     with payments on: the pages of money too
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import sys
 from itertools import product
 from pathlib import Path
 
+from django.core.management import call_command
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-from bench.stops import Stop, furnish  # noqa: E402
+from bench.stops import Stop, furnish, pay  # noqa: E402
 from tests.browser import launch  # noqa: E402
 from tests.installation import Installation, WholeInstallation  # noqa: E402
+from tests.stripe_server import StripeServer  # noqa: E402
 
 WIDTHS = {1440: 900, 390: 844}
 THEMES = ("light", "dark")
@@ -155,16 +158,31 @@ def session_of(platform: Installation, login: dict[str, str]) -> list[dict[str, 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--paid", action="store_true", help="take payments, with our own Stripe server")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
+    stripe = StripeServer(webhook_secret="whsec_tour") if options.paid else None
+    if stripe is not None:
+        stripe.start()
+        Visited.settings = {
+            **Visited.settings,
+            "STRIPE_SECRET_KEY": "sk_test_tour",
+            "STRIPE_WEBHOOK_SECRET": "whsec_tour",
+            "STRIPE_API_BASE": stripe.url,
+        }
     platform = Visited()
-    os.environ.update(LF_VAR_DIR=str(platform.var), DJANGO_SETTINGS_MODULE="config.settings")
+    os.environ.update(
+        LF_VAR_DIR=str(platform.var), DJANGO_SETTINGS_MODULE="config.settings", **Visited.settings
+    )
     try:
         platform.wait_until_ready()
         login: dict[str, str] = json.loads((platform.var / "demo.json").read_text())
         # Before there is a second factor.
         cookies = session_of(platform, login)
         stops = furnish(platform)
+        if stripe is not None:
+            call_command("stripe_sync")
+            stops += pay(stripe)
         wanted = [s for s in stops if not options.words or any(word in s.name for word in options.words)]
         with sync_playwright() as playwright:
             origin = f"http://127.0.0.1:{platform.port}"
@@ -173,6 +191,8 @@ def main() -> int:
         tour.write_sheets()
     finally:
         platform.stop()
+        if stripe is not None:
+            stripe.stop()
     print("\n".join(tour.faults))
     print(f"{len(wanted)} pages, {len(tour.faults)} faults; sheets in {options.out}")
     return 1 if tour.faults else 0

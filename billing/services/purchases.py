@@ -83,7 +83,7 @@ def buy_top_up(*, actor: Actor, key: str, once: str) -> str:
         back=_back(actor.team),
         subscribe=False,
         notes=notes,
-        once=f"{actor.team.uid}:{once}",
+        once=f"{actor.team.uid}:{top_up.key}:{once}",
     )
 
 
@@ -165,7 +165,7 @@ def _first(actor: Actor, account: BillingAccount, plan: Plan, once: str) -> str:
         subscribe=True,
         notes={"kind": "plan", "team": actor.team.uid, "plan": plan.key, "once": once},
         trial_days=trial,
-        once=f"{actor.team.uid}:{once}",
+        once=f"{actor.team.uid}:{plan.key}:{once}",
     )
 
 

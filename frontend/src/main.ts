@@ -7,11 +7,13 @@ import { startMenus } from './frame/menus'
 import { mountModules } from './frame/mount'
 import { startPalette } from './frame/palette'
 import { startRequests } from './frame/requests'
+import { startTabs } from './frame/tabs'
 import { startTheme } from './frame/theme'
 import { startToasts } from './frame/toasts'
 
 startTheme()
 startMenus()
+startTabs()
 startDialogs()
 startToasts()
 startForms()
