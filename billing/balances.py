@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from accounts.models import Team
-from billing.entitlements import month_of
-from billing.models import Account, Balance, LedgerEntry
+from billing.entitlements import month_of, plan_of
+from billing.models import Account, Balance, Kind, LedgerEntry, LedgerTransaction
 
 
 def balances_of(team: Team) -> dict[Account, int]:
@@ -24,3 +24,28 @@ def overage_this_month(team: Team) -> int:
     )
     # What a month before reserved and this one gave back is nothing that this month may spend more.
     return max(0, -int(rows.aggregate(n=Sum("seconds"))["n"] or 0))
+
+
+def month_key(seconds: int | str = "") -> str:
+    """Return the key of a grant of this month's allowance; without `seconds` what all of them begin with."""
+    return f"allowance:{month_of()[0]:%Y-%m}:{seconds}"
+
+
+def has_begun(team: Team) -> bool:
+    """Tell whether this month's allowance is in the ledger (one query)."""
+    return _grants(team).exists()
+
+
+def granted_this_month(team: Team) -> int:
+    """Return the seconds of allowance that were granted this month, 0 before it has begun (one query)."""
+    entries = LedgerEntry.objects.for_team(team).filter(transaction__in=_grants(team), account=Account.ISSUED)
+    return -int(entries.aggregate(n=Sum("seconds"))["n"] or 0)
+
+
+def allowance_of_month(team: Team) -> int:
+    """Return the whole allowance of this month: what was granted, or the plan's before the month has begun."""
+    return granted_this_month(team) or plan_of(team).gpu_seconds_a_month or 0
+
+
+def _grants(team: Team) -> QuerySet[LedgerTransaction]:
+    return LedgerTransaction.objects.for_team(team).filter(kind=Kind.ALLOWANCE, key__startswith=month_key())

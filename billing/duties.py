@@ -77,7 +77,7 @@ def _end_unpaid(account: BillingAccount) -> None:
     """End a plan that was not paid; Stripe is asked first, it may have been paid a moment ago."""
     current = refresh(account)
     if current is not None and current.status == "past_due":
-        gateway.end_now(current)
+        gateway.end_now(current, forgive=True)
         refresh(account)
 
 

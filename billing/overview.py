@@ -49,14 +49,15 @@ def plan_lines() -> list[PlanLine]:
     start, end = month_of()
     fallback = default_plan().pk
     teams = _by_plan(
-        BillingAccount.unscoped.values("plan").annotate(
+        BillingAccount.unscoped.filter(team__deleted_at=None)
+        .values("plan")
+        .annotate(
             n=Count("id"),
             paying=Count("id", filter=Q(status="active")),
             seats=Coalesce(Sum("extra_seats", filter=Q(status="active")), 0),
         )
     )
     loose = Team.objects.filter(deleted_at=None).count() - sum(row["n"] for row in teams.values())
-    accounts = BillingAccount.unscoped.values("team_id")
     used: dict[int, dict[str, float]] = {}
     rows = (
         UsageEntry.unscoped.filter(created_at__gte=start, created_at__lt=end)
@@ -71,9 +72,7 @@ def plan_lines() -> list[PlanLine]:
         .values_list("team_id")
         .annotate(n=Sum("seconds"))
     )
-    plan_of_team = dict(
-        BillingAccount.unscoped.filter(team_id__in=accounts).values_list("team_id", "plan_id")
-    )
+    plan_of_team = dict(BillingAccount.unscoped.values_list("team_id", "plan_id"))
     beyond: dict[int, int] = {}
     for team_id, seconds in overage.items():
         plan_id = plan_of_team.get(team_id, fallback)
@@ -109,11 +108,11 @@ def teams_near_limits() -> list[tuple[Team, int]]:
     rows = Balance.unscoped.filter(
         account=Account.ALLOWANCE, team__in=begun.values("team"), team__deleted_at=None
     ).select_related("team")
-    usual = default_plan().gpu_seconds_a_month
-    allowances = dict(BillingAccount.unscoped.values_list("team_id", "plan__gpu_seconds_a_month"))
+    grants = LedgerEntry.unscoped.filter(transaction__in=begun, account=Account.ISSUED)
+    granted = dict(grants.values_list("team_id").annotate(n=Sum("seconds")))
     near = []
     for row in rows:
-        whole = allowances.get(row.team_id, usual)
+        whole = -granted.get(row.team_id, 0)
         if whole and row.seconds <= whole * (1 - NEAR):
             near.append((row.team, 100 * (whole - row.seconds) // whole))
     return sorted(near, key=lambda each: -each[1])[:MOST_TEAMS]

@@ -15,10 +15,11 @@ from django.utils import timezone
 from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
-from billing.balances import balances_of, overage_this_month
+from billing.balances import allowance_of_month, balances_of, overage_this_month
 from billing.entitlements import account_of, month_of, plan_of
 from billing.models import Account, BillingAccount, LedgerEntry, Plan, TopUp, UsageEntry
 from billing.services.ledger import HELD, Funds, funds_of
+from billing.services.subscriptions import GOOD, further_seats
 from core.quotas import Answer, answers
 
 MONTHS_SHOWN = 12
@@ -41,14 +42,28 @@ def month_from(text: str) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """Hold a plan with the further seats that a team's members would need, and what both are a month."""
+
+    plan: Plan
+    further: int
+
+    @property
+    def seats_cents(self) -> int:
+        """Give the price of the further seats a month, in cents."""
+        return self.further * (self.plan.seat_cents or 0)
+
+
+@dataclass(frozen=True, slots=True)
 class PlanPage:
-    """Hold what the page of a team's plan shows."""
+    """Hold what the page of a team's plan shows; `allowance` is the whole of this month in seconds."""
 
     account: BillingAccount
-    plans: list[Plan]
+    plans: list[Offer]
     top_ups: list[TopUp]
     quotas: list[Answer]
     funds: Funds
+    allowance: int
     held: int
     overage_used: int
     # Names one rendering of the page: a form of it that is sent twice is carried out once.
@@ -66,12 +81,21 @@ class PlanPage:
     @property
     def allowance_percent(self) -> int:
         """Give the share of the month's GPU time that is left."""
-        whole = self.plan.gpu_seconds_a_month or 0
-        return min(100, 100 * self.funds.allowance // whole) if whole else 0
+        return min(100, 100 * self.funds.allowance // self.allowance) if self.allowance else 0
+
+    @property
+    def month_cents(self) -> int:
+        """Give the price of plan and further seats a month, in cents."""
+        return (self.plan.price_cents or 0) + self.account.extra_seats * (self.plan.seat_cents or 0)
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Tell whether a subscription is behind the plan, and not an operator or nothing."""
+        return self.account.status in GOOD
 
     @property
     def overage_cents(self) -> int:
-        """Give what is invoiced of this month so far, in cents."""
+        """Give what this month is invoiced beyond the plan so far, reserves included, in cents."""
         return self.overage_used * (self.plan.overage_cents_an_hour or 0) // 3600
 
 
@@ -87,10 +111,11 @@ def plan_page(actor: Actor) -> PlanPage:
     stands = {each.meter.name: each for each in answers(team)}
     return PlanPage(
         account=account_of(team) or BillingAccount(team=team, plan=plan_of(team)),
-        plans=plans_on_sale(),
+        plans=[Offer(plan, further_seats(plan, stands["seats"].used)) for plan in plans_on_sale()],
         top_ups=top_ups_on_sale(),
         quotas=[stands[name] for name in QUOTAS_SHOWN],
         funds=funds_of(team),
+        allowance=allowance_of_month(team),
         held=sum(balances[account] for account in HELD.values()),
         overage_used=overage_this_month(team),
         once=secrets.token_urlsafe(12),

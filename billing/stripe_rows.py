@@ -48,7 +48,9 @@ class Subscription:
     period_start: datetime | None
     period_end: datetime | None
     trial_end: datetime | None
+    # `cancel_at_period_end` is our way, `cancel_at` (then) what Stripe's portal writes.
     ends_at_period_end: bool
+    has_end_date: bool
     schedule: str
     created: int
 
@@ -106,7 +108,8 @@ def subscription_of(row: Any) -> Subscription:
         period_start=time_of(fixed.current_period_start),
         period_end=time_of(fixed.current_period_end),
         trial_end=time_of(row.trial_end),
-        ends_at_period_end=bool(row.cancel_at_period_end),
+        ends_at_period_end=bool(row.cancel_at_period_end or row.cancel_at),
+        has_end_date=bool(row.cancel_at and not row.cancel_at_period_end),
         schedule=id_of(row.schedule) if row.schedule else "",
         created=int(row.created),
     )

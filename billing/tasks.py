@@ -8,6 +8,7 @@ from django.urls import reverse
 from billing import gateway
 from billing.entitlements import grace_end
 from billing.models import Account, BillingAccount, LedgerEntry, StripeEvent
+from billing.plans import default_plan
 from billing.services.subscriptions import account_for
 from billing.services.tell import payers_of
 from billing.webhooks import act_on
@@ -47,7 +48,8 @@ def mail_past_due(team_uid: str) -> None:
     account = _account(team_uid)
     until = grace_end(account) if account is not None else None
     if account is not None and until is not None:
-        _write(account, "payment_failed", until=until)
+        is_last = account.past_due_reminded_at is not None
+        _write(account, "payment_failed", until=until, after=default_plan(), is_last=is_last)
 
 
 @short_job(queue_name="mail", most_failures=8)

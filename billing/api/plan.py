@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import Any, ClassVar
 
@@ -108,6 +109,12 @@ class InvoiceList(serializers.Serializer[Any]):
     data = InvoiceResult(many=True)  # type: ignore[assignment]
 
 
+def _once(request: Request) -> str:
+    """Return a name for one press: of any key the same short one, for Stripe's own keys are limited."""
+    key = request.headers.get("Idempotency-Key", "")
+    return hashlib.sha256(key.encode()).hexdigest()[:32] if key else secrets.token_urlsafe(12)
+
+
 class BillingViewSet(TeamViewSet):
     can = {
         "plan": Can.USAGE_VIEW,
@@ -178,9 +185,12 @@ class BillingViewSet(TeamViewSet):
     )
     @idempotent(in_transaction=False)
     def checkout(self, request: Request) -> Response:
-        """Choose a plan or buy a top-up: gives the address of the page where a person pays."""
+        """Choose a plan or buy a top-up: gives the address of the page where a person pays.
+
+        After a card was declined, send a new Idempotency-Key.
+        """
         wanted = self.input(CheckoutInput)
-        once = request.headers.get("Idempotency-Key") or secrets.token_urlsafe(12)
+        once = _once(request)
         if "plan" in wanted:
             url = choose_plan(actor=self.actor, key=wanted["plan"], once=once)
         else:

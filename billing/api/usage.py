@@ -92,7 +92,7 @@ class UsageViewSet(TeamViewSet):
         for day, member, project, kind, row in usage_rows(
             self.actor, month_from(self.query.get("month", ""))
         ):
-            lines.writerow([day, member, _plain(project), kind, row.useful, row.lost, row.trainings])
+            lines.writerow([day, _plain(member), _plain(project), kind, row.useful, row.lost, row.trainings])
         return response
 
 

@@ -34,6 +34,14 @@ def talking() -> Iterator[Any]:
     try:
         yield client.v1
     except stripe.CardError as error:
+        if error.code == "subscription_payment_intent_requires_action":
+            raise CardDeclined(
+                "card_needs_confirmation",
+                _(
+                    "Your bank wants to confirm this card. Put it in again under “Card and tax ids”, where that is "
+                    "possible, and try again."
+                ),
+            ) from error
         raise CardDeclined(
             "card_declined", _("The card was declined. Put in another one and try again.")
         ) from error
@@ -43,7 +51,9 @@ def talking() -> Iterator[Any]:
             log.exception("Stripe refused a call")
         raise PaymentsUnavailable(
             "payments_unavailable",
-            _("The payment service does not answer. Nothing was charged; try again in a few minutes."),
+            _(
+                "The payment service does not answer. Look at plan and invoices in a few minutes, before you try again."
+            ),
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accounts.models import Team
-from billing.balances import balances_of, overage_this_month
+from billing.balances import allowance_of_month, balances_of, overage_this_month
 from billing.entitlements import month_of, plan_of, spend_limit_seconds
 from billing.models import Account, LimitAlert
 from billing.services.tell import tell_limit
@@ -13,8 +13,7 @@ PERCENTS = (80, 95, 100)
 
 def alert(team: Team) -> None:
     """Tell what was reached and not told this month yet; call under the team's lock, after seconds were used."""
-    allowance = plan_of(team).gpu_seconds_a_month
-    if allowance:
+    if plan_of(team).is_metered and (allowance := allowance_of_month(team)):
         balances = balances_of(team)
         left = balances[Account.ALLOWANCE] + balances[Account.HELD_ALLOWANCE]
         _tell(team, "allowance", 100 * (allowance - left) // allowance)

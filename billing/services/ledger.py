@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 from django.utils.translation import gettext as _
 
 from accounts.models import Team, User
-from billing.balances import balances_of, overage_this_month
+from billing.balances import balances_of, granted_this_month, has_begun, month_key, overage_this_month
 from billing.entitlements import month_of, plan_of, spend_limit_seconds
 from billing.models import Account, Kind, LedgerEntry, LedgerTransaction, Plan
 from billing.services.alerts import alert
@@ -51,7 +51,7 @@ class Funds:
 def funds_of(team: Team) -> Funds:
     """Return what `team` can spend now (five queries)."""
     balances = balances_of(team)
-    if not _is_granted(team):
+    if not has_begun(team):
         # Posted with the next training; nobody has to wait for the clock on the first of a month.
         allowance = plan_of(team).gpu_seconds_a_month or 0
     else:
@@ -80,11 +80,11 @@ def raise_allowance(team: Team, *, before: Plan, share: float = 1.0) -> None:
     with transaction.atomic():
         _lock(team)
         _grant(team, min(had, plan.gpu_seconds_a_month), before.name)
-        granted = _granted(team)
+        granted = granted_this_month(team)
         more = min(math.ceil((plan.gpu_seconds_a_month - had) * share), plan.gpu_seconds_a_month - granted)
         if more > 0:
             moves = {Account.ISSUED: -more, Account.ALLOWANCE: more}
-            _post(team, Kind.ALLOWANCE, _month_key(granted + more), moves, reason=plan.name)
+            _post(team, Kind.ALLOWANCE, month_key(granted + more), moves, reason=plan.name)
 
 
 def add_bought(
@@ -165,8 +165,13 @@ def release(team: Team, *, job_uid: str) -> int:
         moves: dict[Account, int] = {}
         for source, account in HELD.items():
             # What was taken from an earlier month's allowance has lapsed with it.
-            lapses = source == Account.ALLOWANCE and _held_before_this_month(team, job_uid)
-            moves |= {account: -held[account], Account.LAPSED if lapses else source: held[account]}
+            lapses = (
+                min(held[account], _held_before_this_month(team, job_uid))
+                if source == Account.ALLOWANCE
+                else 0
+            )
+            moves |= {account: -held[account], source: held[account] - lapses}
+            moves[Account.LAPSED] = moves.get(Account.LAPSED, 0) + lapses
         _post(team, Kind.RELEASE, _next_key(team, "release", job_uid), moves, job_uid=job_uid)
         return sum(held.values())
 
@@ -257,36 +262,21 @@ def _next_key(team: Team, word: str, job_uid: str) -> str:
     return f"{word}:{job_uid}:{count}"
 
 
-def _held_before_this_month(team: Team, job_uid: str) -> bool:
-    holds = LedgerTransaction.objects.for_team(team).filter(job_uid=job_uid, kind=Kind.HOLD)
-    first = holds.order_by("created_at").values_list("created_at", flat=True).first()
-    return first is not None and first < month_of()[0]
-
-
-def _month_key(seconds: int | str = "") -> str:
-    return f"allowance:{month_of()[0]:%Y-%m}:{seconds}"
-
-
-def _grants(team: Team) -> QuerySet[LedgerTransaction]:
-    return LedgerTransaction.objects.for_team(team).filter(kind=Kind.ALLOWANCE, key__startswith=_month_key())
-
-
-def _is_granted(team: Team) -> bool:
-    return _grants(team).exists()
-
-
-def _granted(team: Team) -> int:
-    entries = LedgerEntry.objects.for_team(team).filter(transaction__in=_grants(team), account=Account.ISSUED)
-    return -int(entries.aggregate(n=Sum("seconds"))["n"] or 0)
+def _held_before_this_month(team: Team, job_uid: str) -> int:
+    """Return the seconds of allowance that the job still held when this month began."""
+    rows = LedgerEntry.objects.for_team(team).filter(
+        transaction__job_uid=job_uid, account=Account.HELD_ALLOWANCE, created_at__lt=month_of()[0]
+    )
+    return max(0, int(rows.aggregate(n=Sum("seconds"))["n"] or 0))
 
 
 def _grant(team: Team, seconds: int, reason: str) -> None:
     """Begin the month with `seconds` under the team's lock, if it has not begun."""
-    if _is_granted(team):
+    if has_begun(team):
         return
     old = balances_of(team)[Account.ALLOWANCE]
     moves = {Account.ISSUED: -seconds, Account.ALLOWANCE: seconds - old, Account.LAPSED: old}
-    _post(team, Kind.ALLOWANCE, _month_key(seconds), moves, reason=reason)
+    _post(team, Kind.ALLOWANCE, month_key(seconds), moves, reason=reason)
 
 
 def _overage_left(team: Team) -> int:

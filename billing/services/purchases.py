@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
@@ -18,12 +20,13 @@ from billing.models import BillingAccount, LimitAlert, Plan, TopUp
 from billing.services.subscriptions import (
     GOOD,
     account_for,
+    further_seats,
     lines_for,
     refresh,
     seat_key,
     top_up_key,
 )
-from billing.stripe_rows import Lines, PaymentsUnavailable, Subscription
+from billing.stripe_rows import CardDeclined, Lines, PaymentsUnavailable, Subscription
 from core.errors import Conflict, DomainError, NotFound
 
 UNFINISHED = frozenset({"unpaid", "incomplete", "paused"})
@@ -51,20 +54,23 @@ def choose_plan(*, actor: Actor, key: str, once: str) -> str:
         return _cancel(actor, account, current, once)
     if current is None:
         return _first(actor, account, plan, once)
+    planned: Plan | None = None
     if account.plan == plan:
         if not account.next_plan_id and not account.ends_at_period_end:
             raise Conflict("plan_chosen", _("The team is on this plan already."))
         gateway.keep(current, once=once)
     elif (account.plan.price_cents or 0) < plan.price_cents:
-        gateway.upgrade(current, lines=_lines(actor.team, plan), once=once)
+        _upgrade(account, current, plan, once)
     elif account.next_plan == plan and current.schedule:
         return ""  # the same button, pressed twice
     else:
         gateway.downgrade(current, lines=_lines(actor.team, plan), once=once)
+        planned = plan
     _note(actor, account, "plan.chosen", before=account.plan.key, after=plan.key)
-    found = _refreshed(account)
-    is_planned = found is not None and bool(found.schedule)
-    BillingAccount.objects.for_team(actor.team).update(next_plan=plan if is_planned else None)
+    with transaction.atomic():
+        Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
+        BillingAccount.objects.for_team(actor.team).update(next_plan=planned)
+    _refreshed(account)
     return ""
 
 
@@ -101,7 +107,7 @@ def set_seats(*, actor: Actor, seats: int, once: str) -> None:
     further = seat_key(account.plan)
     if current is None or further is None:
         raise Conflict("seats_not_sold", _("This plan has no further seats. A larger one has more."))
-    if current.schedule:
+    if account.next_plan_id:
         raise Conflict("plan_changes", _("A smaller plan begins soon. Keep this plan first, then buy seats."))
     left = (account.plan.seats or 0) + seats - seats_taken(actor.team)
     if left < 0:
@@ -155,7 +161,7 @@ def _first(actor: Actor, account: BillingAccount, plan: Plan, once: str) -> str:
     customer = _customer(actor, account)
     for left in gateway.subscriptions_of(customer):
         if left.status in UNFINISHED:
-            gateway.end_now(left)  # or its old invoice, once paid, would bring it back beside the new one
+            gateway.end_now(left, forgive=True)  # or its old invoice, once paid, would bring it back
     gateway.close_checkouts(customer, but=once)
     trial = plan.trial_days if not account.subscription else 0
     return gateway.open_checkout(
@@ -167,6 +173,17 @@ def _first(actor: Actor, account: BillingAccount, plan: Plan, once: str) -> str:
         trial_days=trial,
         once=f"{actor.team.uid}:{plan.key}:{once}",
     )
+
+
+def _upgrade(account: BillingAccount, current: Subscription, plan: Plan, once: str) -> None:
+    """Move to a larger plan at once; where the card is declined, a smaller plan that was to begin still does."""
+    try:
+        gateway.upgrade(current, lines=_lines(account.team, plan), once=once)
+    except CardDeclined:
+        if account.next_plan is not None and current.schedule:
+            lines = _lines(account.team, account.next_plan)
+            gateway.downgrade(replace(current, schedule=""), lines=lines, once=f"{once}-again")
+        raise
 
 
 def _cancel(actor: Actor, account: BillingAccount, current: Subscription, once: str) -> str:
@@ -186,8 +203,7 @@ def _refreshed(account: BillingAccount) -> Subscription | None:
 
 def _lines(team: Team, plan: Plan) -> Lines:
     """Return what is bought with a plan: itself, and as many further seats as the team's members need."""
-    needed = seats_taken(team) - plan.seats if plan.seats is not None else 0
-    return lines_for(plan, max(0, needed))
+    return lines_for(plan, further_seats(plan, seats_taken(team)))
 
 
 def _current(account: BillingAccount) -> Subscription | None:

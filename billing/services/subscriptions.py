@@ -46,6 +46,11 @@ def seat_key(plan: Plan) -> str | None:
     return f"plan_{plan.key}_seat" if plan.seat_cents and plan.seats is not None else None
 
 
+def further_seats(plan: Plan, taken: int) -> int:
+    """Return how many seats beyond those of `plan` are bought with it where `taken` are needed."""
+    return max(0, taken - plan.seats) if plan.seats is not None and plan.seat_cents else 0
+
+
 def lines_for(plan: Plan, seats: int) -> Lines:
     """Return what a subscription to `plan` with `seats` beyond its own is made of."""
     lines: dict[str, int | None] = {price_key(plan): 1}
@@ -102,7 +107,7 @@ def _ask(account: BillingAccount) -> tuple[Subscription | None, list[Payment]]:
     found = gateway.subscriptions_of(account.stripe_customer)
     for older in [each for each in found if each.status in GOOD][1:]:
         log.warning("%s had two subscriptions; %s ends", account.team, older.id)
-        gateway.end_now(older)
+        gateway.end_now(older, give_back=True)
     payments = [each for each in gateway.payments_of(account.stripe_customer) if each.is_paid]
     return next((each for each in found if each.status in GOOD), found[0] if found else None), payments
 
@@ -112,13 +117,12 @@ def _apply(account: BillingAccount, found: Subscription | None) -> None:
     # A new subscription pays for a whole month, an upgrade for what is left of it.
     share = 1.0 if found is None or found.id != account.subscription else _share_left(found)
     is_good = found is not None and found.status in GOOD
-    plan = _plan_of(found, before) if found is not None and is_good else default_plan()
-    if (
-        found is not None
-        and not is_good
-        and (found.id, found.status) == (account.subscription, account.status)
-    ):
-        return  # known to be over: an operator may have put the team on a plan since
+    if found is not None and is_good:
+        plan = _plan_of(found, before)
+    elif account.status in GOOD:
+        plan = default_plan()
+    else:
+        plan = before  # it was over already, or never began: an operator may have put the team on a plan
     if found is not None:
         account.subscription = found.id
         account.status = found.status
@@ -133,7 +137,7 @@ def _apply(account: BillingAccount, found: Subscription | None) -> None:
         else:
             account.past_due_since = account.past_due_reminded_at = None
     elif not account.subscription:
-        return  # never subscribed: an operator may have put the team on its plan
+        return  # never subscribed
     has_ended = not is_good and before.position > plan.position
     if has_ended:
         account.data_kept_until = timezone.now() + KEPT_AFTER_PLAN

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
 from billing import gateway
+from billing.entitlements import account_of
 from billing.forms import SeatsForm, SpendLimitForm
 from billing.selectors import plan_page
 from billing.services.purchases import (
@@ -154,7 +155,8 @@ def _page(
 
 
 def _invoices(request: TeamRequest) -> dict[str, Any]:
-    customer = plan_page(request.actor).account.stripe_customer
+    account = account_of(request.actor.team)
+    customer = account.stripe_customer if account is not None else ""
     try:
         return {"invoices": gateway.invoices_of(customer) if customer else []}
     except PaymentsUnavailable as error:
@@ -165,9 +167,6 @@ def _go(request: TeamRequest, buy: Callable[[str], str], done: str = "") -> Http
     """Carry out a press of a button and lead on; what is refused is said on the plan's page."""
     try:
         address = buy(request.POST.get("once", "")[:80])
-    except PaymentsUnavailable as error:
-        messages.error(request, error.message)
-        return _back(request)
     except DomainError as error:
         if error.status == 404:
             raise

@@ -143,7 +143,7 @@ def _work_off(
     if is_done:
         rows.update(done_at=now, last_error=error, failures=row.failures + bool(error))
     else:
-        pause = timedelta(seconds=5) * 4**row.failures if error else FIRST_AGAIN
+        pause = timedelta(seconds=5) * 4 ** min(row.failures, 5) if error else FIRST_AGAIN
         rows.update(
             taken_until=None,
             next_try_at=now + min(pause, LAST_AGAIN),

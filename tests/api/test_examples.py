@@ -13,7 +13,7 @@ import pytest
 from accounts.services.tokens import issue_tokens
 from tests.api import contract
 from tests.api.clients import with_key, with_token
-from tests.billing.till import open_till
+from tests.billing.till import open_till, subscribe
 from tests.core.test_matrix import UID_OF
 from tests.scenario import Scenario
 from tests.world import World, make_world
@@ -65,7 +65,9 @@ def test_an_example_does_what_it_shows(
     # Deleting the team and spending its money take a person.
     by_person = any(words in path for words in ("/deletion_requests", "/billing/", "/spend_limit"))
     client = (with_token if by_person else with_key)(scenario.alice)
-    with open_till(settings) if "/billing/" in path else nullcontext():
+    with open_till(settings) if "/billing/" in path else nullcontext() as till:
+        if till is not None and "/seats" in path:
+            subscribe(scenario, till, "team")
         answer = getattr(client, method)(
             address, _placed(body, world), format="json", headers={"Idempotency-Key": "k"}
         )

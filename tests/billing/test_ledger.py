@@ -116,6 +116,19 @@ def test_what_is_left_of_a_month_lapses_and_what_was_bought_does_not(team: Team,
     assert held_for(team, "trn_1")[Account.HELD_ALLOWANCE] == 300
 
 
+def test_a_job_that_rested_over_the_month_gives_back_what_it_took_of_the_new_one(
+    team: Team, monkeypatch: Any
+) -> None:
+    hold(team, job_uid="trn_1", seconds=300)
+    release(team, job_uid="trn_1")
+    later = timezone.now() + timedelta(days=32)
+    monkeypatch.setattr("billing.entitlements.timezone.now", lambda: later)
+    hold(team, job_uid="trn_1", seconds=400)
+    settle(team, job_uid="trn_1", attempt=1, seconds=100)
+    release(team, job_uid="trn_1")
+    assert funds_of(team).allowance == 900
+
+
 def test_a_larger_plan_in_mid_month_adds_the_difference_once(scenario: Scenario, team: Team) -> None:
     grant_allowance(team)
     hold(team, job_uid="trn_1", seconds=900)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from accounts.roles import Role
+from billing import gateway
+from billing.entitlements import plan_of
 from billing.models import BillingAccount, Kind, LedgerTransaction
-from billing.services.ledger import add_bought, funds_of, hold, release, settle
+from billing.selectors import plan_page
+from billing.services.ledger import add_bought, funds_of, hold, raise_allowance, release, settle
 from billing.services.purchases import choose_plan, set_spend_limit
 from billing.tasks import report_overage
 from core.models import OutboxMessage
 from notifications.models import Notification
 from tests.billing.plans import on_plan
-from tests.billing.till import Till
+from tests.billing.till import Till, account, subscribe
 from tests.factories import make_member
 from tests.scenario import Scenario
 
@@ -68,3 +71,41 @@ def test_the_spend_limit_has_alerts_of_its_own(scenario: Scenario) -> None:
     use(scenario, "trn_2", 500)
     assert len(told(scenario)) == 1
     assert LedgerTransaction.objects.for_team(scenario.team).filter(kind=Kind.SETTLE).count() == 2
+
+
+def test_the_last_months_overage_is_invoiced_also_when_a_smaller_plan_begins(
+    scenario: Scenario, till: Till
+) -> None:
+    subscribe(scenario, till, "team")
+    gateway.report_usage(customer=account(scenario).stripe_customer, seconds=7_200, identifier="x")
+    choose_plan(actor=scenario.alice, key="pro", once="2")
+    till.server.control("advance", seconds=33 * DAY)
+    newest = till.server.client().v1.invoices.list({"limit": 1}).data[0]
+    assert newest.total == 2_400 + 2 * 250
+
+
+def test_overage_of_a_deleted_team_is_invoiced_with_the_end(scenario: Scenario, till: Till) -> None:
+    subscribe(scenario, till, "team")
+    gateway.report_usage(customer=account(scenario).stripe_customer, seconds=7_200, identifier="x")
+    till.server.control("advance", seconds=60)
+    (current,) = gateway.subscriptions_of(account(scenario).stripe_customer)
+    gateway.end_now(current)
+    gateway.end_now(current)
+    totals = [row.total for row in till.server.client().v1.invoices.list({}).data]
+    assert sorted(totals) == [2 * 250, 9_900]
+
+
+def test_alerts_and_the_page_count_from_what_was_granted(scenario: Scenario) -> None:
+    on_plan(scenario, "pro", gpu_seconds_a_month=1000)
+    funds = funds_of(scenario.team)
+    assert funds.allowance == 1000
+    before = plan_of(scenario.team)
+    on_plan(scenario, "team", gpu_seconds_a_month=10_000)
+    raise_allowance(scenario.team, before=before, share=0.1)
+    assert funds_of(scenario.team).allowance == 1_900
+    use(scenario, "trn_1", 1_400)
+    assert told(scenario) == []
+    page = plan_page(scenario.alice)
+    assert (page.allowance, page.allowance_percent) == (1_900, 26)
+    use(scenario, "trn_2", 200)
+    assert told(scenario) == ["80 % of this month's GPU time is used"]

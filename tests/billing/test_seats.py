@@ -75,6 +75,10 @@ def test_a_change_of_plan_carries_the_seats_that_members_need(subscribed: Scenar
     till.deliver()
     assert items(till) == [("plan_pro_monthly", 1), ("plan_pro_overage", None), ("plan_pro_seat", 3)]
     assert (account(subscribed).plan.key, account(subscribed).extra_seats) == ("pro", 3)
+    set_seats(
+        actor=subscribed.alice, seats=4, once="6"
+    )  # the schedule is still there, the smaller plan began
+    assert account(subscribed).extra_seats == 4
     choose_plan(actor=subscribed.alice, key="team", once="5")
     assert items(till) == [("plan_team_monthly", 1), ("plan_team_overage", None)]
     assert account(subscribed).extra_seats == 0
@@ -110,6 +114,9 @@ def test_seats_are_bought_on_the_page_and_over_the_api(subscribed: Scenario, cli
     answer = client.post(f"{page}seats/", {"seats": "2", "once": "a"}, follow=True)
     assert "Saved. It holds at once." in answer.content.decode()
     assert "of 12" in answer.content.decode()
+    assert "$117 a month." in answer.content.decode()
+    fill(subscribed, 2)
+    assert "With 1 further seat for your members, $10 more a month." in client.get(page).content.decode()
     assert client.post(f"{page}seats/", {"seats": "many", "once": "b"}).status_code == 422
     payer = with_token(subscribed.alice)
     found = payer.put(f"{API}/billing/seats", {"seats": 1}, format="json").json()

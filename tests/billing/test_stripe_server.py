@@ -342,9 +342,9 @@ def test_the_portal_cancels_renews_and_changes_the_card(shop: Shop) -> None:
     assert "Cancel subscription" in browse(portal.url)[1]
     answer = browse(portal.url, action="cancel", subscription=subscription.id)
     assert (answer[0], answer[2]) == (303, "https://app.test/billing")
-    assert shop.api.subscriptions.retrieve(subscription.id).cancel_at_period_end is True
+    assert shop.api.subscriptions.retrieve(subscription.id).cancel_at == FEB_1
     browse(portal.url, action="renew", subscription=subscription.id)
-    assert shop.api.subscriptions.retrieve(subscription.id).cancel_at_period_end is False
+    assert shop.api.subscriptions.retrieve(subscription.id).cancel_at is None
     browse(portal.url, action="card", card="declined")
     shop.server.control("advance", to=FEB_1)
     assert shop.status(subscription) == "past_due"

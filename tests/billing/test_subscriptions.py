@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 from django.core.management import call_command
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from accounts.models import AuditEvent, Team, User
 from accounts.roles import Role
 from accounts.services.teams import delete_team
+from billing import gateway
 from billing.duties import end_plans_of_deleted_teams, reconcile
 from billing.models import BillingAccount, EventState, LedgerTransaction, Plan, StripeEvent
 from billing.services.accounts import put_on_plan
@@ -27,6 +29,11 @@ from tests.factories import make_member
 from tests.scenario import Scenario
 
 DAY = 86_400
+
+
+def press(address: str, **fields: str) -> None:
+    """Press a button on a page of Stripe's."""
+    requests.post(address, data=fields, timeout=10, allow_redirects=False)
 
 
 def state_of(scenario: Scenario) -> tuple[Any, ...]:
@@ -321,6 +328,49 @@ def test_a_downgrade_that_is_pressed_twice_still_comes(scenario: Scenario, till:
     till.server.control("advance", seconds=40 * DAY)
     till.deliver()
     assert account(scenario).plan.key == "pro"
+
+
+def test_a_cancellation_on_stripes_own_page_is_seen_and_taken_back(scenario: Scenario, till: Till) -> None:
+    subscribe(scenario, till, "team")
+    (found,) = gateway.subscriptions_of(account(scenario).stripe_customer)
+    press(open_portal(actor=scenario.alice), action="cancel", subscription=found.id)
+    till.deliver()
+    assert account(scenario).ends_at_period_end
+    choose_plan(actor=scenario.alice, key="team", once="2")
+    assert not account(scenario).ends_at_period_end
+    till.server.control("advance", seconds=40 * DAY)
+    till.deliver()
+    assert state_of(scenario)[:2] == ("team", "active")
+
+
+def test_an_operators_plan_outlives_a_first_payment_that_never_came(scenario: Scenario, till: Till) -> None:
+    put_on_plan(team=scenario.team, plan=Plan.objects.get(key="team"), by=scenario.alice.user)
+    api = till.server.client().v1
+    customer = gateway.make_customer(team_uid=scenario.team.uid, name="Atelier", email="a@example.org")
+    BillingAccount.objects.for_team(scenario.team).update(stripe_customer=customer)
+    price = api.prices.list({"lookup_keys": ["plan_pro_monthly"]}).data[0].id
+    api.subscriptions.create(
+        {"customer": customer, "items": [{"price": price}], "payment_behavior": "default_incomplete"}
+    )
+    till.deliver()
+    assert state_of(scenario)[:2] == ("team", "incomplete")
+
+
+def test_a_planned_downgrade_is_known_though_stripe_goes_away_after_it(
+    scenario: Scenario, till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe(scenario, till, "team")
+    downgrade = gateway.downgrade
+
+    def then_away(*args: Any, **kwargs: Any) -> None:
+        downgrade(*args, **kwargs)
+        till.server.control("faults", rate=1.0, kinds=["500"])
+
+    monkeypatch.setattr(gateway, "downgrade", then_away)
+    choose_plan(actor=scenario.alice, key="pro", once="2")
+    planned = account(scenario).next_plan
+    assert planned is not None
+    assert planned.key == "pro"
 
 
 def test_a_deleted_team_pays_no_longer(scenario: Scenario, till: Till) -> None:

@@ -87,6 +87,18 @@ def test_failing_job_waits_longer_each_time_and_is_given_up(fragile: dramatiq.Ac
     assert row_of("broken").done_at is not None
 
 
+def test_job_that_failed_a_hundred_times_is_tried_again_in_ten_minutes() -> None:
+    actor = short_job(queue_name="test-outbox", most_failures=200)(_fragile)
+    try:
+        enqueue(actor, "broken")
+        OutboxMessage.objects.filter(subject_uid="broken").update(failures=100)
+        actor(row_of("broken").pk, "broken")
+        assert row_of("broken").failures == 101
+        assert 590 <= (row_of("broken").next_try_at - timezone.now()).total_seconds() <= 600
+    finally:
+        dramatiq.get_broker().actors.pop(actor.actor_name, None)
+
+
 def test_job_that_says_not_now_is_no_failure(fragile: dramatiq.Actor[..., None]) -> None:
     enqueue(fragile, "busy")
     fragile(row_of("busy").pk, "busy")

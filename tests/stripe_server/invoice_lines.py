@@ -80,8 +80,9 @@ def period_line(account: Account, item: Obj, period: Period, metadata: Obj, *, t
 
 
 def usage_line(account: Account, item: Obj, customer: str, period: Period, metadata: Obj) -> Obj:
-    """Bill what was used in a period that is over, or up to now for a preview."""
+    """Bill what was used in a period that is over, or up to now for a preview; never from before the item was there."""
     price = item["price"]
+    period = (max(period[0], min(item["created"], period[1])), period[1])
     meter = account.store.get("billing.meter", price["recurring"]["meter"])
     units = usage(account, meter, customer, *period)
     return _line(

@@ -8,7 +8,7 @@ from tests.stripe_server.customers import living_customer
 from tests.stripe_server.errors import declined, invalid, required
 from tests.stripe_server.forms import Obj, amount, flag, integer, merged_metadata, text
 from tests.stripe_server.invoice_lines import new_item, period_lines, pricing, product_name
-from tests.stripe_server.invoicing import build_invoice, collect, finalize, subscription_of
+from tests.stripe_server.invoicing import build_invoice, collect, finalize, subscription_of, void
 from tests.stripe_server.prorating import plan_change
 from tests.stripe_server.routing import LISTING, Call, route
 from tests.stripe_server.store import list_object, page
@@ -57,6 +57,16 @@ def pay(account: Account, invoice: Obj, method: str | None = None) -> None:
     if not collect(account, invoice, card, automatic=False):
         payment = account.store.all("invoice_payment", invoice=invoice["id"])[0]
         raise declined(payment["payment"]["payment_intent"])
+
+
+@route("POST /v1/invoices/{invoice}/void")
+def void_invoice(call: Call, identifier: str) -> Obj:
+    """Take back an open invoice; others cannot be voided."""
+    invoice = call.account.store.get("invoice", identifier)
+    if invoice["status"] != "open":
+        raise invalid(f"You can only void an open invoice, this one is {invoice['status']}.")
+    void(call.account, invoice)
+    return invoice
 
 
 @route("GET /v1/invoice_payments", f"{LISTING} invoice status")

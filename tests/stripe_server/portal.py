@@ -157,4 +157,5 @@ def _set_ending(account: Account, session: Obj, identifier: str, *, cancels: boo
         end_subscription(account, subscription, reason="cancellation_requested")
         return
     with account.changing(subscription, "customer.subscription.updated"):
-        subscription.update(ending(account, subscription, cancels))
+        # The portal writes a date, not the flag that the API's callers set.
+        subscription.update(ending(account, subscription, cancels) | {"cancel_at_period_end": False})

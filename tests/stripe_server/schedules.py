@@ -196,7 +196,7 @@ def next_phase(account: Account, schedule: Obj) -> None:
     phase = following[0]
     change = _change_to(account, subscription, phase)
     if account.now >= subscription["items"]["data"][0]["current_period_end"]:
-        _swap_items(account, subscription, change)
+        _swap_items(account, subscription, change, phase["proration_behavior"])
     else:
         draft = draft_change(account, subscription, change, phase["proration_behavior"], account.now)
         carry_out(account, subscription, draft, "allow_incomplete")
@@ -222,10 +222,11 @@ def _change_to(account: Account, subscription: Obj, phase: Obj) -> Change:
     return plan_change(account, subscription, asked)
 
 
-def _swap_items(account: Account, subscription: Obj, change: Change) -> None:
+def _swap_items(account: Account, subscription: Obj, change: Change, behavior: str) -> None:
     """Change the items at the very end of a period: nothing is left to prorate, and the renewal bills the new ones."""
-    for item in change.last_usage(account, subscription["customer"], account.now):
-        account.store.add(item)
+    if behavior != "none":
+        for item in change.last_usage(account, subscription["customer"], account.now):
+            account.store.add(item)
     with account.changing(subscription, "customer.subscription.updated"):
         subscription["items"] = subscription["items"] | {"data": change.items}
         if change.new_interval:

@@ -43,9 +43,9 @@ def draft_change(
         change.new_interval = True
     after = subscription | {"items": subscription["items"] | {"data": change.items}}
     added: list[Obj] = []
-    if not trial:
-        added = change.last_usage(account, customer, when)
-        added += [] if behavior == "none" else change.prorations(account, customer, when)
+    # "none" bills neither the rest of a period nor the usage of a metered item that goes.
+    if not trial and behavior != "none":
+        added = change.last_usage(account, customer, when) + change.prorations(account, customer, when)
     waiting, lines = take_pending(account, customer, subscription["id"])
     lines += [line_of_item(item) for item in added]
     if reset:

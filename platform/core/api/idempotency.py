@@ -5,7 +5,7 @@
         def create(self, request: Request) -> Response: ...
 
 The key belongs to the team. The action runs in one transaction together with the note of its answer, so that a
-crash leaves either both or neither.
+crash leaves either both or neither; where it asks another service it does not, and passes the key on instead.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def idempotent(
     `idempotency_key_in_flight`) while the first is still at work, DomainError (422, `idempotency_key_reused`) for
     another request under the same key and, with `required`, DomainError (400, `idempotency_key_missing`).
     Only answers below 400 are kept: after an error nothing has happened, and the key may be used again. The fields
-    named in `secret` are not kept: a repeat gets null for them. An action that asks another service, and may be done
-    twice with the same key, is not run `in_transaction`: nothing is locked while that service thinks.
+    named in `secret` are not kept: a repeat gets null for them. An action that asks another service is
+    not run `in_transaction`, so that nothing is locked while that service thinks; it passes the key on to it.
     """
 
     def decorate(action: Action) -> Action:
