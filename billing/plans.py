@@ -71,6 +71,8 @@ SEEDS: tuple[dict[str, Any], ...] = (
         "retention_days": 365,
         "boost_seconds": 2 * 60 * 60,
         "weight": 4,
+        "is_preemptible": False,
+        "may_preempt": True,
     },
     {
         "key": "enterprise",
@@ -80,8 +82,9 @@ SEEDS: tuple[dict[str, Any], ...] = (
         "queued_trainings": 500,
         "boost_seconds": 6 * 60 * 60,
         "weight": 8,
+        "may_preempt": True,
     },
-    {"key": UNLIMITED, "name": "Unlimited", "position": 9, "is_on_sale": False},
+    {"key": UNLIMITED, "name": "Unlimited", "position": 9, "is_on_sale": False, "is_preemptible": False},
 )
 
 

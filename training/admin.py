@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import ReadOnly
 from core.errors import DomainError
 from training.engine.registry import family_names
-from training.models import Attempt, FoundationModel, TrainingJob, Worker
+from training.models import Attempt, FoundationModel, QueueSettings, TrainingJob, Worker
+from training.queue.quarantine import release
 from training.services.foundation_models import read_weights
+from training.states import LIVE
 
 
 class AttemptInline(ReadOnly, admin.TabularInline):
@@ -91,5 +95,34 @@ class FoundationModelAdmin(admin.ModelAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("name", "device", "memory_mb", "state", "seen_at", "started_at")
+    list_display = ("name", "device", "memory_mb", "state", "job", "reserved_for", "seen_at", "started_at")
     list_filter = ("state",)
+    actions = ("release_from_quarantine",)
+
+    @admin.action(description=_("Put back into service"), permissions=["view"])
+    def release_from_quarantine(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        release(list(workers))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
+        live = TrainingJob.unscoped.filter(state__in=sorted(LIVE))
+        rows = Worker.objects.select_related("reserved_for")
+        return rows.prefetch_related(Prefetch("jobs", live, to_attr="live"))
+
+    @admin.display(description=_("job"))
+    def job(self, worker: Worker) -> str:
+        return ", ".join(str(job) for job in worker.live)  # type: ignore[attr-defined]
+
+
+@admin.register(QueueSettings)
+class QueueSettingsAdmin(admin.ModelAdmin):
+    """The one row of constants; plans hold what differs between teams."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return not QueueSettings.objects.exists()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: QueueSettings, form: Any, change: bool) -> None:
+        obj.pk = 1
+        super().save_model(request, obj, form, change)

@@ -10,7 +10,7 @@ class TrainingConfig(AppConfig):
         from training import retention  # noqa: F401  its duties are registered by the import
         from training.access import TRAINING_TOPIC
         from training.meters import register_meters
-        from training.queue import budget, sweep  # noqa: F401  so are theirs
+        from training.queue import budget, outlook, room, sweep  # noqa: F401  so are theirs
 
         register("training", TRAINING_TOPIC)
         register_meters()

@@ -250,7 +250,7 @@ class Runner:
         """Raise Unwanted if the attempt ends before an engine is started; "stop and keep" needs one for the file."""
         if self._keeper.lost.is_set():
             raise LeaseLost
-        if self._wanted() in (Desired.CANCEL, Desired.PAUSE, DRAIN):
+        if self._wanted() in (Desired.CANCEL, Desired.PAUSE, Desired.PREEMPT, DRAIN):
             raise Unwanted
 
     def _deliver(self, engine: Engine) -> None:
@@ -292,6 +292,9 @@ class Runner:
             self._fail(self._error)
         elif wanted == Desired.PAUSE and (code is None or code == EXIT_INTERRUPTED or self._ladder.asked):
             self._end(lifecycle.pause_job_now)
+        elif wanted == Desired.PREEMPT and (code is None or code == EXIT_INTERRUPTED or self._ladder.asked):
+            has_saved = code is None or code == EXIT_INTERRUPTED
+            self._end(lambda job: lifecycle.preempt_job_now(job, has_saved=has_saved))
         elif code is None or self._ladder.overdue or (self.draining.is_set() and code == EXIT_INTERRUPTED):
             self._end(lambda job: lifecycle.requeue_job(job, "worker_restarts"))
         else:

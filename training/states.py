@@ -25,6 +25,18 @@ class Desired(models.TextChoices):
     CANCEL = "cancel", _("Cancel")
     STOP = "stop", _("Stop and keep")
     PAUSE = "pause", _("Pause")
+    PREEMPT = "preempt", _("Make room")
+
+
+class WaitsFor(models.TextChoices):
+    """Why a job does not run yet."""
+
+    WORKER = "worker", _("No worker is running.")
+    GPU = "gpu", _("No worker has a GPU that is large enough.")
+    LIMIT = "limit", _("The team runs as many trainings at once as it may.")
+    TIME = "time", _("It was interrupted and is tried again in a moment.")
+    TURN = "turn", _("Others are before it.")
+    NOTHING = "nothing", _("A worker is free.")
 
 
 class Simulated(models.TextChoices):

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import dramatiq
 import redis
 from django.db import DatabaseError, connection
+from django.db.models import Q
 from django.utils import timezone
 from dramatiq.errors import ConnectionError as BrokerConnectionError
 
 from training.models import Worker
 from training.models.worker import WorkerState
 from training.queue.claim import claim_next
+from training.queue.quarantine import count_crashes, is_quarantined
 from training.run_folder import remove_leftovers
 from training.runner import Runner
 from training.tasks import TICKET_QUEUE
@@ -102,9 +104,15 @@ class Tickets:
 
 
 class WorkerSlot:
-    """Run jobs one after another until told to drain. Call `run` from the main thread."""
+    """Run jobs one after another until told to drain. Call `run` from the main thread.
 
-    def __init__(self, *, gpu: int = 0, name: str = "", drain_seconds: float = 120.0) -> None:
+    With `once` it also goes by itself when it has found nothing to do for so many seconds: pods that are started by
+    the length of the queue end this way, so that no busy one is ever chosen to go.
+    """
+
+    def __init__(
+        self, *, gpu: int = 0, name: str = "", drain_seconds: float = 120.0, once: float | None = None
+    ) -> None:
         self.draining = threading.Event()
         self._drain_seconds = drain_seconds
         self._device = probe(gpu)
@@ -115,6 +123,8 @@ class WorkerSlot:
         self._tickets = Tickets()
         self._row: Worker | None = None
         self._swept = float("-inf")
+        self._once_only = once
+        self._idle_since = time.monotonic()
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -140,7 +150,7 @@ class WorkerSlot:
         self._sweep()
         try:
             row = self._registered()
-            lease = claim_next(row)
+            lease = None if is_quarantined(row) else claim_next(row)
         except DatabaseError as error:
             log.warning("no jobs, the database does not answer: %s", error)
             connection.close()
@@ -149,6 +159,8 @@ class WorkerSlot:
             self.draining.wait(1.0)
             return
         if lease is None:
+            if self._once_only is not None and time.monotonic() - self._idle_since > self._once_only:
+                self.draining.set()
             self._tickets.wait(POLL_SECONDS, self.draining)
             return
         log.info("%s #%s starts", lease.job_uid, lease.fence)
@@ -156,8 +168,9 @@ class WorkerSlot:
             self._set_state(WorkerState.BUSY)
         Runner(lease, self._warm, self.draining, drain_seconds=self._drain_seconds).run()
         log.info("%s #%s ended", lease.job_uid, lease.fence)
+        self._idle_since = time.monotonic()
         with contextlib.suppress(DatabaseError):
-            self._set_state(WorkerState.IDLE)
+            self._set_state(count_crashes(row, lease))
 
     def _sweep(self) -> None:
         """Between two jobs, once an hour: give up what the cache has kept for too long."""
@@ -192,8 +205,12 @@ class WorkerSlot:
             if row is None:
                 continue
             try:
-                # A worker that was thought lost says that it is not.
-                Worker.objects.filter(pk=row.pk).update(seen_at=timezone.now(), state=row.state)
+                # A worker that was thought lost says that it is not; one in quarantine stays there.
+                apart = Q(state=WorkerState.QUARANTINED)
+                rows = Worker.objects.filter(pk=row.pk)
+                rows.filter(apart).update(seen_at=timezone.now())
+                state = WorkerState.DRAINING if self.draining.is_set() else row.state
+                rows.exclude(apart).update(seen_at=timezone.now(), state=state)
             except DatabaseError as error:
                 log.warning("no sign of life, the database does not answer: %s", error)
             finally:

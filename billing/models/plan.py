@@ -78,6 +78,16 @@ class Plan(models.Model):
         help_text=_("The share of a busy queue."),
     )
 
+    is_preemptible = models.BooleanField(
+        _("makes room"),
+        default=True,
+        db_default=True,
+        help_text=_("Its running jobs save and wait again when a larger plan's job finds no place."),
+    )
+    may_preempt = models.BooleanField(
+        _("may take the place of smaller plans"), default=False, db_default=False
+    )
+
     class Meta:
         ordering = ["position", "pk"]
         constraints = [models.CheckConstraint(condition=models.Q(weight__gte=1), name="billing_plan_weight")]

@@ -38,7 +38,6 @@ class EventType(models.TextChoices):
 # Nobody sends these yet, so nobody is offered them; a test fails when one of them is sent after all.
 NOT_YET = frozenset(
     {
-        EventType.TRAINING_PREEMPTED,
         EventType.MODEL_VERSION_APPROVED,
         EventType.MODEL_VERSION_ALIAS_CHANGED,
         EventType.COMPARISON_COMPLETED,

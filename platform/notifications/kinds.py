@@ -12,6 +12,7 @@ class Kind(models.TextChoices):
     TRAINING_FAILED = "training.failed", gettext_lazy("A training of mine failed")
     TRAINING_CANCELED = "training.canceled", gettext_lazy("Somebody else canceled a training of mine")
     TRAINING_RESTS = "training.rests", gettext_lazy("A training of mine rests: the GPU time is used up")
+    TRAINING_PREEMPTED = "training.preempted", gettext_lazy("A training of mine made room for another")
     MEMBER_JOINED = "member.joined", gettext_lazy("Somebody joined a team that I manage")
     WEBHOOK_DISABLED = "webhook.disabled", gettext_lazy("A webhook of a team that I manage was switched off")
     LIMIT_NEAR = "limit.near", gettext_lazy("A limit of a team that I manage is near or reached")
@@ -30,6 +31,7 @@ USUAL: dict[Kind, MailWhen] = {
     Kind.TRAINING_FAILED: MailWhen.AT_ONCE,
     Kind.TRAINING_CANCELED: MailWhen.DAILY,
     Kind.TRAINING_RESTS: MailWhen.AT_ONCE,
+    Kind.TRAINING_PREEMPTED: MailWhen.DAILY,
     Kind.MEMBER_JOINED: MailWhen.DAILY,
     Kind.WEBHOOK_DISABLED: MailWhen.AT_ONCE,
     Kind.LIMIT_NEAR: MailWhen.AT_ONCE,
@@ -44,6 +46,7 @@ STATE_OF: dict[str, str] = {
     Kind.TRAINING_FAILED: "failed",
     Kind.TRAINING_CANCELED: "canceled",
     Kind.TRAINING_RESTS: "paused",
+    Kind.TRAINING_PREEMPTED: "paused",
     Kind.MEMBER_JOINED: "info",
     Kind.WEBHOOK_DISABLED: "warning",
     Kind.LIMIT_NEAR: "warning",
@@ -60,6 +63,9 @@ def title_of(kind: str, *, name: str, who: str, team: str) -> str:
         Kind.TRAINING_FAILED: _("“%(name)s” failed"),
         Kind.TRAINING_CANCELED: _("%(who)s canceled “%(name)s”"),
         Kind.TRAINING_RESTS: _("“%(name)s” rests: the GPU time of %(team)s is used up"),
+        Kind.TRAINING_PREEMPTED: _(
+            "“%(name)s” made room for another training and goes on when it is its turn"
+        ),
         Kind.MEMBER_JOINED: _("%(name)s joined %(team)s"),
         Kind.WEBHOOK_DISABLED: _("The webhook to %(name)s was switched off"),
         # What the subject's name says by itself, in the words of whoever made it.

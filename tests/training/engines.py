@@ -36,9 +36,11 @@ def make_tiny_base(folder: Path) -> None:
 class Studio:
     """Make jobs that a real engine finishes in seconds."""
 
-    def __init__(self, actor: Actor, base_folder: Path) -> None:
+    def __init__(
+        self, actor: Actor, base_folder: Path | None = None, *, base: FoundationModel | None = None
+    ) -> None:
         self.actor = actor
-        self.base: FoundationModel = make_base(key="tiny", path=str(base_folder), memory_mb=0)
+        self.base: FoundationModel = base or make_base(key="tiny", path=str(base_folder), memory_mb=0)
         project = Project.objects.create(team=actor.team, name="P", created_by=actor.user)
         dataset = Dataset.objects.create(team=actor.team, project=project, name="D", created_by=actor.user)
         self.version = DatasetVersion.objects.create(

@@ -14,7 +14,7 @@ from training.advisor.problems import Needs, Problem, find_problems
 from training.advisor.recommend import Base, Device, Pictures
 from training.advisor.templates import template_for
 from training.models import TrainingJob, Worker
-from training.queue.outlook import queue_outlook
+from training.queue.outlook import look_ahead, outlook_of, outlook_of_new
 from training.services.estimates import estimate_run
 from training.services.jobs import create_job
 from training.services.recipes import make_recipe, require_valid
@@ -140,20 +140,22 @@ def test_the_forecast_is_taken_from_earlier_runs_of_the_team(scenario: Scenario)
 
 def test_the_outlook_says_why_a_training_waits(scenario: Scenario, settings: Any) -> None:
     settings.TEAM_MAX_RUNNING = 1
-    assert queue_outlook(scenario.team).reason == "no_worker"
+    assert outlook_of_new(scenario.team).reason == "worker"
     for name in ("one", "two"):
         Worker.objects.create(name=name, device="CPU", seen_at=timezone.now())
-    assert queue_outlook(scenario.team).reason == "starts_now"
+    assert outlook_of_new(scenario.team).reason == "nothing"
     job = _job(scenario)
-    ahead = queue_outlook(scenario.charlie.team)
-    assert (ahead.place, ahead.reason, ahead.wait_seconds) == (
-        2,
-        "others_ahead",
-        round(job.estimated_seconds / 2),
-    )
+    look_ahead()
+    job.refresh_from_db()
+    assert (outlook_of(job).place, outlook_of(job).reason) == (1, "nothing")
+    ahead = outlook_of_new(scenario.charlie.team)
+    assert (ahead.place, ahead.reason) == (2, "nothing")
+    Worker.objects.update(state="busy")
     TrainingJob.objects.for_team(scenario.team).filter(pk=job.pk).update(
         state=JobState.RUNNING, lease_until=timezone.now(), eta_seconds=40
     )
-    assert queue_outlook(scenario.team).reason == "team_limit"
-    other = queue_outlook(scenario.charlie.team)
-    assert (other.place, other.running, other.reason) == (1, 1, "starts_now")
+    look_ahead()
+    assert outlook_of_new(scenario.team).reason == "limit"
+    other = outlook_of_new(scenario.charlie.team)
+    assert (other.place, other.running, other.reason) == (1, 1, "turn")
+    assert (other.wait_seconds, other.latest_seconds) == (40, 60)

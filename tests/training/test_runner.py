@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,25 @@ import pytest
 from django.core.files.storage import FileSystemStorage, default_storage
 
 from accounts.models import AuditEvent
-from billing.models import UsageEntry
+from accounts.roles import Role
+from billing.models import BillingAccount, Plan, UsageEntry
 from core.models import OutboxMessage
 from projects.models import LoraFile, LoraSample, LoraVersion
+from tests.factories import TeamFactory, make_member
 from tests.scenario import Scenario, make_scenario
 from tests.training.engines import Shop, Studio, WorkerProcess, make_tiny_base, wait_for, weights
 from tests.training.queueing import attempts, events, fresh, statuses
-from training.models import Attempt, Checkpoint, JobEvent, MetricChunk, Sample, TrainingJob
+from training.models import (
+    Attempt,
+    Checkpoint,
+    JobEvent,
+    MetricChunk,
+    QueueSettings,
+    Sample,
+    TrainingJob,
+    Worker,
+)
+from training.queue.room import make_room
 from training.queue.sweep import reap_expired_leases
 from training.services import control
 
@@ -294,3 +307,39 @@ def test_the_engine_gets_the_pictures_under_their_own_names(studio: Studio, shop
     verbs = AuditEvent.objects.for_team(job.team).values_list("verb", flat=True)
     assert sorted(set(verbs)) == ["training.cancel", "training.created"]
     assert Sample.objects.for_team(job.team).filter(job=job, step=0).count() == 1
+
+
+def test_a_preempted_job_makes_room_and_ends_with_the_same_weights(studio: Studio, shop: Shop) -> None:
+    """A job of a larger plan starts within seconds; the one that made room loses nothing."""
+    QueueSettings.objects.create(pk=1, preempt_after=0, preempt_if_free_within=0, least_run=0, least_left=0)
+    shop.worker()
+    quiet = studio.job(steps=60)
+    wait_for(lambda: is_state(quiet, "succeeded"))
+    BillingAccount.objects.create(team=studio.actor.team, plan=Plan.objects.get(key="free"))
+    hit = studio.job(steps=200, like=quiet)
+    wait_for(lambda: reached(hit, 25))
+    other = make_member(TeamFactory(name="Paying"), Role.OWNER)
+    BillingAccount.objects.create(team=other.team, plan=Plan.objects.get(key="enterprise"))
+    urgent = Studio(other, base=studio.base).job(steps=20)
+    asked = time.monotonic()
+    wait_for(lambda: make_room() == 1, seconds=15)
+    wait_for(lambda: fresh(urgent).state not in ("queued",), seconds=15)
+    assert time.monotonic() - asked < 15
+    wait_for(lambda: is_state(urgent, "succeeded", "failed"))
+    wait_for(lambda: is_state(hit, "succeeded", "failed"))
+    assert [outcome for _, outcome in attempts(hit)] == ["preempted", "succeeded"]
+    first, second = Attempt.objects.for_team(hit.team).filter(job=hit).order_by("fence")
+    assert second.first_step == first.last_step >= 25  # nothing was done twice
+    assert_whole(hit, 200)
+    alone = studio.job(steps=200, like=hit)
+    wait_for(lambda: is_state(alone, "succeeded", "failed"))
+    assert weights(hit) == weights(alone)
+
+
+def test_a_worker_for_once_works_off_what_waits_and_goes(studio: Studio, shop: Shop) -> None:
+    shop.close()
+    jobs = [studio.job(steps=20), studio.job(steps=20)]
+    process = WorkerProcess(shop.var, "--once", "1")
+    assert process.process.wait(120) == 0
+    assert [fresh(job).state for job in jobs] == ["succeeded", "succeeded"]
+    assert set(Worker.objects.values_list("state", flat=True)) == {"lost"}

@@ -10,60 +10,11 @@ from rest_framework import serializers
 from accounts.api.base import Choice, ListQuery, ObjectSerializer, Query, StrictSerializer, Whole
 from projects.api.serializers import MetadataField, example
 from training.advisor.templates import TemplateKey
+from training.api.shapes import ERROR, EVALUATION, OUTPUT, PROGRESS, QUEUE
 from training.engine.fields import MOST_LINES
 from training.models import Checkpoint, Sample, TrainingJob
 from training.selectors import CURVE_POINTS
 from training.states import JobState, Simulated
-
-_PROGRESS = inline_serializer(
-    "TrainingProgress",
-    {
-        "step": serializers.IntegerField(),
-        "total_steps": serializers.IntegerField(),
-        "epoch": serializers.IntegerField(),
-        "percent": serializers.IntegerField(),
-        "loss": serializers.FloatField(allow_null=True),
-        "steps_per_second": serializers.FloatField(allow_null=True),
-        "eta_seconds": serializers.FloatField(allow_null=True),
-        "phase_done": serializers.IntegerField(),
-        "phase_total": serializers.IntegerField(),
-    },
-)
-_ERROR = inline_serializer(
-    "TrainingError",
-    {
-        "code": serializers.CharField(),
-        "category": serializers.ChoiceField(["user", "platform", "capacity"]),
-        "message": serializers.CharField(),
-        "hint": serializers.CharField(allow_null=True),
-        "patch": serializers.DictField(allow_null=True),
-    },
-    allow_null=True,
-)
-_OUTPUT = inline_serializer(
-    "TrainingOutput",
-    {"model": serializers.CharField(), "model_version": serializers.CharField()},
-    allow_null=True,
-)
-
-
-_FIGURE = {
-    "type": ["object", "null"],
-    "properties": {"base": {"type": "number"}, "lora": {"type": "number"}},
-    "required": ["base", "lora"],
-}
-_EVALUATION = {
-    "type": ["object", "null"],
-    "description": "Figures of held-out pictures, without the LoRA (`base`) and with it.",
-    "properties": {
-        "held_out_loss": _FIGURE,
-        "style_distance": _FIGURE,
-        "content_score": _FIGURE,
-        "images": {"type": "integer"},
-    },
-    "required": ["held_out_loss", "style_distance", "content_score", "images"],
-}
-
 
 _CAP = "The most GPU time it may be charged; there it saves, rests, and goes on when the cap is raised."
 
@@ -108,6 +59,7 @@ class TrainingSerializer(ObjectSerializer):
     retry_of = serializers.CharField(source="retry_of.uid", read_only=True, default=None, allow_null=True)
     created_by = serializers.CharField(source="created_by.uid", read_only=True, default=None, allow_null=True)
     evaluation = serializers.SerializerMethodField()
+    queue = serializers.SerializerMethodField()
     spec = serializers.SerializerMethodField()
     progress = serializers.SerializerMethodField()
     estimate = serializers.SerializerMethodField()
@@ -131,6 +83,7 @@ class TrainingSerializer(ObjectSerializer):
             "spec",
             "spec_sha256",
             "progress",
+            "queue",
             "estimate",
             "evaluation",
             "error",
@@ -154,12 +107,25 @@ class TrainingSerializer(ObjectSerializer):
         """Give the recipe without the places that each worker fills in."""
         return {key: value for key, value in row.spec.items() if key not in ("cache_dir", "dataset")}
 
-    @extend_schema_field(_EVALUATION)
+    @extend_schema_field(QUEUE)
+    def get_queue(self, row: TrainingJob) -> dict[str, Any] | None:
+        """Tell what a waiting training waits for; null for others, and for some seconds after it was queued."""
+        if row.state != JobState.QUEUED or row.place is None:
+            return None
+        return {
+            "place": row.place,
+            "waits_for": row.waits_for,
+            "expected_start": row.expected_start,
+            "latest_start": row.latest_start,
+            "gpu_gb": row.gpu_gb,
+        }
+
+    @extend_schema_field(EVALUATION)
     def get_evaluation(self, row: TrainingJob) -> dict[str, Any] | None:
         figures: dict[str, Any] | None = row.evaluation
         return figures
 
-    @extend_schema_field(_PROGRESS)
+    @extend_schema_field(PROGRESS)
     def get_progress(self, row: TrainingJob) -> dict[str, Any]:
         return {
             "step": row.step,
@@ -177,7 +143,7 @@ class TrainingSerializer(ObjectSerializer):
     def get_estimate(self, row: TrainingJob) -> dict[str, int]:
         return {"seconds": row.estimated_seconds}
 
-    @extend_schema_field(_ERROR)
+    @extend_schema_field(ERROR)
     def get_error(self, row: TrainingJob) -> dict[str, Any] | None:
         if not row.error_code:
             return None
@@ -189,7 +155,7 @@ class TrainingSerializer(ObjectSerializer):
             "patch": row.error_patch,
         }
 
-    @extend_schema_field(_OUTPUT)
+    @extend_schema_field(OUTPUT)
     def get_output(self, row: TrainingJob) -> dict[str, str] | None:
         version = row.lora_version
         return {"model": version.model.uid, "model_version": version.uid} if version is not None else None

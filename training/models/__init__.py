@@ -1,5 +1,6 @@
 from training.models.foundation import FoundationModel
 from training.models.job import Attempt, TrainingJob
+from training.models.queue import QueueLook, QueueSettings, TeamUsage
 from training.models.telemetry import Checkpoint, JobEvent, MetricChunk, Sample
 from training.models.worker import Worker
 
@@ -9,7 +10,10 @@ __all__ = [
     "FoundationModel",
     "JobEvent",
     "MetricChunk",
+    "QueueLook",
+    "QueueSettings",
     "Sample",
+    "TeamUsage",
     "TrainingJob",
     "Worker",
 ]

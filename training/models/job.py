@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from core.ids import UidField
 from core.tenancy.constraints import tenant_constraints
 from core.tenancy.models import TenantModel
-from training.states import LIVE, TERMINAL, Desired, JobState, RestReason, Simulated, is_terminal
+from training.states import LIVE, TERMINAL, Desired, JobState, RestReason, Simulated, WaitsFor, is_terminal
 
 _LIVE = sorted(LIVE)
 _TERMINAL = sorted(TERMINAL)
@@ -50,11 +50,19 @@ class TrainingJob(TenantModel):
     queued_at = models.DateTimeField()
     run_after = models.DateTimeField(null=True)
     estimated_seconds = models.PositiveIntegerField(default=0)
+    # The class of GPU it needs, in GB (`training.queue.policy.GPU_CLASSES`); 0: a processor will do.
+    gpu_gb = models.PositiveSmallIntegerField(default=0, db_default=0)
     # CPU threads the first attempt measured as fastest, 0 before that: another number adds up in another order, and
     # a run that was killed would not end with the weights of one that was not.
     threads = models.PositiveSmallIntegerField(default=0, db_default=0)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    # What the clock foresees for a job that waits (`training.queue.outlook`); null before it looked.
+    place = models.PositiveIntegerField(null=True)
+    expected_start = models.DateTimeField(null=True)
+    latest_start = models.DateTimeField(null=True)
+    waits_for = models.CharField(max_length=10, choices=WaitsFor.choices, blank=True, db_default="")
 
     # Money: never more than the cap is charged; `rest_reason` says why a job rests that nobody told to.
     hard_cap_seconds = models.PositiveIntegerField(null=True)
@@ -100,7 +108,13 @@ class TrainingJob(TenantModel):
             ),
         ]
         indexes = [
-            models.Index(fields=["queued_at", "id"], condition=Q(state="queued"), name="training_job_queue"),
+            # The head of each team's line for each class of GPU: the claim probes it and nothing else.
+            models.Index(
+                fields=["team", "gpu_gb", "queued_at", "id"],
+                condition=Q(state="queued", is_test=False),
+                name="training_job_lines",
+            ),
+            models.Index(fields=["team"], condition=Q(state__in=_LIVE), name="training_job_live"),
             models.Index(
                 fields=["lease_until"], condition=Q(lease_until__isnull=False), name="training_job_leases"
             ),
@@ -132,6 +146,8 @@ class Attempt(TenantModel):
     ended_at = models.DateTimeField(null=True)
     first_step = models.PositiveIntegerField(default=0)
     last_step = models.PositiveIntegerField(default=0)
+    # GPU seconds that its team's place in the queue was charged with when it began (`training.queue.usage`).
+    charged_seconds = models.FloatField(default=0, db_default=0)
     outcome = models.CharField(max_length=20, blank=True)
 
     class Meta(TenantModel.Meta):

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 from django.db import connection, transaction
 from django.utils import timezone
 
 from training.models import Attempt, TrainingJob, Worker
 from training.queue.lease import Lease
-from training.queue.policy import WAITING, parameters
+from training.queue.policy import GPU_CLASSES, Rules
+from training.queue.rules import rules
+from training.queue.standing import JOBS, STANDING, WAITING_TEAMS, parameters
+from training.queue.usage import charge
 from training.services.lifecycle import move
+from training.services.metering import seconds_left
 from training.states import JobState
 
 # "LF" and "claim" as bytes, cut to 63 bits. One lock for the one pool of workers.
 CLAIM_LOCK = 0x4C46_636C_6169_6D
+# A processor takes jobs that need a GPU only where none was seen for so long.
+GPU_SEEN = timedelta(days=1)
+
+# `policy.score` in SQL, over the head of each team's line for each class that fits: a hundred thousand waiting jobs
+# cost no more than their teams.
 _BEST = f"""
-    SELECT id FROM ({WAITING}) waiting
-    WHERE may_run AND (run_after IS NULL OR run_after <= clock_timestamp())
-    ORDER BY score, id LIMIT 1
+    WITH RECURSIVE {WAITING_TEAMS}, {STANDING}
+    SELECT head.id
+    FROM standing
+    CROSS JOIN unnest(%(classes)s::int[], %(misfits)s::float8[]) AS class(gb, misfit)
+    CROSS JOIN LATERAL (
+        SELECT id, queued_at FROM {JOBS}
+        WHERE state = 'queued' AND NOT is_test AND team_id = standing.team_id AND gpu_gb = class.gb
+            AND (run_after IS NULL OR run_after <= clock_timestamp())
+        ORDER BY queued_at, id LIMIT 1
+    ) head
+    WHERE standing.running < standing.most
+    ORDER BY
+        extract(epoch FROM head.queued_at) - standing.boost
+            + least(%(longest_for_use)s, %(per_gpu_hour)s * standing.used / 3600 / standing.weight)
+            + %(per_running_job)s * standing.running / standing.weight
+            + class.misfit,
+        head.id
+    LIMIT 1
 """  # noqa: S608
 
 
@@ -28,7 +55,7 @@ def claim_next(worker: Worker) -> Lease | None:
     """
     with transaction.atomic():
         _take_turn()
-        job = _lock_best()
+        job = _reserved(worker) or _lock_best(worker)
         if job is None:
             return None
         return _begin(job, worker)
@@ -53,6 +80,8 @@ def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
     job.run_after = None
     job.phase, job.phase_done, job.phase_total = "", 0, 0
     job.steps_per_second = job.eta_seconds = None
+    job.place = job.expected_start = job.latest_start = None
+    job.waits_for = ""
     job.started_at = job.started_at or now
     move(
         job,
@@ -67,9 +96,18 @@ def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
             "steps_per_second",
             "eta_seconds",
             "started_at",
+            "place",
+            "expected_start",
+            "latest_start",
+            "waits_for",
         ],
     )
-    Attempt.objects.create(team=job.team, job=job, fence=job.fence, worker=worker, started_at=now)
+    expected = 0.0 if job.is_test else seconds_left(job)
+    Attempt.objects.create(
+        team=job.team, job=job, fence=job.fence, worker=worker, started_at=now, charged_seconds=expected
+    )
+    if expected:
+        charge(job.team, expected)
     return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence)
 
 
@@ -79,19 +117,55 @@ def _take_turn() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
 
 
-def _lock_best() -> TrainingJob | None:
+def fitting_classes(worker: Worker) -> list[int]:
+    """Return the classes of jobs that a worker may take (one query for a processor)."""
+    if worker.gpu_gb:
+        return [gb for gb in GPU_CLASSES if gb <= worker.gpu_gb]
+    has_gpus = Worker.objects.filter(memory_mb__gt=0, seen_at__gte=timezone.now() - GPU_SEEN).exists()
+    return [0] if has_gpus else list(GPU_CLASSES)
+
+
+def _lock_best(worker: Worker) -> TrainingJob | None:
     """Lock the best job's row. Somebody may cancel it between the choice and the lock: then choose again."""
+    values = rules()
+    classes = fitting_classes(worker)
     while True:
         with connection.cursor() as cursor:
-            cursor.execute(_BEST, parameters())
+            cursor.execute(_BEST, _parameters(values, worker, classes))
             row = cursor.fetchone()
         if row is None:
             return None
-        locked: TrainingJob | None = (
-            TrainingJob.unscoped.select_related("team")
-            .select_for_update(no_key=True, of=("self",))
-            .filter(pk=row[0], state=JobState.QUEUED)
-            .first()
-        )
+        locked = _lock(row[0])
         if locked is not None:
             return locked
+
+
+def _parameters(values: Rules, worker: Worker, classes: list[int]) -> dict[str, Any]:
+    return {
+        **parameters(values),
+        "classes": classes,
+        "misfits": [values.misfit if gb < worker.gpu_gb else 0.0 for gb in classes],
+        "longest_for_use": values.longest_for_use,
+        "per_gpu_hour": values.per_gpu_hour,
+        "per_running_job": values.per_running_job,
+    }
+
+
+def _reserved(worker: Worker) -> TrainingJob | None:
+    """Return the job that this slot was made free for, locked; None if there is none or it waits no longer."""
+    row = Worker.objects.filter(pk=worker.pk, reserved_for__isnull=False).first()
+    if row is None or row.reserved_for_id is None:
+        return None
+    Worker.objects.filter(pk=worker.pk).update(reserved_for=None, reserved_until=None)
+    is_over = row.reserved_until is None or row.reserved_until < timezone.now()
+    return None if is_over else _lock(row.reserved_for_id)
+
+
+def _lock(job_id: int) -> TrainingJob | None:
+    job: TrainingJob | None = (
+        TrainingJob.unscoped.select_related("team")
+        .select_for_update(no_key=True, of=("self",))
+        .filter(pk=job_id, state=JobState.QUEUED)
+        .first()
+    )
+    return job

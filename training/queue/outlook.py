@@ -1,76 +1,254 @@
-"""Say what a waiting job waits for: who is ahead, how long that takes, and why it does not run yet."""
+"""What each waiting job waits for and when it will start: foreseen by the clock for the whole queue, read by pages.
+
+No request computes a place in the queue. A job that is queued between two looks, or that is not queued yet, is placed
+into the last look by its score.
+"""
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from django.db import connection
-from django.db.models import Count, F, Q, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import Team
-from billing.entitlements import plan_of
-from core.quotas import answer
-from training.models import TrainingJob, Worker
-from training.queue.policy import WAITING, parameters, score
-from training.states import LIVE
+from core.periodic import every
+from training.models import Attempt, QueueLook, TrainingJob, Worker
+from training.models.worker import WorkerState
+from training.queue.board import Waiting
+from training.queue.claim import fitting_classes
+from training.queue.forecast import UNKNOWN_SECONDS, Slot, Start, forecast
+from training.queue.policy import Standing, score
+from training.queue.rules import rules
+from training.queue.standing import JOBS, standing_of, standings
+from training.states import LIVE, JobState, WaitsFor
 
+LOOKS_EVERY = 10.0
 WORKER_SEEN = timedelta(minutes=2)
-# A running job without a forecast of its own.
-UNKNOWN_SECONDS = 120.0
+# So many jobs are foreseen exactly; what stands behind them keeps the order of their queueing.
+MOST_FORESEEN = 20_000
+# Of the whole line this many points are kept, to place jobs that are not in it.
+POINTS_KEPT = 200
+# Until enough runs have ended to know better: nine of ten end within so many times their estimate.
+USUAL_SPREAD = 1.5
+_RUNS_LOOKED_AT = 200
+_RUNS_NEEDED = 20
 
-Reason = Literal["starts_now", "no_worker", "team_limit", "others_ahead"]
+_WRITE = f"""
+    UPDATE {JOBS} job SET place = new.place, expected_start = new.expected, latest_start = new.latest,
+        waits_for = new.waits_for
+    FROM unnest(%(ids)s::bigint[], %(places)s::int[], %(expected)s::timestamptz[], %(latest)s::timestamptz[],
+        %(reasons)s::text[]) AS new(id, place, expected, latest, waits_for)
+    WHERE job.id = new.id AND job.state = 'queued'
+        AND (job.place, job.waits_for) IS DISTINCT FROM (new.place, new.waits_for)
+        OR job.id = new.id AND job.state = 'queued'
+        AND abs(extract(epoch FROM coalesce(job.expected_start, 'epoch') - coalesce(new.expected, 'epoch'))) > 5
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Hold the place in the queue (1 is next), the jobs under way, the workers and the expected wait in seconds."""
+    """Hold the place in the queue (1 is next), the jobs under way, the workers, and when it starts, seconds from now.
+
+    `wait_seconds` is as likely too long as too short; nine of ten start within `latest_seconds`. None: not known.
+    """
 
     place: int
     running: int
     workers: int
-    wait_seconds: int
-    reason: Reason
+    wait_seconds: int | None
+    latest_seconds: int | None
+    reason: WaitsFor
+    gpu_gb: int = 0
 
 
-def queue_outlook(team: Team, *, queued_at: datetime | None = None) -> Outlook:
-    """Return the outlook of a job queued at `queued_at`, or of one that would be queued now (four queries)."""
-    live = TrainingJob.unscoped.filter(state__in=sorted(LIVE), is_test=False).aggregate(
-        running=Count("id"),
-        own=Count("id", filter=Q(team=team)),
-        seconds=Sum(Coalesce(F("eta_seconds"), UNKNOWN_SECONDS)),
-    )
-    allowed = answer(team, "running_trainings", used=live["own"])
-    mine = score(plan_of(team), queued_at=queued_at or timezone.now(), running=live["own"])
-    ahead, seconds_ahead = _waiting_before(mine)
-    workers = Worker.objects.filter(seen_at__gte=timezone.now() - WORKER_SEEN).count()
-    work = seconds_ahead + (live["seconds"] or 0)
-    reason: Reason = "others_ahead"
-    if not workers:
-        reason = "no_worker"
-    elif not allowed.is_allowed:
-        reason = "team_limit"
-    elif workers > live["running"] and not ahead:
-        reason = "starts_now"
+def outlook_of(job: TrainingJob) -> Outlook:
+    """Return the outlook of a waiting job (two queries; a few more before the clock has looked)."""
+    if job.place is None:
+        return outlook_of_new(job.team, gpu_gb=job.gpu_gb, queued_at=job.queued_at)
+    now = timezone.now()
+
+    def seconds(moment: datetime | None) -> int | None:
+        return None if moment is None else max(0, round((moment - now).total_seconds()))
+
     return Outlook(
-        place=ahead + 1,
-        running=live["running"],
-        workers=workers,
-        wait_seconds=0 if reason == "starts_now" else round(work / max(1, workers)),
-        reason=reason,
+        place=job.place,
+        running=_running_count(),
+        workers=_workers().count(),
+        wait_seconds=seconds(job.expected_start),
+        latest_seconds=seconds(job.latest_start),
+        reason=WaitsFor(job.waits_for or WaitsFor.TURN),
+        gpu_gb=job.gpu_gb,
     )
 
 
-def _waiting_before(score: float) -> tuple[int, float]:
-    """Return how many jobs wait that start before one with `score`, and the seconds they are expected to take."""
-    with connection.cursor() as cursor:
-        # A thousandth of a second, for a job that would stand before itself by a rounding.
-        cursor.execute(
-            f"SELECT count(*), coalesce(sum(estimated_seconds), 0) FROM ({WAITING}) waiting WHERE score < %(mine)s",  # noqa: S608
-            {**parameters(), "mine": score - 0.001},
+def outlook_of_new(team: Team, *, gpu_gb: int = 0, queued_at: datetime | None = None) -> Outlook:
+    """Return the outlook of a job of `team` that would be queued now, or was after the last look (eight queries)."""
+    values = rules()
+    standing = standing_of(team, values)
+    workers = list(_workers())
+    running = _running_count()
+    line = _last_look()
+    mine = score(values, standing, queued_at=(queued_at or timezone.now()).timestamp())
+    before = bisect.bisect_left(line.scores, mine)
+    place = line.places[before - 1] + 1 if before else 1
+    idle = sum(worker.state == WorkerState.IDLE and _fits(worker, gpu_gb) for worker in workers)
+    reason = WaitsFor.TURN
+    if not workers:
+        reason = WaitsFor.WORKER
+    elif not any(_fits(worker, gpu_gb) for worker in workers):
+        reason = WaitsFor.GPU
+    elif standing.running >= standing.limit:
+        reason = WaitsFor.LIMIT
+    elif idle >= place:
+        reason = WaitsFor.NOTHING
+    wait: float | None = 0.0
+    if reason in (WaitsFor.WORKER, WaitsFor.GPU):
+        wait = None
+    elif reason != WaitsFor.NOTHING:
+        # As long as whoever stands there now, or until the first running job ends.
+        wait = line.waits[before] if before < len(line.waits) else line.last_wait
+        wait = max(wait, _first_end())
+    return Outlook(
+        place=place,
+        running=running,
+        workers=len(workers),
+        wait_seconds=None if wait is None else round(wait),
+        latest_seconds=None if wait is None else round(wait * line.spread),
+        reason=reason,
+        gpu_gb=gpu_gb,
+    )
+
+
+@every(LOOKS_EVERY)
+def look_ahead() -> int:
+    """Foresee the start of every waiting job, note what changed, and return how many wait."""
+    values, now = rules(), timezone.now()
+    rows = list(
+        TrainingJob.unscoped.filter(state=JobState.QUEUED, is_test=False)
+        .order_by("queued_at", "id")
+        .values_list(
+            "id", "team_id", "queued_at", "estimated_seconds", "step", "total_steps", "gpu_gb", "run_after"
+        )[:MOST_FORESEEN]
+    )
+    if not rows:
+        QueueLook.objects.update_or_create(pk=1, defaults=_EMPTY)
+        return 0
+    waiting = [
+        Waiting(
+            id=job_id,
+            team=team,
+            queued_at=queued.timestamp(),
+            seconds=max(1.0, estimate * (1 - step / total) if total else estimate),
+            gpu_gb=gpu_gb,
+            not_before=later.timestamp() if later and later > now else 0.0,
         )
-        count, seconds = cursor.fetchone()
-    return int(count), float(seconds)
+        for job_id, team, queued, estimate, step, total, gpu_gb, later in rows
+    ]
+    stand = {team: standing for team, (standing, _rank, _may) in standings(values).items()}
+    starts = forecast(values, stand, waiting, _slots(), now=now.timestamp())
+    spread = _spread()
+    _note(starts, now, spread)
+    by_id = {job.id: job for job in waiting}
+    line = sorted(
+        (score(values, stand.get(by_id[s.id].team, Standing()), queued_at=by_id[s.id].queued_at), s)
+        for s in starts
+    )
+    chosen = line[:: max(1, math.ceil(len(line) / POINTS_KEPT))]
+    QueueLook.objects.update_or_create(
+        pk=1,
+        defaults={
+            "spread": spread,
+            "last_wait": max((start.wait or 0.0 for start in starts), default=0.0),
+            "scores": [each for each, _start in chosen],
+            "places": [bisect.bisect_left(line, (each,)) + 1 for each, _start in chosen],
+            "waits": [start.wait or 0.0 for _score, start in chosen],
+        },
+    )
+    return len(rows)
+
+
+_EMPTY = {"last_wait": 0.0, "scores": [], "places": [], "waits": []}
+
+
+def _note(starts: Sequence[Start], now: datetime, spread: float) -> None:
+    """Write the starts to their jobs, those that changed."""
+
+    def moment(wait: float | None, factor: float) -> datetime | None:
+        return None if wait is None else now + timedelta(seconds=wait * factor)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _WRITE,
+            {
+                "ids": [start.id for start in starts],
+                "places": [start.place for start in starts],
+                "expected": [moment(start.wait, 1.0) for start in starts],
+                "latest": [moment(start.wait, spread) for start in starts],
+                "reasons": [start.waits_for.value for start in starts],
+            },
+        )
+
+
+def _slots() -> list[Slot]:
+    """Return the slots that take jobs, with what they are busy with (two queries)."""
+    live = {
+        worker: (team, seconds)
+        for worker, team, seconds in TrainingJob.unscoped.filter(state__in=sorted(LIVE), is_test=False)
+        .exclude(worker=None)
+        .values_list("worker", "team", "eta_seconds")
+    }
+    slots = []
+    for worker in _workers():
+        classes = fitting_classes(worker)
+        team, seconds = live.get(worker.pk, (None, 0.0))
+        busy = 0.0 if team is None else UNKNOWN_SECONDS if seconds is None else float(seconds)
+        slots.append(Slot(gpu_gb=classes[-1], busy_for=busy, team=team))
+    return slots
+
+
+def _workers() -> QuerySet[Worker]:
+    """Return the workers that may take jobs: seen of late, neither leaving nor in quarantine."""
+    apart = [WorkerState.LOST, WorkerState.DRAINING, WorkerState.QUARANTINED]
+    return Worker.objects.filter(seen_at__gte=timezone.now() - WORKER_SEEN).exclude(state__in=apart)
+
+
+def _fits(worker: Worker, gpu_gb: int) -> bool:
+    return gpu_gb in fitting_classes(worker)
+
+
+def _running_count() -> int:
+    return TrainingJob.unscoped.filter(state__in=sorted(LIVE), is_test=False).count()
+
+
+def _first_end() -> float:
+    """Return in how many seconds the first of the running jobs is expected to end."""
+    live = TrainingJob.unscoped.filter(state__in=sorted(LIVE), is_test=False)
+    seconds = [
+        UNKNOWN_SECONDS if left is None else float(left)
+        for left in live.values_list("eta_seconds", flat=True)
+    ]
+    return min(seconds, default=0.0)
+
+
+def _last_look() -> QueueLook:
+    return QueueLook.objects.first() or QueueLook(
+        last_wait=0.0, scores=[], places=[], waits=[], spread=USUAL_SPREAD
+    )
+
+
+def _spread() -> float:
+    """Return within how many times their estimate nine of ten of the last runs ended."""
+    ended = Attempt.unscoped.filter(outcome="succeeded", charged_seconds__gt=0, ended_at__isnull=False)
+    rows = ended.order_by("-ended_at").values_list("started_at", "ended_at", "charged_seconds")[
+        :_RUNS_LOOKED_AT
+    ]
+    ratios = sorted((end - start).total_seconds() / charged for start, end, charged in rows)
+    if len(ratios) < _RUNS_NEEDED:
+        return USUAL_SPREAD
+    return max(1.0, ratios[math.ceil(0.9 * len(ratios)) - 1])

@@ -1,58 +1,90 @@
-"""In which order waiting jobs start, as SQL for the claim and the outlook alike: one policy, said once.
+"""In which order waiting jobs start. Pure: the claim says the same in SQL, and a test holds the two together.
 
-score = queued at - the plan's head start + 900 s x the team's running jobs / the plan's weight; the lower starts
-sooner, and of two that are equal the older. Waiting longer is the only way forward that nobody can take away, so
-nobody starves. The values are the plan's at this moment: a changed plan acts on jobs that wait already.
+score = queued at - the plan's head start
+        + min(4 h, 600 s x the team's GPU hours of late / the plan's weight)
+        + 900 s x the team's running jobs / the plan's weight
+        + 600 s on a GPU that is larger than the job needs
+
+The lower starts sooner, and of two that are equal the older. Waiting longer is the only way forward that nobody can
+take away, so nobody starves: a job is overtaken at most by what is queued within `overtaken_for` after it. The values
+of plans are read at this moment: a changed plan acts on jobs that wait already.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
 
-from django.conf import settings
-
-from billing.models import BillingAccount, Plan
-from billing.plans import default_plan
-from training.models import TrainingJob
-from training.states import LIVE
-
-# A team's next job counts as so much younger for each job that it runs already.
-SECONDS_PER_RUNNING_JOB = 900
 NO_LIMIT = 2**31 - 1
-
-JOBS = TrainingJob._meta.db_table
-_ACCOUNTS = BillingAccount._meta.db_table
-_PLANS = Plan._meta.db_table
-
-# Every waiting job with its `score` and whether its team `may_run` one more now. Jobs of test keys never wait here.
-WAITING = f"""
-    SELECT job.id, job.team_id, job.run_after, job.estimated_seconds,
-        extract(epoch FROM job.queued_at) - plan.boost_seconds
-            + %(per_job)s::float8 * coalesce(running.jobs, 0) / plan.weight AS score,
-        coalesce(running.jobs, 0) < coalesce(plan.running_trainings, %(limit)s) AS may_run
-    FROM {JOBS} job
-    LEFT JOIN (
-        SELECT team_id, count(*) AS jobs FROM {JOBS}
-        WHERE state = ANY(%(live)s) AND NOT is_test GROUP BY team_id
-    ) running USING (team_id)
-    LEFT JOIN {_ACCOUNTS} account USING (team_id)
-    JOIN {_PLANS} plan ON plan.id = coalesce(account.plan_id, %(default_plan)s)
-    WHERE job.state = 'queued' AND NOT job.is_test
-"""  # noqa: S608
+# Memory of a GPU in GB, as it is sold. 0: a processor will do.
+GPU_CLASSES = (0, 8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)
+# Drivers tell a tenth less than what is printed on the card (a T4 of 16 GB tells 15 360 MiB), and some is never free.
+_USABLE = 0.9
 
 
-def score(plan: Plan, *, queued_at: datetime, running: int) -> float:
-    """Return the score of a job queued at `queued_at` of a team on `plan` that runs so many: as `WAITING` does."""
-    return queued_at.timestamp() - plan.boost_seconds + SECONDS_PER_RUNNING_JOB * running / plan.weight
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Hold the constants of the order and of preemption; seconds where nothing else is said.
+
+    They were chosen with `bench.queue_sim` (docs/queue.md has its table); the installation's are in `QueueSettings`.
+    """
+
+    half_life: float = 7 * 86_400.0
+    per_gpu_hour: float = 600.0
+    longest_for_use: float = 4 * 3_600.0
+    per_running_job: float = 900.0
+    misfit: float = 600.0
+    preempt_after: float = 120.0
+    preempt_if_free_within: float = 180.0
+    least_run: float = 900.0
+    least_left: float = 600.0
+    most_preemptions_a_day: int = 3
+    reserved_for: float = 180.0
 
 
-def parameters() -> dict[str, Any]:
-    """Return the parameters of `WAITING`."""
-    return {
-        "per_job": SECONDS_PER_RUNNING_JOB,
-        # The installation's own limit, where the plan sets none.
-        "limit": settings.TEAM_MAX_RUNNING or NO_LIMIT,
-        "live": sorted(LIVE),
-        "default_plan": default_plan().pk,
-    }
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Hold how a team stands: its plan's values, its jobs that run, its GPU seconds of late (`decayed`)."""
+
+    boost: float = 0.0
+    weight: int = 1
+    limit: int = NO_LIMIT
+    running: int = 0
+    used: float = 0.0
+
+
+def score(
+    rules: Rules, standing: Standing, *, queued_at: float, gpu_gb: int = 0, slot_gb: int | None = None
+) -> float:
+    """Return the score of a job queued at `queued_at` (unix seconds) that needs the class `gpu_gb`.
+
+    Without `slot_gb` as it is on a slot that fits.
+    """
+    for_use = min(rules.longest_for_use, rules.per_gpu_hour * standing.used / 3600 / standing.weight)
+    running = rules.per_running_job * standing.running / standing.weight
+    misfit = rules.misfit if slot_gb is not None and gpu_gb < slot_gb else 0.0
+    return queued_at - standing.boost + for_use + running + misfit
+
+
+def decayed(rules: Rules, seconds: float, age: float) -> float:
+    """Return what GPU seconds used `age` seconds ago still count: half after each half-life."""
+    return float(seconds * 0.5 ** (age / rules.half_life))
+
+
+def overtaken_for(rules: Rules, *, largest_boost: float, running: int, weight: int) -> float:
+    """Return the seconds after which no job that is queued can start before one that waits already.
+
+    While its team stays within its limit; `running` and `weight` are its own.
+    """
+    return largest_boost + rules.longest_for_use + rules.per_running_job * running / weight + rules.misfit
+
+
+def class_of_need(memory_mb: int) -> int:
+    """Return the class of the smallest GPU on which a job of `memory_mb` runs; 0 where the need is not known."""
+    if not memory_mb:
+        return 0
+    return next((gb for gb in GPU_CLASSES if memory_mb <= gb * 1024 * _USABLE), GPU_CLASSES[-1])
+
+
+def class_of_gpu(memory_mb: int) -> int:
+    """Return the class of a GPU that tells `memory_mb`; 0 for a processor."""
+    return max(gb for gb in GPU_CLASSES if gb * 1024 * _USABLE <= memory_mb)

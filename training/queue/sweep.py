@@ -70,9 +70,10 @@ def top_up_tickets() -> int:
 def notice_lost_workers() -> int:
     """Mark workers that give no sign of life; forget those gone for a week. Return how many were marked."""
     now = timezone.now()
-    Worker.objects.filter(state=WorkerState.LOST, seen_at__lt=now - WORKER_FORGOTTEN_AFTER).delete()
+    gone = [WorkerState.LOST, WorkerState.QUARANTINED]
+    Worker.objects.filter(state__in=gone, seen_at__lt=now - WORKER_FORGOTTEN_AFTER).delete()
     return (
-        Worker.objects.exclude(state=WorkerState.LOST)
+        Worker.objects.exclude(state__in=gone)
         .filter(seen_at__lt=now - WORKER_LOST_AFTER)
         .update(state=WorkerState.LOST)
     )

@@ -41,6 +41,13 @@ def announce_rest(job: TrainingJob) -> None:
         tell(team=job.team, kind=Kind.TRAINING_RESTS, people=[job.created_by], subject=_subject(job))
 
 
+def announce_preempted(job: TrainingJob) -> None:
+    """Tell the webhooks and the person who started it that a training made room and goes on when it is its turn."""
+    emit(job.team, EventType.TRAINING_PREEMPTED, _subject(job))
+    if job.created_by:
+        tell(team=job.team, kind=Kind.TRAINING_PREEMPTED, people=[job.created_by], subject=_subject(job))
+
+
 def announce_checkpoint(job: TrainingJob, checkpoint: Checkpoint) -> None:
     """Tell that a checkpoint was stored; its step is the one it can be resumed from."""
     emit(

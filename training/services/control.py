@@ -26,7 +26,7 @@ from training.services.lifecycle import append_events, move
 from training.services.metering import reserve, seconds_left
 from training.states import LIVE, Desired, JobState
 
-_STRENGTH = {"": 0, Desired.PAUSE: 1, Desired.STOP: 2, Desired.CANCEL: 3}
+_STRENGTH = {"": 0, Desired.PREEMPT: 1, Desired.PAUSE: 2, Desired.STOP: 3, Desired.CANCEL: 4}
 
 
 def cancel_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
@@ -124,6 +124,11 @@ def _resume(job: TrainingJob) -> None:
         demand(job.team, "queued_trainings")
     reserve(job, seconds_left(job))
     _requeue(job)
+
+
+def wish_room(job: TrainingJob) -> None:
+    """Have a locked, running job that nobody wants anything of save and wait again, for another one's sake."""
+    _wish(job, Desired.PREEMPT)
 
 
 def _wish(job: TrainingJob, desired: Desired) -> None:

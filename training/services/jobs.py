@@ -22,6 +22,7 @@ from projects.visibility import seen_by
 from training.advisor.templates import template_for
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
+from training.queue.policy import class_of_need
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
 from training.services.lifecycle import append_events
@@ -239,6 +240,7 @@ def _queue(
                 state=JobState.QUEUED,
                 queued_at=now,
                 estimated_seconds=estimate.seconds,
+                gpu_gb=class_of_need(estimate.memory_mb),
                 total_steps=estimate.steps,
                 metadata=dict(metadata or {}),
                 is_test=is_test,

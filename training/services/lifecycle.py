@@ -22,7 +22,8 @@ from billing.services.usage import record_usage
 from core.outbox import enqueue
 from core.realtime.publish import publish
 from training.models import Attempt, JobEvent, TrainingJob
-from training.services.announce import announce_state
+from training.queue.usage import charge
+from training.services.announce import announce_preempted, announce_state
 from training.services.checkpoints import forget_states
 from training.states import LIVE, Desired, JobState, is_allowed, is_terminal
 
@@ -144,6 +145,7 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool) -> None:
     if job.is_test:
         return
     seconds = (now - attempt.started_at).total_seconds()
+    charge(job.team, seconds - attempt.charged_seconds)
     record_usage(
         team=job.team,
         job_uid=job.uid,
@@ -175,6 +177,17 @@ def requeue_job(job: TrainingJob, reason: str) -> None:
     """Put a locked, live job back at its old place in the queue: its worker goes away, nothing went wrong."""
     end_attempt(job, "drained", useful=True)
     move(job, JobState.QUEUED, reason=reason)
+    _wake_worker(job)
+
+
+def preempt_job_now(job: TrainingJob, *, has_saved: bool) -> None:
+    """Put a locked, live job back at its old place in the queue: it made room for another one.
+
+    If it could not save in time, what it did in this attempt is free: the work since the last checkpoint is lost.
+    """
+    end_attempt(job, "preempted", useful=has_saved)
+    move(job, JobState.QUEUED, reason="preempted")
+    announce_preempted(job)
     _wake_worker(job)
 
 

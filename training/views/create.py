@@ -24,7 +24,8 @@ from training.advisor.recommend import Pictures, default_prompts
 from training.advisor.templates import TEMPLATES, Template, TemplateKey, template_for
 from training.forms import RECOMMENDED, Setting, TrainingForm, changed_since, grouped, read_settings, setting
 from training.models import FoundationModel
-from training.queue.outlook import Outlook, queue_outlook
+from training.queue.outlook import Outlook, outlook_of_new
+from training.queue.policy import class_of_need
 from training.services.budget import Budget, budget_for
 from training.services.estimates import Estimate, estimate_run
 from training.services.jobs import create_job
@@ -37,6 +38,7 @@ from training.services.recipes import (
     make_recipe,
     suggest_trigger,
 )
+from training.states import WaitsFor
 
 Source = DatasetVersion | Dataset
 
@@ -240,7 +242,6 @@ def _draft(
     estimate = budget = None
     problems: list[Problem] = []
     team = request.actor.team
-    outlook = queue_outlook(team)
     if recipe.spec is not None:
         estimate = estimate_run(recipe.spec, base, team=team, pictures=pictures.count)
         problems = find_problems(
@@ -258,10 +259,14 @@ def _draft(
             Problem(error.code, "error", error.message, _back(recipe, error.pointer))
             for error in recipe.errors
         ]
-    if outlook.reason == "no_worker":
+    outlook = outlook_of_new(team, gpu_gb=class_of_need(estimate.memory_mb) if estimate else 0)
+    if outlook.reason == WaitsFor.WORKER:
         problems.append(
             Problem("no_worker", "warning", _("No worker is running. The training waits until one does."))
         )
+    elif outlook.reason == WaitsFor.GPU:
+        message = _("No worker has a GPU of %(gb)s GB. The training waits until one does.")
+        problems.append(Problem("no_gpu", "warning", message % {"gb": outlook.gpu_gb}))
     unit = "epochs" if data.get("length_unit") == "epochs" else "steps"
     return Draft(base, source, template, pictures, recipe, unit, estimate, outlook, problems, budget)
 

@@ -21,7 +21,7 @@ from core.errors import Conflict
 from training import selectors
 from training.engine.spec import FIELDS, RunSpec, SpecError
 from training.models import TrainingJob
-from training.queue.outlook import queue_outlook
+from training.queue.outlook import outlook_of
 from training.services.control import cancel_job, pause_job, resume_job, stop_job
 from training.services.explain import explain_failure
 from training.services.jobs import retry_job
@@ -156,7 +156,7 @@ def _head(row: TrainingJob) -> dict[str, Any]:
     has_kept = row.step > 0 and row.state in {JobState.RUNNING, JobState.STOPPING}
     return {
         "job": row,
-        "outlook": queue_outlook(row.team, queued_at=row.queued_at) if queued else None,
+        "outlook": outlook_of(row) if queued else None,
         "is_live": row.state in LIVE,
         "is_active": not row.is_finished,
         "ending": row.desired in (Desired.CANCEL, Desired.STOP),

@@ -25,8 +25,17 @@ class Command(BaseCommand):
             help="how long a running training may take to save when the worker is asked to go (default 120)",
         )
 
-    def handle(self, *, gpu: int, name: str, drain_seconds: float, **options: Any) -> None:
-        slot = WorkerSlot(gpu=gpu, name=name, drain_seconds=drain_seconds)
+        parser.add_argument(
+            "--once",
+            type=float,
+            metavar="SECONDS",
+            help="go when there was nothing to do for so long; for machines that are started by the queue's length",
+        )
+
+    def handle(
+        self, *, gpu: int, name: str, drain_seconds: float, once: float | None, **options: Any
+    ) -> None:
+        slot = WorkerSlot(gpu=gpu, name=name, drain_seconds=drain_seconds, once=once)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: slot.draining.set())
         slot.run()

@@ -1,0 +1,89 @@
+"""A job of a larger plan takes the place of one of a smaller plan, which loses nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from billing.models import BillingAccount, Plan, UsageEntry
+from notifications.models import Notification
+from tests.scenario import Scenario
+from tests.training.queueing import Bench, attempts, events, fresh
+from training.models import Attempt, TrainingJob, Worker
+from training.queue.room import make_room
+from training.services import lifecycle
+from training.states import JobState
+
+
+@pytest.fixture
+def free(scenario: Scenario) -> Bench:
+    """A team on Free whose job has run for twenty minutes and has as long to go, on the only worker."""
+    BillingAccount.objects.create(team=scenario.team, plan=Plan.objects.get(key="free"))
+    bench = Bench(scenario.alice)
+    bench.job("running", waited=5000)
+    bench.claim()
+    rows = TrainingJob.objects.for_team(scenario.team)
+    rows.update(state=JobState.RUNNING, eta_seconds=1200, step=30)
+    began = timezone.now() - timedelta(minutes=20)
+    Attempt.objects.for_team(scenario.team).update(started_at=began)
+    Worker.objects.update(state="busy")
+    return bench
+
+
+def paid(scenario: Scenario, *, waited: float = 200, key: str = "team") -> TrainingJob:
+    BillingAccount.objects.create(team=scenario.charlie.team, plan=Plan.objects.get(key=key))
+    return Bench(scenario.charlie, name="Theirs").job("urgent", waited=waited)
+
+
+def running(bench: Bench) -> TrainingJob:
+    return fresh(TrainingJob.objects.for_team(bench.actor.team).get(name="running"))
+
+
+def test_the_running_job_saves_and_the_waiting_one_gets_its_slot(free: Bench, scenario: Scenario) -> None:
+    urgent = paid(scenario)
+    Worker.objects.exclude(pk=free.worker.pk).delete()
+    queued_at = running(free).queued_at
+    assert make_room() == 1
+    assert running(free).desired == "preempt"
+    worker = Worker.objects.get(pk=free.worker.pk)
+    assert worker.reserved_for_id == urgent.pk
+    assert make_room() == 0
+    lifecycle.preempt_job_now(running(free), has_saved=True)
+    older = free.job("older", waited=9000)
+    assert free.claim().job_uid == urgent.uid
+    victim = running(free)
+    assert (victim.state, victim.desired, victim.queued_at) == ("queued", "", queued_at)
+    assert attempts(victim) == [(1, "preempted")]
+    assert events(victim)[-1][2] == {"state": "queued", "desired": "", "reason": "preempted"}
+    told = Notification.objects.get(kind="training.preempted")
+    assert told.user == scenario.alice.user
+    assert told.title == "“running” made room for another training and goes on when it is its turn"
+    assert fresh(older).state == "queued"
+
+
+def test_work_that_could_not_be_saved_is_free(free: Bench, scenario: Scenario) -> None:
+    paid(scenario)
+    make_room()
+    lifecycle.preempt_job_now(running(free), has_saved=False)
+    (entry,) = UsageEntry.objects.for_team(scenario.team)
+    assert entry.useful is False
+
+
+@pytest.mark.parametrize(
+    "case", ["short wait", "pro may not", "free slot", "at its limit", "wanted otherwise"]
+)
+def test_nobody_makes_room_without_need(free: Bench, scenario: Scenario, case: str) -> None:
+    paid(
+        scenario, waited=100 if case == "short wait" else 200, key="pro" if case == "pro may not" else "team"
+    )
+    extra = Worker.objects.exclude(pk=free.worker.pk)
+    if case != "free slot":
+        extra.delete()
+    if case == "at its limit":
+        Plan.objects.filter(key="team").update(running_trainings=0)
+    if case == "wanted otherwise":
+        TrainingJob.objects.for_team(scenario.team).update(desired="pause")
+    assert make_room() == 0
+    assert running(free).desired == ("pause" if case == "wanted otherwise" else "")

@@ -1,0 +1,95 @@
+"""When each waiting job will start, and why it waits: the queue played forward. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from training.queue.board import Board, Waiting
+from training.queue.policy import Rules, Standing
+from training.states import WaitsFor
+
+# A running job without a forecast of its own.
+UNKNOWN_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Hold a slot that takes jobs: its class, and how long what runs there still takes (`team` runs it)."""
+
+    gpu_gb: int
+    busy_for: float = 0.0
+    team: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Hold the expected start of a job: its place (1 is next), seconds from now (None: not to be foreseen), why."""
+
+    id: int
+    place: int
+    wait: float | None
+    waits_for: WaitsFor
+
+
+def forecast(
+    rules: Rules,
+    standings: Mapping[int, Standing],
+    waiting: Sequence[Waiting],
+    slots: Iterable[Slot],
+    *,
+    now: float,
+) -> list[Start]:
+    """Play the queue forward from `now` with what is running, and return every job's start, in order of places."""
+    slots = list(slots)
+    board = Board(rules, standings, now=now)
+    for job in waiting:
+        board.add(job, now=now)
+    largest = max((slot.gpu_gb for slot in slots), default=-1)
+    reasons = {job.id: _reason(job, standings, bool(slots), largest, now) for job in waiting}
+    free: list[tuple[float, int, int]] = []  # when, number, class
+    for number, slot in enumerate(slots):
+        heapq.heappush(free, (now + slot.busy_for, number, slot.gpu_gb))
+    teams = {number: slot.team for number, slot in enumerate(slots)}
+    starts: list[Start] = []
+    resting: list[tuple[int, int]] = []  # slots that found nothing and wait for a change
+    while free:
+        at, number, gpu_gb = heapq.heappop(free)
+        if (team := teams.pop(number, None)) is not None:
+            board.end(team, now=at)
+            for rested, its_gb in resting:  # its team may start another one, also elsewhere
+                heapq.heappush(free, (at, rested, its_gb))
+            resting.clear()
+        next_time = board.wake(at)
+        best = board.best(gpu_gb)
+        if best is None:
+            if next_time is not None:
+                heapq.heappush(free, (next_time, number, gpu_gb))
+            else:
+                resting.append((number, gpu_gb))
+            continue
+        board.start(best, now=at)
+        teams[number] = best.team
+        heapq.heappush(free, (at + max(1.0, best.seconds), number, gpu_gb))
+        wait = at - now
+        reason = WaitsFor.NOTHING if wait == 0.0 else reasons[best.id]
+        starts.append(Start(best.id, len(starts) + 1, wait, reason))
+    started = {start.id for start in starts}
+    left = sorted((job for job in waiting if job.id not in started), key=lambda job: (job.queued_at, job.id))
+    return starts + [
+        Start(job.id, len(starts) + number, None, reasons[job.id]) for number, job in enumerate(left, 1)
+    ]
+
+
+def _reason(
+    job: Waiting, standings: Mapping[int, Standing], has_slots: bool, largest: int, now: float
+) -> WaitsFor:
+    standing = standings.get(job.team, Standing())
+    if not has_slots:
+        return WaitsFor.WORKER
+    if job.gpu_gb > largest:
+        return WaitsFor.GPU
+    if standing.running >= standing.limit:
+        return WaitsFor.LIMIT
+    return WaitsFor.TIME if job.not_before > now else WaitsFor.TURN
