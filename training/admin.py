@@ -7,13 +7,17 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import ReadOnly
 from core.errors import DomainError
+from core.models import DutyRun
 from training.engine.registry import family_names
 from training.models import Attempt, FoundationModel, QueueSettings, TrainingJob, Worker
+from training.queue.overview import queue_overview
 from training.queue.quarantine import release
 from training.services.foundation_models import read_weights
 from training.states import LIVE
@@ -98,9 +102,31 @@ class WorkerAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("name", "device", "memory_mb", "state", "job", "reserved_for", "seen_at", "started_at")
     list_filter = ("state",)
     actions = ("release_from_quarantine",)
+    change_list_template = "admin/training/worker_list.html"
 
-    @admin.action(description=_("Put back into service"), permissions=["view"])
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.queue)
+        return [path("queue/", view, name="training_queue"), *super().get_urls()]
+
+    def queue(self, request: HttpRequest) -> HttpResponse:
+        """Show the queue by plan, what jobs wait for, the workers, and what failed in the last day."""
+        if not self.has_view_permission(request):
+            raise Http404
+        found = queue_overview()
+        duties = DutyRun.objects.order_by("name")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Queue"),
+            "queue": found,
+            "reasons": [(reason.label, count) for reason, count in found.reasons.items()],
+            "duties": [(duty, 1000 * duty.seconds / duty.runs if duty.runs else 0) for duty in duties],
+        }
+        return render(request, "admin/training/queue.html", context)
+
+    @admin.action(description=_("Put back into service"))
     def release_from_quarantine(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        if not request.user.has_perm("training.change_worker"):  # type: ignore[union-attr]
+            raise Http404
         release(list(workers))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:

@@ -343,8 +343,9 @@ STRIPE_WEBHOOK_SECRET = env("STRIPE_WEBHOOK_SECRET", default="")
 STRIPE_API_BASE = env("STRIPE_API_BASE", default="")
 # What an hour of a worker costs the operator, in cents: for the margin in the admin.
 GPU_COST_CENTS_AN_HOUR = env.int("LF_GPU_COST_CENTS_AN_HOUR", default=0)
+METRICS_TOKEN = env("LF_METRICS_TOKEN", default="")
 DEFAULT_PLAN = env("LF_DEFAULT_PLAN", default="unlimited")
-# A failed payment can be made good for so long; then the plan ends. Stripe tries the card again meanwhile.
+# Days in which a failed payment can be made good before the plan ends.
 PAST_DUE_DAYS = env.int("LF_PAST_DUE_DAYS", default=14)
 
 # -- Security -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Two small tables of plumbing: the outbox and the idempotency keys."""
+"""Small tables of plumbing: the outbox, the idempotency keys, the runs of the clock's duties."""
 
 from __future__ import annotations
 
@@ -46,3 +46,17 @@ class IdempotencyRecord(TenantModel):
 
     def __str__(self) -> str:
         return self.key
+
+
+class DutyRun(models.Model):
+    """Count how often the clock ran a duty, how long that took in all, and how often it failed."""
+
+    name = models.CharField(max_length=120, unique=True)
+    runs = models.PositiveBigIntegerField(default=0)
+    failures = models.PositiveBigIntegerField(default=0)
+    seconds = models.FloatField(default=0)
+    last_at = models.DateTimeField()
+    last_error = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return self.name

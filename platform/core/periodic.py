@@ -19,7 +19,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psycopg
-from django.db import close_old_connections, connection
+from django.db import DatabaseError, close_old_connections, connection
+from django.db.models import F
+from django.utils import timezone
 from psycopg import conninfo
 
 logger = logging.getLogger("core.periodic")
@@ -151,17 +153,63 @@ class Clock:
                 self._running[duty.name] = self._pool.submit(perform, duty)
 
 
+class Tally:
+    """Count runs in memory and write them down every half minute for each duty, at once after a failure."""
+
+    EVERY = 30.0
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, int, float]] = {}
+        self._written: dict[str, float] = {}
+
+    def note(self, name: str, seconds: float, error: str) -> None:
+        """Count one run of the duty `name`; what cannot be written now is written with a later one."""
+        runs, failures, spent = self._counts.get(name, (0, 0, 0.0))
+        self._counts[name] = counts = (runs + 1, failures + bool(error), spent + seconds)
+        now = time.monotonic()
+        if not error and now - self._written.get(name, float("-inf")) < self.EVERY:
+            return
+        try:
+            self._write(name, counts, error)
+        except DatabaseError as failure:
+            logger.warning("runs of %s are not written down: %s", name, failure)
+            return
+        self._written[name] = now
+        del self._counts[name]
+
+    @staticmethod
+    def _write(name: str, counts: tuple[int, int, float], error: str) -> None:
+        from core.models import DutyRun
+
+        runs, failures, seconds = counts
+        DutyRun.objects.get_or_create(name=name, defaults={"last_at": timezone.now()})
+        changes: dict[str, object] = {
+            "runs": F("runs") + runs,
+            "failures": F("failures") + failures,
+            "seconds": F("seconds") + seconds,
+            "last_at": timezone.now(),
+        }
+        if error:
+            changes["last_error"] = error
+        DutyRun.objects.filter(name=name).update(**changes)
+
+
+_tally = Tally()
+
+
 def perform(duty: Duty) -> None:
     """Run one duty once: time it, log its failure, leave no database connection behind."""
     began = time.monotonic()
     close_old_connections()
+    error = ""
     try:
         duty.run()
-    except Exception:
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"[:500]
         logger.exception("%s failed", duty.name)
-    finally:
-        connection.close()
     seconds = time.monotonic() - began
+    _tally.note(duty.name, seconds, error)
+    connection.close()
     if seconds > duty.seconds:
         logger.warning("%s took %.1f s and is due every %g s", duty.name, seconds, duty.seconds)
     else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from django.urls import path
 
-from core import downloads, mail_views, views
+from core import downloads, mail_views, metrics, views
 
 app_name = "core"
 urlpatterns = [
     path("files/<str:token>", downloads.file, name="file"),
+    path("metrics", metrics.metrics, name="metrics"),
     path("theme/", views.theme, name="theme"),
     path("dev/styleguide/", views.styleguide, name="styleguide"),
     path("dev/mail/", mail_views.mail_list, name="mail_list"),
