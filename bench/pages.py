@@ -1,6 +1,7 @@
 """Time pages and API on a picture set of 10 and of 1 000 pictures: queries, and server milliseconds (wall and CPU).
 
-With the pictures grow what the team used (10 and 33 000 trainings) and its ledger (30 and 99 000 transactions).
+With the pictures grow what the team used (10 and 33 000 trainings), its ledger (30 and 99 000 transactions) and the
+curves of one training (100 and 1 000 000 steps).
 
 The number of queries must not depend on the rows, and no page may take more than 100 ms of CPU; the times are the
 middle of nine requests, in process, on a real PostgreSQL and Valkey. Needs what `bin/setup --dev` installs.
@@ -23,6 +24,7 @@ REQUESTS = 9
 MOST_CPU_MS = 100.0
 FEW, MANY = 10, 1000
 TRAININGS = {FEW: 10, MANY: 33_000}
+STEPS = {FEW: 100, MANY: 1_000_000}
 
 
 def fill(world: Any, pictures: int) -> None:
@@ -53,6 +55,18 @@ def fill(world: Any, pictures: int) -> None:
         for n, blob in enumerate(blobs, start=have)
     )
     freeze_dataset(actor=world.actor, uid=world.dataset.uid)
+
+
+def learn(world: Any, steps: int) -> None:
+    """Give the world's training so many logged steps of three curves."""
+    import math
+
+    from training.services.curves import write_points
+
+    for chunk in range(-(-steps // 1000)):
+        first, last = 1000 * chunk, min(steps, 1000 * chunk + 1000)
+        points = {step: math.sin(step / 900) for step in range(first, last)}
+        write_points(world.job, {(name, chunk): points for name in ("loss", "lr", "grad_norm")})
 
 
 def spend(world: Any, trainings: int) -> None:
@@ -131,6 +145,7 @@ def addresses(world: Any) -> dict[str, tuple[str, bool]]:
         "API items": (f"/api/v1/datasets/{world.dataset.uid}/items?limit=100", True),
         "API trainings": ("/api/v1/trainings", True),
         "API training": (f"/api/v1/trainings/{world.job.uid}", True),
+        "API curves": (f"/api/v1/trainings/{world.job.uid}/metrics", True),
         "API events": (f"/api/v1/trainings/{world.job.uid}/events?after=0", True),
     }
 
@@ -194,6 +209,7 @@ def run() -> int:
         for pictures in (FEW, MANY):
             fill(world, pictures)
             spend(world, TRAININGS[pictures])
+            learn(world, STEPS[pictures])
             tables[pictures] = measure(world)
     finally:
         teardown_databases(databases, verbosity=0)

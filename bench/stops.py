@@ -90,6 +90,15 @@ def furnish(platform: Installation) -> list[Stop]:
     with transaction.atomic():
         cancel_job(actor=actor, job=another("Given up"))
         paused = pause_job(actor=actor, job=another("For later"))
+        waiting = another("Waits its turn")
+        later = timezone.now() + timedelta(hours=1)
+        jobs.filter(pk=waiting.pk).update(
+            run_after=later,
+            place=3,
+            waits_for="turn",
+            expected_start=later,
+            latest_start=later + timedelta(hours=1),
+        )
         failed = cancel_job(actor=actor, job=another("Too fast"))
         jobs.filter(pk=failed.pk).update(
             state=JobState.FAILED,
@@ -126,6 +135,7 @@ def furnish(platform: Installation) -> list[Stop]:
         "training succeeded": f"/trainings/{done.uid}/",
         "training failed": f"/trainings/{failed.uid}/",
         "training paused": f"/trainings/{paused.uid}/",
+        "training waiting": f"/trainings/{waiting.uid}/",
         "base models": "/base-models/",
         "models": "/models/",
         "model": f"/models/{model.uid}/",

@@ -21,7 +21,7 @@ from projects.models import (
     Project,
 )
 from projects.visibility import seen_by
-from training.models import Checkpoint, FoundationModel, JobEvent, MetricChunk, Sample, TrainingJob
+from training.models import Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
 from training.states import LIVE, JobState
 
 LOG_TYPES = ("log", "warning", "status")
@@ -248,27 +248,6 @@ def sample_grid(job: TrainingJob) -> SampleGrid:
             for (with_lora, step), cells in sorted(rows.items())
         ],
     )
-
-
-def curves(job: TrainingJob) -> dict[str, list[tuple[int, float]]]:
-    """Return each metric's points, at most `CURVE_POINTS` of them with the peaks kept (one query)."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    rows = MetricChunk.objects.for_team(job.team).filter(job=job).order_by("metric", "chunk")
-    for metric, steps, values in rows.values_list("metric", "steps", "values"):
-        found.setdefault(metric, []).extend(zip(steps, values, strict=True))
-    return {metric: thin(points, CURVE_POINTS) for metric, points in found.items()}
-
-
-def thin(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:
-    """Thin a curve to about `most` points, keeping the lowest and highest of each stretch."""
-    if len(points) <= most:
-        return points
-    stretch = -(-2 * len(points) // most)
-    kept: list[tuple[int, float]] = []
-    for start in range(0, len(points), stretch):
-        part = points[start : start + stretch]
-        kept.extend(sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}))
-    return kept
 
 
 def log_lines(job: TrainingJob) -> list[JobEvent]:

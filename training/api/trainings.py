@@ -45,6 +45,7 @@ from training.api.serializers import (
 from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
 from training.services.checkpoints import download_name
 from training.services.control import cancel_job, pause_job, resume_job, stop_job
+from training.services.curves import curves
 from training.services.estimates import estimate_run
 from training.services.jobs import change_job, clone_job, create_job, retry_job
 from training.services.recipes import (
@@ -230,11 +231,8 @@ class TrainingViewSet(Listed):
         job = self.get_object()
         wanted = [name.strip() for name in self.query.get("keys", "").split(",") if name.strip()]
         most = self.query.get("points", selectors.CURVE_POINTS)
-        series = {
-            name: selectors.thin(points, most)
-            for name, points in selectors.curves(job).items()
-            if not wanted or name in wanted
-        }
+        found = curves(job, most)
+        series = {name: points for name, points in found.items() if not wanted or name in wanted}
         return Response({"object": "metrics", "training": job.uid, "series": series})
 
     @extend_schema(operation_id="trainings_samples_list", responses=SampleSerializer(many=True))

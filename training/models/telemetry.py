@@ -10,6 +10,9 @@ from core.tenancy.constraints import tenant_constraints
 from core.tenancy.models import TenantModel
 
 CHUNK_POINTS = 1000
+# Of each chunk so many points are kept in the outline, its lowest and highest among them; of so many chunks in a row.
+OUTLINE_POINTS = 8
+OUTLINE_CHUNKS = CHUNK_POINTS // OUTLINE_POINTS
 
 
 class JobEvent(TenantModel):
@@ -51,6 +54,29 @@ class MetricChunk(TenantModel):
 
     def __str__(self) -> str:
         return f"{self.job_id} {self.metric} #{self.chunk}"
+
+
+class MetricOutline(TenantModel):
+    """A few points of each finished chunk of a curve, for a look at the whole of a long one.
+
+    One row for `OUTLINE_CHUNKS` chunks, so that a million steps are eight rows a curve.
+    """
+
+    job = models.ForeignKey("training.TrainingJob", on_delete=models.CASCADE, related_name="metric_outlines")
+    metric = models.CharField(max_length=40)
+    part = models.PositiveIntegerField()
+    steps = ArrayField(models.IntegerField())
+    values = ArrayField(models.FloatField())
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            *tenant_constraints("training_metricoutline", "job"),
+            models.UniqueConstraint(fields=["job", "metric", "part"], name="training_metricoutline_once"),
+        ]
+        ordering = ["metric", "part"]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.metric} outline {self.part}"
 
 
 class Sample(TenantModel):

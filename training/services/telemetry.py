@@ -6,7 +6,7 @@ Files come first (a blob without a row does no harm), then the transaction; brow
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +18,12 @@ from django.utils import timezone
 from projects.models import Blob
 from projects.services.blobs import store_blob
 from training.engine import events as told
-from training.models import Attempt, Checkpoint, JobEvent, MetricChunk, Sample, TrainingJob
+from training.models import Attempt, Checkpoint, JobEvent, Sample, TrainingJob
 from training.models.telemetry import CHUNK_POINTS
 from training.queue.lease import Lease
 from training.services.announce import announce_checkpoint
 from training.services.checkpoints import STATES_KEPT, forget_states, store_state
+from training.services.curves import write_points
 from training.services.lifecycle import append_events, event_item, hold, move
 from training.states import JobState
 
@@ -69,7 +70,7 @@ def record(lease: Lease, run_dir: Path, events: Sequence[Told]) -> str:
         job = hold(lease)
         for (event, at), files in zip(events, stored, strict=True):
             _apply(job, event, at, files, batch)
-        _write_points(job, batch)
+        write_points(job, batch.points)
         append_events(job, batch.rows)
         job.save(update_fields=["last_seq", *sorted(batch.changed)])
         if job.state == JobState.STARTING and any(_is_first_step(event) for event, _at in events):
@@ -278,40 +279,3 @@ def _apply_checkpoint(
                 },
             )
         )
-
-
-def _write_points(job: TrainingJob, batch: _Batch) -> None:
-    """Merge new points into their chunks; a step made again after a crash replaces its old value."""
-    if not batch.points:
-        return
-    existing = _chunks(job, batch.points.keys())
-    rows = []
-    for (metric, number), points in batch.points.items():
-        old = existing.get((metric, number))
-        merged = dict(zip(old.steps, old.values, strict=True)) if old else {}
-        merged.update(points)
-        steps = sorted(merged)
-        rows.append(
-            MetricChunk(
-                team=job.team,
-                job=job,
-                metric=metric[:40],
-                chunk=number,
-                steps=steps,
-                values=[merged[step] for step in steps],
-            )
-        )
-    MetricChunk.objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["job", "metric", "chunk"],
-        update_fields=["steps", "values"],
-    )
-
-
-def _chunks(job: TrainingJob, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], MetricChunk]:
-    pairs = set(wanted)
-    rows = MetricChunk.objects.for_team(job.team).filter(
-        job=job, metric__in={metric for metric, _ in pairs}, chunk__in={number for _, number in pairs}
-    )
-    return {(row.metric, row.chunk): row for row in rows}

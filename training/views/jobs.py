@@ -23,6 +23,7 @@ from training.engine.spec import FIELDS, RunSpec, SpecError
 from training.models import TrainingJob
 from training.queue.outlook import outlook_of
 from training.services.control import cancel_job, pause_job, resume_job, stop_job
+from training.services.curves import curves
 from training.services.explain import explain_failure
 from training.services.jobs import retry_job
 from training.services.recipes import flatten, plain
@@ -70,7 +71,7 @@ def job(request: TeamRequest, uid: str) -> HttpResponse:
         **_head(row),
         **_samples(row),
         **_files(row),
-        "curves": selectors.curves(row),
+        "curves": curves(row, selectors.CURVE_POINTS),
         "log": selectors.log_lines(row),
         "states": JobState.values,
         "attempts": list(row.attempts.select_related("worker").order_by("fence")),
