@@ -102,7 +102,7 @@ def claimer(number: int, count: int, *, checked: bool, locked: bool) -> None:
     if checked:
         claim._lock_best = check
     if not locked:
-        claim._take_turn = lambda: time.sleep(0.002)  # as long as the lock's own statement takes
+        claim.take_turn = lambda: time.sleep(0.002)  # as long as the lock's own statement takes
     for _claim in range(count):
         began = time.perf_counter()
         lease = claim.claim_next(worker)
@@ -116,7 +116,7 @@ def claimer(number: int, count: int, *, checked: bool, locked: bool) -> None:
             continue  # it runs on
         with transaction.atomic():
             if checked:  # or an end could fall between a check and its claim
-                claim._take_turn()
+                claim.take_turn()
             rows = TrainingJob.unscoped.filter(pk=lease.job_id)
             rows.update(state="canceled", finished_at=timezone.now(), lease_until=None, worker=None)
     connection.close()

@@ -62,7 +62,7 @@ TIERS = (
     Tier("free", 0, 0, 1, 1, 2, True, False, 0.70, 1.0),
     Tier("pro", 1, 1_800, 2, 2, 10, True, False, 0.20, 4.0),
     Tier("team", 2, 7_200, 4, 5, 50, False, True, 0.08, 20.0),
-    Tier("enterprise", 3, 21_600, 8, 32, 500, True, True, 0.02, 100.0),
+    Tier("enterprise", 3, 21_600, 8, 32, 500, False, True, 0.02, 100.0),
 )
 
 
@@ -143,7 +143,7 @@ class Month:
         self.idle = set(range(len(GPUS)))
         self.jobs: dict[int, Job] = {}
         self.queued: dict[int, int] = defaultdict(int)
-        self.ends: list[tuple[float, int, int, bool]] = []  # when, slot, job, crashes
+        self.ends: list[tuple[float, int, float, bool]] = []  # when, slot, since when, crashes
         self.coming = arrivals(self.dice, jobs, self.tiers, load)
         self.result = Result()
 
@@ -203,7 +203,7 @@ class Month:
                 self._note_wait(job, now)
             crashes = self.dice.random() < CRASHES
             span = best.seconds * (self.dice.random() if crashes else 1.0)
-            heapq.heappush(self.ends, (now + span, number, job.id, crashes))
+            heapq.heappush(self.ends, (now + span, number, now, crashes))
 
     def _note_wait(self, job: Job, now: float) -> None:
         tier = self.tiers[job.team]
@@ -212,10 +212,10 @@ class Month:
         # Beyond the bound only its own team's limit or the number of GPUs keeps a job waiting.
         self.result.beyond_bound += now - job.queued_at > bound
 
-    def _end(self, now: float, number: int, job_id: int, crashes: bool) -> None:
+    def _end(self, now: float, number: int, since: float, crashes: bool) -> None:
         slot = self.slots[number]
         job = slot.job
-        if job is None or job.id != job_id or slot.since > now:
+        if job is None or slot.since != since:
             return  # it made room before
         self._leave(number, now, keeps=not crashes)
         if crashes:

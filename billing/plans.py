@@ -82,6 +82,7 @@ SEEDS: tuple[dict[str, Any], ...] = (
         "queued_trainings": 500,
         "boost_seconds": 6 * 60 * 60,
         "weight": 8,
+        "is_preemptible": False,
         "may_preempt": True,
     },
     {"key": UNLIMITED, "name": "Unlimited", "position": 9, "is_on_sale": False, "is_preemptible": False},

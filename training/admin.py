@@ -144,7 +144,7 @@ class QueueSettingsAdmin(admin.ModelAdmin):
     """The one row of constants; plans hold what differs between teams."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return not QueueSettings.objects.exists()
+        return super().has_add_permission(request) and not QueueSettings.objects.exists()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -127,6 +127,8 @@ class Runner:
         self._error: told.Error | None = None
         self._export: told.Export | None = None
         self._done: told.Done | None = None
+        # The code of the crash this attempt ended with, "" for any other end.
+        self.crash = ""
 
     def run(self) -> None:
         """Run the attempt. Returns when the row tells its end, or when the lease is lost; raises nothing."""
@@ -338,6 +340,7 @@ class Runner:
             self._crash("engine_crashed", f"The training process ended with status {code}.")
 
     def _crash(self, code: str, message: str, *, hint: str = "") -> None:
+        self.crash = code
         report = CrashReport(code=code, message=message, hint=hint, log=self._log_lines())
         self._end(lambda job: lifecycle.crash_job(job, report))
 

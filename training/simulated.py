@@ -34,7 +34,7 @@ from training.services.lifecycle import (
     fail_job,
     hold,
     pause_job_now,
-    requeue_job,
+    preempt_job_now,
 )
 from training.states import Desired, Simulated
 
@@ -94,7 +94,7 @@ def _run(lease: Lease, folder: Path) -> bool:
             continue
         if outcome == Simulated.PREEMPTED and lease.fence == 1:
             with transaction.atomic():
-                requeue_job(hold(lease), "preempted")
+                preempt_job_now(hold(lease), has_saved=True)
             return True
         if outcome in _FAILURES:
             with transaction.atomic():

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import dramatiq
 import redis
 from django.db import DatabaseError, connection
-from django.db.models import Q
 from django.utils import timezone
 from dramatiq.errors import ConnectionError as BrokerConnectionError
 
 from training.models import Worker
 from training.models.worker import WorkerState
 from training.queue.claim import claim_next
-from training.queue.quarantine import count_crashes, is_quarantined
+from training.queue.quarantine import count_crashes, is_quarantined, of_before
 from training.run_folder import remove_leftovers
 from training.runner import Runner
 from training.tasks import TICKET_QUEUE
@@ -149,28 +148,31 @@ class WorkerSlot:
             return
         self._sweep()
         try:
-            row = self._registered()
-            lease = None if is_quarantined(row) else claim_next(row)
+            row, state = self._registered()
+            apart = is_quarantined(row, state)
+            lease = None if apart else claim_next(row)
         except DatabaseError as error:
             log.warning("no jobs, the database does not answer: %s", error)
             connection.close()
-            # Its row may be gone with a database that was put back: the next round makes a new one.
-            self._row = None
             self.draining.wait(1.0)
             return
         if lease is None:
             if self._once_only is not None and time.monotonic() - self._idle_since > self._once_only:
                 self.draining.set()
-            self._tickets.wait(POLL_SECONDS, self.draining)
+            if apart:  # tickets are for others
+                self.draining.wait(POLL_SECONDS)
+            else:
+                self._tickets.wait(POLL_SECONDS, self.draining)
             return
         log.info("%s #%s starts", lease.job_uid, lease.fence)
         with contextlib.suppress(DatabaseError):
             self._set_state(WorkerState.BUSY)
-        Runner(lease, self._warm, self.draining, drain_seconds=self._drain_seconds).run()
+        runner = Runner(lease, self._warm, self.draining, drain_seconds=self._drain_seconds)
+        runner.run()
         log.info("%s #%s ended", lease.job_uid, lease.fence)
         self._idle_since = time.monotonic()
         with contextlib.suppress(DatabaseError):
-            self._set_state(count_crashes(row, lease))
+            self._set_state(count_crashes(row, lease, runner.crash))
 
     def _sweep(self) -> None:
         """Between two jobs, once an hour: give up what the cache has kept for too long."""
@@ -182,22 +184,33 @@ class WorkerSlot:
         except OSError as error:
             log.warning("the cache could not be swept: %s", error)
 
-    def _registered(self) -> Worker:
-        if self._row is None:
-            self._row = Worker.objects.create(
-                name=self._name[:120],
-                device=self._device.name[:120],
-                memory_mb=self._device.memory_mb,
-                state=WorkerState.IDLE,
-                seen_at=timezone.now(),
-            )
-            remove_leftovers()
-        return self._row
+    def _registered(self) -> tuple[Worker, str]:
+        """Return the slot's row, made anew where there is none (a database may have been put back), and its state."""
+        if self._row is not None:
+            state = Worker.objects.filter(pk=self._row.pk).values_list("state", flat=True).first()
+            if state is not None:
+                return self._row, state
+        name = self._name[:120]
+        self._row = of_before(name) or Worker.objects.create(
+            name=name,
+            device=self._device.name[:120],
+            memory_mb=self._device.memory_mb,
+            state=WorkerState.IDLE,
+            seen_at=timezone.now(),
+        )
+        remove_leftovers()
+        return self._row, self._row.state
 
     def _set_state(self, state: WorkerState) -> None:
-        if self._row is not None:
-            self._row.state = state
-            Worker.objects.filter(pk=self._row.pk).update(state=state, seen_at=timezone.now())
+        if self._row is None:
+            return
+        self._row.state = state
+        rows = Worker.objects.filter(pk=self._row.pk)
+        if state == WorkerState.LOST:
+            rows = rows.exclude(state=WorkerState.QUARANTINED)
+        elif self.draining.is_set() and state == WorkerState.IDLE:
+            state = WorkerState.DRAINING
+        rows.update(state=state, seen_at=timezone.now())
 
     def _beat(self) -> None:
         while not self._stopped.wait(HEARTBEAT_SECONDS):
@@ -205,12 +218,15 @@ class WorkerSlot:
             if row is None:
                 continue
             try:
-                # A worker that was thought lost says that it is not; one in quarantine stays there.
-                apart = Q(state=WorkerState.QUARANTINED)
                 rows = Worker.objects.filter(pk=row.pk)
-                rows.filter(apart).update(seen_at=timezone.now())
+                if (
+                    row.state == WorkerState.QUARANTINED
+                ):  # an operator may have let it out: that is not undone
+                    rows.update(seen_at=timezone.now())
+                    continue
+                # A worker that was thought lost says that it is not.
                 state = WorkerState.DRAINING if self.draining.is_set() else row.state
-                rows.exclude(apart).update(seen_at=timezone.now(), state=state)
+                rows.update(seen_at=timezone.now(), state=state)
             except DatabaseError as error:
                 log.warning("no sign of life, the database does not answer: %s", error)
             finally:

@@ -10,7 +10,7 @@ from django.db import migrations
 def set_preemption(apps: Any, schema_editor: Any) -> None:
     plans = apps.get_model("billing", "Plan").objects
     plans.filter(key__in=["team", "enterprise"]).update(may_preempt=True)
-    plans.filter(key__in=["team", "unlimited"]).update(is_preemptible=False)
+    plans.filter(key__in=["team", "enterprise", "unlimited"]).update(is_preemptible=False)
 
 
 class Migration(migrations.Migration):

@@ -7,11 +7,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from accounts.roles import Role
 from billing.models import BillingAccount, Plan, UsageEntry
 from notifications.models import Notification
+from tests.factories import TeamFactory, make_member
 from tests.scenario import Scenario
 from tests.training.queueing import Bench, attempts, events, fresh
 from training.models import Attempt, TrainingJob, Worker
+from training.queue.claim import claim_next
 from training.queue.room import make_room
 from training.services import lifecycle
 from training.states import JobState
@@ -87,3 +90,29 @@ def test_nobody_makes_room_without_need(free: Bench, scenario: Scenario, case: s
         TrainingJob.objects.for_team(scenario.team).update(desired="pause")
     assert make_room() == 0
     assert running(free).desired == ("pause" if case == "wanted otherwise" else "")
+
+
+def test_one_waiting_job_takes_one_place_only(free: Bench, scenario: Scenario) -> None:
+    """The first victim takes a while to save; nobody else has to go for the same job meanwhile."""
+    second = Worker.objects.create(name="second", device="CPU", seen_at=timezone.now())
+    other = Bench(make_member(TeamFactory(name="Second"), Role.OWNER), name="Second")
+    BillingAccount.objects.create(team=other.actor.team, plan=Plan.objects.get(key="free"))
+    other.job("running too", waited=4000)
+    assert claim_next(second) is not None
+    TrainingJob.objects.for_team(other.actor.team).update(state=JobState.RUNNING, eta_seconds=1200)
+    Attempt.objects.for_team(other.actor.team).update(started_at=timezone.now() - timedelta(minutes=20))
+    paid(scenario)
+    Worker.objects.exclude(pk__in=[free.worker.pk, second.pk]).delete()
+    Worker.objects.update(state="busy")
+    assert [make_room(), make_room(), make_room()] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(("wish", "end"), [("cancel", "canceled"), ("pause", "paused")])
+def test_who_cancels_a_job_that_makes_room_is_heard(
+    free: Bench, scenario: Scenario, wish: str, end: str
+) -> None:
+    paid(scenario)
+    make_room()
+    TrainingJob.objects.for_team(scenario.team).update(desired=wish)
+    lifecycle.preempt_job_now(running(free), has_saved=True)
+    assert running(free).state == end

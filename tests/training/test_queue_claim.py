@@ -127,7 +127,7 @@ def test_the_limit_of_a_team_rests_on_the_lock(
 
     monkeypatch.setattr(claim, "move", slow_move)
     if not locked:
-        monkeypatch.setattr(claim, "_take_turn", lambda: None)
+        monkeypatch.setattr(claim, "take_turn", lambda: None)
     claims = [_claim_thread(bench.worker)]
     assert chosen.wait(10)
     bench.job("older", waited=1000)

@@ -16,7 +16,7 @@ from tests.factories import TeamFactory, make_member
 from tests.scenario import Scenario
 from tests.training.queueing import Bench, fresh, make_worker
 from training.models import Attempt, QueueSettings, TeamUsage, TrainingJob, Worker
-from training.queue.claim import claim_next, fitting_classes
+from training.queue.claim import claim_next
 from training.queue.outlook import look_ahead, outlook_of
 from training.queue.policy import Rules, score
 from training.queue.standing import standing_of
@@ -131,7 +131,6 @@ def test_a_processor_leaves_what_needs_a_gpu_to_gpus_where_there_are_some(scenar
     bench = Bench(scenario.alice)
     job = bench.job(gpu_gb=8)
     gpu = make_worker("gpu", memory_mb=8188)
-    assert fitting_classes(bench.worker) == [0]
     assert claim_next(bench.worker) is None
     Worker.objects.filter(pk=gpu.pk).update(seen_at=timezone.now() - timedelta(days=2))
     assert bench.claim().job_uid == job.uid
@@ -157,3 +156,21 @@ def test_a_reserved_slot_takes_its_job_first_and_once(scenario: Scenario) -> Non
     late = other.job("late", waited=1)
     rows.update(reserved_for=late.pk, reserved_until=timezone.now() - timedelta(seconds=1))
     assert bench.claim().job_uid != late.uid
+
+
+def test_a_reserved_slot_keeps_to_the_limit_of_the_team(scenario: Scenario, settings: Any) -> None:
+    settings.TEAM_MAX_RUNNING = 1
+    bench = Bench(scenario.alice)
+    bench.job("running", waited=100)
+    bench.claim()
+    chosen = bench.job("chosen", waited=50)
+    slot = make_worker("reserved", reserved_for=chosen, reserved_until=timezone.now() + timedelta(seconds=60))
+    assert claim_next(slot) is None
+
+
+def test_two_jobs_with_one_score_are_foreseen_in_their_order(scenario: Scenario) -> None:
+    bench = Bench(scenario.alice)
+    jobs = [bench.job(f"job {number}") for number in range(3)]
+    TrainingJob.objects.for_team(scenario.team).update(queued_at=timezone.now())
+    assert look_ahead() == 3
+    assert [fresh(job).place for job in jobs] == [1, 2, 3]

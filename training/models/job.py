@@ -115,6 +115,7 @@ class TrainingJob(TenantModel):
                 name="training_job_lines",
             ),
             models.Index(fields=["team"], condition=Q(state__in=_LIVE), name="training_job_live"),
+            models.Index(fields=["finished_at"], name="training_job_finished_at"),
             models.Index(
                 fields=["lease_until"], condition=Q(lease_until__isnull=False), name="training_job_leases"
             ),
@@ -154,6 +155,11 @@ class Attempt(TenantModel):
         constraints = [
             *tenant_constraints("training_attempt", "job"),
             models.UniqueConstraint(fields=["job", "fence"], name="training_attempt_fence"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["-ended_at"], condition=Q(outcome="succeeded"), name="training_attempt_good_ends"
+            )
         ]
         ordering = ["fence"]
 

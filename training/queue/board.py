@@ -71,12 +71,6 @@ class Board:
         if line.jobs[0][1] == job.id:
             self._show(job.team)
 
-    def remove(self, job_id: int) -> None:
-        """Take a job away that waits no longer."""
-        job = self._waiting.pop(job_id, None)
-        if job is not None:
-            self._show(job.team)
-
     def wake(self, now: float) -> float | None:
         """Bring in what has waited for its time; return the next such time, None if there is none."""
         while self._later and self._later[0][0] <= now:

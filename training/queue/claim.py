@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -10,18 +9,17 @@ from django.utils import timezone
 
 from training.models import Attempt, TrainingJob, Worker
 from training.queue.lease import Lease
-from training.queue.policy import GPU_CLASSES, Rules
+from training.queue.policy import Rules
 from training.queue.rules import rules
-from training.queue.standing import JOBS, STANDING, WAITING_TEAMS, parameters
+from training.queue.standing import JOBS, STANDING, WAITING_TEAMS, parameters, standing_of
 from training.queue.usage import charge
+from training.queue.workers import classes_of, has_gpus
 from training.services.lifecycle import move
 from training.services.metering import seconds_left
 from training.states import JobState
 
 # "LF" and "claim" as bytes, cut to 63 bits. One lock for the one pool of workers.
 CLAIM_LOCK = 0x4C46_636C_6169_6D
-# A processor takes jobs that need a GPU only where none was seen for so long.
-GPU_SEEN = timedelta(days=1)
 
 # `policy.score` in SQL, over the head of each team's line for each class that fits: a hundred thousand waiting jobs
 # cost no more than their teams.
@@ -54,7 +52,7 @@ def claim_next(worker: Worker) -> Lease | None:
     READ COMMITTED the next one then sees everything committed before the lock was got.
     """
     with transaction.atomic():
-        _take_turn()
+        take_turn()
         job = _reserved(worker) or _lock_best(worker)
         if job is None:
             return None
@@ -111,24 +109,16 @@ def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
     return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence)
 
 
-def _take_turn() -> None:
+def take_turn() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '5s'")
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
 
 
-def fitting_classes(worker: Worker) -> list[int]:
-    """Return the classes of jobs that a worker may take (one query for a processor)."""
-    if worker.gpu_gb:
-        return [gb for gb in GPU_CLASSES if gb <= worker.gpu_gb]
-    has_gpus = Worker.objects.filter(memory_mb__gt=0, seen_at__gte=timezone.now() - GPU_SEEN).exists()
-    return [0] if has_gpus else list(GPU_CLASSES)
-
-
 def _lock_best(worker: Worker) -> TrainingJob | None:
     """Lock the best job's row. Somebody may cancel it between the choice and the lock: then choose again."""
     values = rules()
-    classes = fitting_classes(worker)
+    classes = classes_of(worker, gpus=bool(worker.memory_mb) or has_gpus())
     while True:
         with connection.cursor() as cursor:
             cursor.execute(_BEST, _parameters(values, worker, classes))
@@ -157,8 +147,13 @@ def _reserved(worker: Worker) -> TrainingJob | None:
     if row is None or row.reserved_for_id is None:
         return None
     Worker.objects.filter(pk=worker.pk).update(reserved_for=None, reserved_until=None)
-    is_over = row.reserved_until is None or row.reserved_until < timezone.now()
-    return None if is_over else _lock(row.reserved_for_id)
+    now = timezone.now()
+    job = _lock(row.reserved_for_id)
+    if job is None or row.reserved_until is None or row.reserved_until < now or (job.run_after or now) > now:
+        return None
+    # Its team may have begun as many as it may elsewhere, since the slot was reserved.
+    standing = standing_of(job.team, rules())
+    return job if standing.running < standing.limit else None
 
 
 def _lock(job_id: int) -> TrainingJob | None:

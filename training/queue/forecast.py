@@ -57,10 +57,13 @@ def forecast(
     while free:
         at, number, gpu_gb = heapq.heappop(free)
         if (team := teams.pop(number, None)) is not None:
+            standing = board.standing(team)
+            was_full = standing.running >= standing.limit
             board.end(team, now=at)
-            for rested, its_gb in resting:  # its team may start another one, also elsewhere
-                heapq.heappush(free, (at, rested, its_gb))
-            resting.clear()
+            if was_full:  # its team may start another one, also on a slot that found nothing before
+                for rested, its_gb in resting:
+                    heapq.heappush(free, (at, rested, its_gb))
+                resting.clear()
         next_time = board.wake(at)
         best = board.best(gpu_gb)
         if best is None:

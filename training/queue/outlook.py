@@ -13,25 +13,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import Team
 from core.periodic import every
-from training.models import Attempt, QueueLook, TrainingJob, Worker
+from training.models import Attempt, QueueLook, TrainingJob
 from training.models.worker import WorkerState
 from training.queue.board import Waiting
-from training.queue.claim import fitting_classes
 from training.queue.forecast import UNKNOWN_SECONDS, Slot, Start, forecast
 from training.queue.policy import Standing, score
 from training.queue.rules import rules
 from training.queue.standing import JOBS, standing_of, standings
+from training.queue.workers import classes_of, has_gpus, serving
 from training.states import LIVE, JobState, WaitsFor
 
 LOOKS_EVERY = 10.0
-WORKER_SEEN = timedelta(minutes=2)
-# So many jobs are foreseen exactly; what stands behind them keeps the order of their queueing.
+# So many jobs, those that wait longest, are foreseen; the others are placed by the last look when they are asked for.
 MOST_FORESEEN = 20_000
+WRITTEN_AT_ONCE = 250
 # Of the whole line this many points are kept, to place jobs that are not in it.
 POINTS_KEPT = 200
 # Until enough runs have ended to know better: nine of ten end within so many times their estimate.
@@ -79,7 +78,7 @@ def outlook_of(job: TrainingJob) -> Outlook:
     return Outlook(
         place=job.place,
         running=_running_count(),
-        workers=_workers().count(),
+        workers=serving().count(),
         wait_seconds=seconds(job.expected_start),
         latest_seconds=seconds(job.latest_start),
         reason=WaitsFor(job.waits_for or WaitsFor.TURN),
@@ -88,20 +87,22 @@ def outlook_of(job: TrainingJob) -> Outlook:
 
 
 def outlook_of_new(team: Team, *, gpu_gb: int = 0, queued_at: datetime | None = None) -> Outlook:
-    """Return the outlook of a job of `team` that would be queued now, or was after the last look (eight queries)."""
+    """Return the outlook of a job of `team` that would be queued now, or was after the last look (nine queries)."""
     values = rules()
     standing = standing_of(team, values)
-    workers = list(_workers())
+    gpus = has_gpus()
+    workers = list(serving())
+    fitting = [worker for worker in workers if gpu_gb in classes_of(worker, gpus=gpus)]
     running = _running_count()
     line = _last_look()
     mine = score(values, standing, queued_at=(queued_at or timezone.now()).timestamp())
     before = bisect.bisect_left(line.scores, mine)
     place = line.places[before - 1] + 1 if before else 1
-    idle = sum(worker.state == WorkerState.IDLE and _fits(worker, gpu_gb) for worker in workers)
+    idle = sum(worker.state == WorkerState.IDLE for worker in fitting)
     reason = WaitsFor.TURN
     if not workers:
         reason = WaitsFor.WORKER
-    elif not any(_fits(worker, gpu_gb) for worker in workers):
+    elif not fitting:
         reason = WaitsFor.GPU
     elif standing.running >= standing.limit:
         reason = WaitsFor.LIMIT
@@ -156,18 +157,25 @@ def look_ahead() -> int:
     _note(starts, now, spread)
     by_id = {job.id: job for job in waiting}
     line = sorted(
-        (score(values, stand.get(by_id[s.id].team, Standing()), queued_at=by_id[s.id].queued_at), s)
-        for s in starts
+        (
+            (
+                score(values, stand.get(by_id[s.id].team, Standing()), queued_at=by_id[s.id].queued_at),
+                s.id,
+                s.wait,
+            )
+            for s in starts
+        ),
+        key=lambda each: each[:2],
     )
-    chosen = line[:: max(1, math.ceil(len(line) / POINTS_KEPT))]
+    points = list(enumerate(line, 1))[:: max(1, math.ceil(len(line) / POINTS_KEPT))]
     QueueLook.objects.update_or_create(
         pk=1,
         defaults={
             "spread": spread,
             "last_wait": max((start.wait or 0.0 for start in starts), default=0.0),
-            "scores": [each for each, _start in chosen],
-            "places": [bisect.bisect_left(line, (each,)) + 1 for each, _start in chosen],
-            "waits": [start.wait or 0.0 for _score, start in chosen],
+            "scores": [of for _place, (of, _id, _wait) in points],
+            "places": [place for place, _each in points],
+            "waits": [wait or 0.0 for _place, (_of, _id, wait) in points],
         },
     )
     return len(rows)
@@ -182,44 +190,37 @@ def _note(starts: Sequence[Start], now: datetime, spread: float) -> None:
     def moment(wait: float | None, factor: float) -> datetime | None:
         return None if wait is None else now + timedelta(seconds=wait * factor)
 
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _WRITE,
-            {
-                "ids": [start.id for start in starts],
-                "places": [start.place for start in starts],
-                "expected": [moment(start.wait, 1.0) for start in starts],
-                "latest": [moment(start.wait, spread) for start in starts],
-                "reasons": [start.waits_for.value for start in starts],
-            },
-        )
+    # A few at a time, each with a commit of its own: a claim must not wait for the whole queue to be written.
+    for first in range(0, len(starts), WRITTEN_AT_ONCE):
+        some = starts[first : first + WRITTEN_AT_ONCE]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _WRITE,
+                {
+                    "ids": [start.id for start in some],
+                    "places": [start.place for start in some],
+                    "expected": [moment(start.wait, 1.0) for start in some],
+                    "latest": [moment(start.wait, spread) for start in some],
+                    "reasons": [start.waits_for.value for start in some],
+                },
+            )
 
 
 def _slots() -> list[Slot]:
-    """Return the slots that take jobs, with what they are busy with (two queries)."""
+    """Return the slots that take jobs, with what they are busy with (three queries)."""
     live = {
         worker: (team, seconds)
         for worker, team, seconds in TrainingJob.unscoped.filter(state__in=sorted(LIVE), is_test=False)
         .exclude(worker=None)
         .values_list("worker", "team", "eta_seconds")
     }
-    slots = []
-    for worker in _workers():
-        classes = fitting_classes(worker)
+    slots, gpus = [], has_gpus()
+    for worker in serving():
+        classes = classes_of(worker, gpus=gpus)
         team, seconds = live.get(worker.pk, (None, 0.0))
         busy = 0.0 if team is None else UNKNOWN_SECONDS if seconds is None else float(seconds)
         slots.append(Slot(gpu_gb=classes[-1], busy_for=busy, team=team))
     return slots
-
-
-def _workers() -> QuerySet[Worker]:
-    """Return the workers that may take jobs: seen of late, neither leaving nor in quarantine."""
-    apart = [WorkerState.LOST, WorkerState.DRAINING, WorkerState.QUARANTINED]
-    return Worker.objects.filter(seen_at__gte=timezone.now() - WORKER_SEEN).exclude(state__in=apart)
-
-
-def _fits(worker: Worker, gpu_gb: int) -> bool:
-    return gpu_gb in fitting_classes(worker)
 
 
 def _running_count() -> int:

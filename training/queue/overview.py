@@ -12,10 +12,12 @@ from django.utils import timezone
 from billing.models import BillingAccount, Plan
 from billing.plans import default_plan
 from training.models import TrainingJob, Worker
+from training.models.worker import WorkerState
 from training.queue.standing import JOBS
 from training.states import LIVE, JobState, WaitsFor
 
 OF_LATE = timedelta(days=1)
+WORKERS_SHOWN = 200
 
 _BY_PLAN = f"""
     SELECT plan.key, plan.name,
@@ -49,24 +51,17 @@ class PlanLine:
 
 @dataclass(frozen=True, slots=True)
 class QueueOverview:
-    """Hold the queue as an operator looks at it. `failures` are of the last day, by code, the most first."""
+    """Hold the queue as an operator looks at it: `workers` without the lost, `failures` of the last day by code."""
 
     plans: list[PlanLine]
     reasons: dict[WaitsFor, int]
     workers: list[Worker]
     failures: list[tuple[str, int]]
-
-    @property
-    def worker_states(self) -> dict[str, int]:
-        """Count the workers by state."""
-        counts: dict[str, int] = {}
-        for worker in self.workers:
-            counts[worker.state] = counts.get(worker.state, 0) + 1
-        return counts
+    worker_states: dict[str, int]
 
 
 def queue_overview() -> QueueOverview:
-    """Return the queue of all teams (five queries)."""
+    """Return the queue of all teams (six queries)."""
     since = timezone.now() - OF_LATE
     with connection.cursor() as cursor:
         cursor.execute(_BY_PLAN, {"live": sorted(LIVE), "since": since, "default_plan": default_plan().pk})
@@ -81,6 +76,7 @@ def queue_overview() -> QueueOverview:
     return QueueOverview(
         plans=plans,
         reasons={WaitsFor(reason): count for reason, count in counted if reason},
-        workers=list(Worker.objects.order_by("name", "pk")),
+        workers=list(Worker.objects.exclude(state=WorkerState.LOST).order_by("name", "pk")[:WORKERS_SHOWN]),
         failures=list(by_code),
+        worker_states=dict(Worker.objects.values_list("state").annotate(n=Count("id")).order_by("state")),
     )

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 NO_LIMIT = 2**31 - 1
 # Memory of a GPU in GB, as it is sold. 0: a processor will do.
-GPU_CLASSES = (0, 8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)
-# Drivers tell a tenth less than what is printed on the card (a T4 of 16 GB tells 15 360 MiB), and some is never free.
-_USABLE = 0.9
+GPU_CLASSES = (0, 4, 6, 8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)
+# Drivers tell less than what is printed on the card (a T4 of 16 GB tells 15 360 MiB, an L4 of 24 GB 23 034).
+_TOLD = 0.9
+_USABLE = 0.94
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +88,4 @@ def class_of_need(memory_mb: int) -> int:
 
 def class_of_gpu(memory_mb: int) -> int:
     """Return the class of a GPU that tells `memory_mb`; 0 for a processor."""
-    return max(gb for gb in GPU_CLASSES if gb * 1024 * _USABLE <= memory_mb)
+    return max(gb for gb in GPU_CLASSES if gb * 1024 * _TOLD <= memory_mb)

@@ -16,10 +16,16 @@ log = logging.getLogger(__name__)
 MOST_CRASHES = 3
 
 
-def count_crashes(worker: Worker, lease: Lease) -> WorkerState:
-    """Count an attempt that has ended on `worker` and return the state it is in now."""
+# These are of the storage and not of the slot: every slot would meet them.
+NOT_ITS_OWN = frozenset({"storage_unavailable", "storage_damaged", "export_damaged"})
+
+
+def count_crashes(worker: Worker, lease: Lease, crash: str) -> WorkerState:
+    """Count an attempt that has ended on `worker`, with the code of its crash if it crashed; return its state now."""
     attempt = Attempt.objects.for_team(lease.team).filter(job_id=lease.job_id, fence=lease.fence).first()
     rows = Worker.objects.filter(pk=worker.pk)
+    if crash in NOT_ITS_OWN:
+        return WorkerState.IDLE
     if attempt is None or attempt.outcome != "crashed":
         rows.update(crashes_in_a_row=0)
         return WorkerState.IDLE
@@ -35,14 +41,18 @@ def count_crashes(worker: Worker, lease: Lease) -> WorkerState:
     return WorkerState.IDLE
 
 
-def is_quarantined(worker: Worker) -> bool:
-    """Tell whether the slot takes no jobs; the operator may have let it out again since."""
-    row = Worker.objects.filter(pk=worker.pk).values_list("state", flat=True).first()
-    if row == WorkerState.QUARANTINED:
+def is_quarantined(worker: Worker, state: str) -> bool:
+    """Tell whether the slot, whose row has `state` now, takes no jobs; an operator may have let it out again since."""
+    if state == WorkerState.QUARANTINED:
         return True
     if worker.state == WorkerState.QUARANTINED:
         worker.state = WorkerState.IDLE
     return False
+
+
+def of_before(name: str) -> Worker | None:
+    """Return the slot of this name that was in quarantine when its process ended: a new start is no pardon."""
+    return Worker.objects.filter(name=name, state=WorkerState.QUARANTINED).order_by("-pk").first()
 
 
 def release(workers: list[Worker]) -> None:

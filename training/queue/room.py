@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from datetime import timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
 from core.periodic import every
 from training.models import Attempt, TrainingJob, Worker
 from training.models.worker import WorkerState
-from training.queue.claim import CLAIM_LOCK, fitting_classes
+from training.queue.claim import take_turn
 from training.queue.forecast import UNKNOWN_SECONDS
 from training.queue.policy import Rules, score
 from training.queue.preemption import Claimant, Exchange, Running, exchanges
 from training.queue.rules import rules
 from training.queue.standing import plans_of, standings
-from training.queue.sweep import WORKER_LOST_AFTER
+from training.queue.workers import classes_of, has_gpus, serving
 from training.services.control import wish_room
 from training.states import JobState
 
@@ -35,13 +36,22 @@ def make_room() -> int:
     claimants = _claimants(values)
     if not any(claimant.waited > values.preempt_after for claimant in claimants):
         return 0
-    found = exchanges(values, claimants, _running(values), free_soon=_free_soon(values))
+    gpus = has_gpus()
+    found = exchanges(values, claimants, _running(values, gpus), free_soon=_free_soon(values, gpus))
     return sum(_carry_out(each, values) for each in found)
 
 
 def _claimants(values: Rules) -> list[Claimant]:
-    """Return the waiting jobs whose plan may preempt, as far as their teams' limits go (two queries)."""
+    """Return the waiting jobs whose plan may preempt, as far as their teams' limits go (three queries).
+
+    Without those that a slot is made free for already.
+    """
     now = timezone.now()
+    promised = dict(
+        Worker.objects.filter(reserved_until__gt=now, reserved_for__state=JobState.QUEUED).values_list(
+            "reserved_for", "reserved_for__team"
+        )
+    )
     stand = {
         team: (standing, rank)
         for team, (standing, rank, may_preempt) in standings(values).items()
@@ -49,10 +59,12 @@ def _claimants(values: Rules) -> list[Claimant]:
     }
     rows = TrainingJob.unscoped.filter(state=JobState.QUEUED, is_test=False, team_id__in=stand)
     rows = rows.filter(Q(run_after=None) | Q(run_after__lte=now)).order_by("queued_at", "id")
-    counts: dict[int, int] = {}
+    counts: dict[int, int] = dict(Counter(promised.values()))
     found = []
     for job_id, team, queued_at, gpu_gb in rows.values_list("id", "team_id", "queued_at", "gpu_gb"):
         standing, rank = stand[team]
+        if job_id in promised:
+            continue
         counts[team] = counts.get(team, 0) + 1
         if counts[team] <= min(_LOOKED_AT, standing.limit - standing.running):
             found.append(
@@ -67,19 +79,25 @@ def _claimants(values: Rules) -> list[Claimant]:
     return found
 
 
-def _running(values: Rules) -> list[Running]:
+def _running(values: Rules, gpus: bool) -> list[Running]:
     """Return the jobs that run, are wanted otherwise by nobody, and whose slot is not reserved (two queries)."""
     now = timezone.now()
     attempts = Attempt.unscoped.filter(
         ended_at=None, fence=F("job__fence"), job__state=JobState.RUNNING, job__desired="", job__is_test=False
     ).exclude(worker=None)
-    attempts = attempts.exclude(worker__reserved_until__gt=now).annotate(
-        saved_at=Max("job__checkpoints__created_at"),
-        preemptions=Count(
-            "job__attempts",
-            filter=Q(job__attempts__outcome="preempted", job__attempts__ended_at__gt=now - timedelta(days=1)),
-            distinct=True,
-        ),
+    attempts = (
+        attempts.filter(worker__in=serving())
+        .exclude(worker__reserved_until__gt=now)
+        .annotate(
+            saved_at=Max("job__checkpoints__created_at"),
+            preemptions=Count(
+                "job__attempts",
+                filter=Q(
+                    job__attempts__outcome="preempted", job__attempts__ended_at__gt=now - timedelta(days=1)
+                ),
+                distinct=True,
+            ),
+        )
     )
     rows = list(attempts.select_related("job", "worker"))
     plans = plans_of({row.team_id for row in rows}, values)
@@ -87,7 +105,7 @@ def _running(values: Rules) -> list[Running]:
         Running(
             id=row.job_id,
             slot=row.worker_id or 0,
-            slot_gb=fitting_classes(row.worker)[-1] if row.worker else 0,
+            slot_gb=classes_of(row.worker, gpus=gpus)[-1] if row.worker else 0,
             rank=plans[row.team_id].rank,
             is_preemptible=plans[row.team_id].is_preemptible,
             ran=(now - row.started_at).total_seconds(),
@@ -100,22 +118,20 @@ def _running(values: Rules) -> list[Running]:
     ]
 
 
-def _free_soon(values: Rules) -> list[int]:
-    """Return the classes of slots that are free, or whose job ends soon or is about to make room (two queries)."""
-    now = timezone.now()
-    seen = Worker.objects.filter(seen_at__gte=now - WORKER_LOST_AFTER, reserved_for=None)
-    idle = [fitting_classes(worker)[-1] for worker in seen.filter(state=WorkerState.IDLE)]
+def _free_soon(values: Rules, gpus: bool) -> list[int]:
+    """Return the classes of slots that nobody is promised and that are free, or whose job ends soon (two queries)."""
+    seen = serving().filter(reserved_for=None)
+    idle = seen.filter(state=WorkerState.IDLE)
     ending = seen.filter(jobs__state__in=[JobState.RUNNING, JobState.STOPPING, JobState.FINALIZING]).filter(
         Q(jobs__eta_seconds__lte=values.preempt_if_free_within) | ~Q(jobs__state=JobState.RUNNING)
     )
-    return idle + [fitting_classes(worker)[-1] for worker in ending.distinct()]
+    return [classes_of(worker, gpus=gpus)[-1] for worker in [*idle, *ending.distinct()]]
 
 
 def _carry_out(exchange: Exchange, values: Rules) -> bool:
     """Tell the victim and reserve its slot, if both are still as they were seen."""
     with transaction.atomic():
-        with connection.cursor() as cursor:  # nobody claims meanwhile
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
+        take_turn()  # nobody claims meanwhile
         waits = TrainingJob.unscoped.filter(pk=exchange.winner, state=JobState.QUEUED).exists()
         rows = TrainingJob.unscoped.select_related("team").select_for_update(no_key=True, of=("self",))
         victim = rows.filter(pk=exchange.victim, state=JobState.RUNNING, desired="").first()

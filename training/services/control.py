@@ -150,6 +150,16 @@ def _requeue(job: TrainingJob) -> None:
 
     job.queued_at = timezone.now()
     job.run_after = None
-    job.rest_reason = ""
-    move(job, JobState.QUEUED, save=["queued_at", "run_after", "rest_reason"])
+    job.rest_reason = job.waits_for = ""
+    job.place = job.expected_start = job.latest_start = None
+    changed = [
+        "queued_at",
+        "run_after",
+        "rest_reason",
+        "place",
+        "waits_for",
+        "expected_start",
+        "latest_start",
+    ]
+    move(job, JobState.QUEUED, save=changed)
     wake(job)

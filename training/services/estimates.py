@@ -10,6 +10,7 @@ from accounts.models import Team
 from training.engine.estimate import DEVICES, MODELS, DeviceProfile, estimate
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
+from training.queue.policy import class_of_gpu, class_of_need
 from training.services.recipes import best_device
 from training.states import JobState
 
@@ -45,7 +46,9 @@ class Estimate:
     @property
     def fits(self) -> bool:
         """Tell whether the memory suffices, as far as both sides are known."""
-        return not (self.memory_mb and self.device_mb) or self.memory_mb <= self.device_mb
+        return not (self.memory_mb and self.device_mb) or class_of_need(self.memory_mb) <= class_of_gpu(
+            self.device_mb
+        )
 
     @property
     def minutes(self) -> int:

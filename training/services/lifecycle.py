@@ -145,7 +145,6 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool) -> None:
     if job.is_test:
         return
     seconds = (now - attempt.started_at).total_seconds()
-    charge(job.team, seconds - attempt.charged_seconds)
     record_usage(
         team=job.team,
         job_uid=job.uid,
@@ -156,6 +155,8 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool) -> None:
         project_uid=job.project.uid,
         project_name=job.project.name,
     )
+    # Last: a claim for the same team waits for this row.
+    charge(job.team, seconds - attempt.charged_seconds)
 
 
 def cancel_job_now(job: TrainingJob) -> None:
@@ -175,6 +176,8 @@ def pause_job_now(job: TrainingJob) -> None:
 
 def requeue_job(job: TrainingJob, reason: str) -> None:
     """Put a locked, live job back at its old place in the queue: its worker goes away, nothing went wrong."""
+    if _ended_as_wished(job):
+        return
     end_attempt(job, "drained", useful=True)
     move(job, JobState.QUEUED, reason=reason)
     _wake_worker(job)
@@ -185,10 +188,23 @@ def preempt_job_now(job: TrainingJob, *, has_saved: bool) -> None:
 
     If it could not save in time, what it did in this attempt is free: the work since the last checkpoint is lost.
     """
+    if _ended_as_wished(job):
+        return
     end_attempt(job, "preempted", useful=has_saved)
     move(job, JobState.QUEUED, reason="preempted")
     announce_preempted(job)
     _wake_worker(job)
+
+
+def _ended_as_wished(job: TrainingJob) -> bool:
+    """Cancel or rest a job about which somebody said so a moment ago; tell whether that was the case."""
+    if job.desired == Desired.CANCEL:
+        cancel_job_now(job)
+        return True
+    if job.desired == Desired.PAUSE:
+        pause_job_now(job)
+        return True
+    return False
 
 
 def crash_job(job: TrainingJob, report: CrashReport) -> None:
