@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from django.db import connection
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncDay, TruncMonth
 from django.utils import timezone
 
 from accounts.actor import Actor, require
-from accounts.models import Team
+from accounts.models import Team, User
 from accounts.roles import Can
 from billing.balances import allowance_of_month, balances_of, overage_this_month
 from billing.entitlements import account_of, month_of, plan_of
@@ -147,20 +148,44 @@ def usage_months(actor: Actor) -> list[tuple[datetime, UsageRow]]:
     return [(row["month"], _row("", row)) for row in rows[:MONTHS_SHOWN]]
 
 
-def usage_by(actor: Actor, group: str, month: datetime | None = None) -> list[UsageRow]:
-    """Return the usage of a month (default: this one) by `day`, `member`, `project` or `kind` (one query).
+def usage_groups(actor: Actor, month: datetime | None = None) -> dict[str, list[UsageRow]]:
+    """Return the usage of a month (default: this one) by `day`, `member`, `project` and `kind` (one query).
 
-    Days come in order, the others the most first.
+    Days come in order, the others the most first. One look at the month's rows for all of them: a busy team has tens
+    of thousands.
     """
     require(actor, Can.USAGE_VIEW)
     start, end = month_of(month)
-    entries = _entries(actor).filter(created_at__gte=start, created_at__lt=end)
-    if group == "day":
-        days = entries.annotate(day=TruncDay("created_at", tzinfo=UTC)).values("day")
-        return [_row(f"{row['day']:%Y-%m-%d}", row) for row in _sums(days).order_by("day")]
-    label = {"member": "user__email", "project": "project_name", "kind": "kind"}[group]
-    rows = _sums(entries.values(label)).order_by("-useful_seconds")
-    return [_row(row[label] or "", row) for row in rows]
+    found: dict[str, list[UsageRow]] = {name: [] for name in _GROUPS}
+    with connection.cursor() as cursor:
+        cursor.execute(_USAGE_GROUPS, {"team": actor.team.pk, "start": start, "end": end})
+        for grouped, day, member, project, kind, useful, lost, trainings in cursor.fetchall():
+            name = _GROUPS[grouped]
+            label = {"day": day, "member": member, "project": project, "kind": kind}[name]
+            found[name].append(UsageRow(label or "", useful=useful, lost=lost, trainings=trainings))
+    found["day"].sort(key=lambda row: row.label)
+    for name in ("member", "project", "kind"):
+        found[name].sort(key=lambda row: (-row.useful, row.label))
+    return found
+
+
+# Which of the four a row is of, in the order of the sets below.
+_GROUPS = ("day", "member", "project", "kind")
+_USAGE_GROUPS = f"""
+    SELECT CASE
+            WHEN grouping(day) = 0 THEN 0 WHEN grouping(member) = 0 THEN 1 WHEN grouping(project) = 0 THEN 2 ELSE 3
+        END,
+        day, member, project, kind,
+        coalesce(sum(seconds) FILTER (WHERE useful), 0), coalesce(sum(seconds) FILTER (WHERE NOT useful), 0),
+        count(DISTINCT job_uid)
+    FROM (
+        SELECT to_char(entry.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, person.email AS member,
+            entry.project_name AS project, entry.kind, entry.seconds, entry.useful, entry.job_uid
+        FROM {UsageEntry._meta.db_table} entry LEFT JOIN {User._meta.db_table} person ON person.id = entry.user_id
+        WHERE entry.team_id = %(team)s AND entry.created_at >= %(start)s AND entry.created_at < %(end)s
+    ) entries
+    GROUP BY GROUPING SETS ((day), (member), (project), (kind))
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +197,10 @@ class Day:
     share: int
 
 
-def usage_days(actor: Actor, month: datetime | None = None) -> list[Day]:
-    """Return every day of a month up to today with its useful seconds, also those without (one query)."""
+def every_day(rows: list[UsageRow], month: datetime | None = None) -> list[Day]:
+    """Return every day of a month up to today with its useful seconds, also those that `rows` (by day) are without."""
     start, end = month_of(month)
-    used = {row.label: row.useful for row in usage_by(actor, "day", month)}
+    used = {row.label: row.useful for row in rows}
     most = max(used.values(), default=0.0)
     last = min(end - timedelta(days=1), timezone.now().astimezone(UTC)).date()
     days = []

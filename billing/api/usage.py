@@ -17,7 +17,7 @@ from accounts.actor import Actor
 from accounts.api.base import Choice, Query, TeamViewSet
 from accounts.roles import Can
 from billing.models import UsageEntry
-from billing.selectors import MONTH, month_from, usage_by, usage_months, usage_rows
+from billing.selectors import MONTH, month_from, usage_groups, usage_months, usage_rows
 
 GROUPS = ("month", "day", "member", "project", "kind")
 
@@ -70,7 +70,7 @@ class UsageViewSet(TeamViewSet):
             rows = [(f"{month:%Y-%m}", row) for month, row in usage_months(self.actor)]
         else:
             month = month_from(self.query.get("month", ""))
-            rows = [(row.label, row) for row in usage_by(self.actor, group, month)]
+            rows = [(row.label, row) for row in usage_groups(self.actor, month)[group]]
         data = [
             {
                 "group": label,

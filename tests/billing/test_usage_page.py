@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.roles import Role
 from billing.models import UsageEntry
-from billing.selectors import usage_by, usage_months
+from billing.selectors import usage_groups, usage_months
 from billing.services.usage import record_usage
 from tests.factories import make_member
 from tests.scenario import Scenario
@@ -66,4 +66,4 @@ def test_months_are_cut_alike_everywhere_whatever_the_persons_zone(scenario: Sce
     with timezone.override("Asia/Shanghai"):
         [(month, _total)] = usage_months(scenario.alice)
         assert (month.year, month.month) == (2026, 10)
-        assert [row.useful for row in usage_by(scenario.alice, "member", month)] == [60.0]
+        assert [row.useful for row in usage_groups(scenario.alice, month)["member"]] == [60.0]
