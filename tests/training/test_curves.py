@@ -55,6 +55,14 @@ def test_a_long_curve_keeps_its_peaks_its_ends_and_every_point_in_store(
     assert len(outline.steps) <= 45 * 8
 
 
+def test_a_curve_with_a_point_now_and_then_is_whole_beside_a_long_one(job: TrainingJob) -> None:
+    learn(job, 0, 30_000, stride=500)
+    steps = list(range(0, 12_000, 1_500))  # some chunks are skipped, and it ends long before the other
+    for step in steps:
+        write_points(job, {("held_out", step // 1000): {step: 0.5}})
+    assert curves(job, 1500)["held_out"] == [(step, 0.5) for step in steps]
+
+
 def test_a_run_that_goes_back_leaves_one_outline_of_each_chunk(job: TrainingJob) -> None:
     learn(job, 0, 25_000, stride=500)
     before = curves(job, 1500)

@@ -110,6 +110,7 @@ def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
 
 
 def take_turn() -> None:
+    """Wait, five seconds at most, for the one lock under which jobs are given out; it is held until the commit."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '5s'")
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])

@@ -48,24 +48,21 @@ def write_points(job: TrainingJob, points: Points) -> None:
 def curves(job: TrainingJob, most: int) -> dict[str, list[Point]]:
     """Return each metric's points, at most about `most` of them with the peaks kept (three queries)."""
     chunks = MetricChunk.objects.for_team(job.team).filter(job=job)
-    newest = max(
-        chunks.order_by("metric", "-chunk").distinct("metric").values_list("chunk", flat=True), default=0
-    )
-    found: dict[str, list[Point]] = defaultdict(list)
-    begins = 0
     outlines = MetricOutline.objects.for_team(job.team).filter(job=job).order_by("metric", "part")
     outlined = list(outlines.values_list("metric", "steps", "values"))
-    if newest > CHUNKS_READ_WHOLE:
+    numbers = list(chunks.order_by("metric", "chunk").values_list("pk", "metric", "chunk"))
+    found: dict[str, list[Point]] = defaultdict(list)
+    covered: set[tuple[str, int]] = set()
+    if max((number for _pk, _metric, number in numbers), default=0) > CHUNKS_READ_WHOLE:
         for metric, steps, values in outlined:
             found[metric].extend(zip(steps, values, strict=True))
-        # The last chunks are read whole: the newest is in no outline yet.
-        begins = newest - 1 if found else 0
-        for points in found.values():
-            points[:] = [point for point in points if point[0] < begins * CHUNK_POINTS]
-    rows = chunks.filter(chunk__gte=begins).order_by("metric", "chunk")
+            covered |= {(metric, step // CHUNK_POINTS) for step in steps}
+    # What no outline holds is read whole: the newest chunk, and those of curves with a point now and then.
+    whole = [pk for pk, metric, number in numbers if (metric, number) not in covered]
+    rows = chunks.filter(pk__in=whole).order_by("metric", "chunk")
     for metric, steps, values in rows.values_list("metric", "steps", "values"):
         found[metric].extend(zip(steps, values, strict=True))
-    return {metric: thin(points, most) for metric, points in found.items()}
+    return {metric: thin(sorted(points), most) for metric, points in found.items()}
 
 
 def thin(points: list[Point], most: int) -> list[Point]:
