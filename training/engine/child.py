@@ -13,7 +13,7 @@ from training.engine import hints
 from training.engine.control import Control
 from training.engine.errors import EngineError, ExitCode, Interrupted
 from training.engine.events import Error, EventWriter, InterruptedEvent, Log
-from training.engine.spec import RunSpec
+from training.engine.spec import RunSpec, read_yaml
 
 
 def prepare_environment() -> None:
@@ -47,6 +47,15 @@ def run(
     if control_fd is not None:
         control.listen(control_fd)
     try:
+        order = read_yaml(spec_path)
+        kind = order.get("kind", "training") if isinstance(order, dict) else "training"
+        if kind != "training":
+            from training.engine.errands import run_errand
+
+            quieten_libraries()
+            gc.freeze()
+            run_errand(kind, order, run_dir=run_dir, sink=writer, control=control)
+            return ExitCode.DONE
         spec = RunSpec.load(spec_path)
         from training.engine.api import LoRATrainer
 

@@ -58,6 +58,10 @@ def parse(cls: type[T], data: Any, pointer: str, errors: list[SpecError]) -> T |
             if name in data or field.default_factory is dataclasses.MISSING:
                 values[name] = parse(nested, data.get(name, {}), here, errors)
             continue
+        if (reader := field.metadata.get("reader")) is not None:
+            if name in data:
+                values[name] = reader(data[name], here, errors)
+            continue
         info: FieldInfo = field.metadata["info"]
         if name not in data:
             if info.required:

@@ -1,0 +1,35 @@
+"""Short work beside training, by its kind: what a run folder's ``run.json`` says with ``kind``.
+
+An order is a mapping with ``kind``, ``spec`` and what an earlier attempt left (``drawn``). Every errand tells the
+events of a training that fit it, and ends with ``done``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from training.engine.control import Control
+from training.engine.errors import ConfigurationError
+from training.engine.events import EventSink
+
+
+def run_errand(
+    kind: str, order: Mapping[str, Any], *, run_dir: Path, sink: EventSink, control: Control
+) -> None:
+    """Carry out an order to its end; raise ConfigurationError for an unknown kind, and what the work raises."""
+    if kind not in ERRANDS:
+        raise ConfigurationError("unknown_kind", f"there is no work of the kind {kind!r}")
+    ERRANDS[kind](order, run_dir, sink, control)
+
+
+def _generate(order: Mapping[str, Any], run_dir: Path, sink: EventSink, control: Control) -> None:
+    from training.engine.generate import Generator
+    from training.engine.generation import GenerationSpec
+
+    spec = GenerationSpec.from_dict(order["spec"])
+    Generator(spec, run_dir=run_dir, sink=sink, control=control, drawn=order.get("drawn", ())).run()
+
+
+ERRANDS: dict[str, Callable[[Mapping[str, Any], Path, EventSink, Control], None]] = {"generation": _generate}

@@ -1,0 +1,147 @@
+"""Draw pictures with finished LoRAs: load the base model once, put each mix on it, draw what is not there yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+from training.engine.control import Control
+from training.engine.device import available_cpus, pick_device, pick_precision, weights_dtype
+from training.engine.errors import ConfigurationError, Interrupted
+from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
+from training.engine.export.verify import LoraFactors, hooked, read_factors, readable_names
+from training.engine.families.base import Parts, TextRow
+from training.engine.generation import GenerationSpec, Mix, Picture
+from training.engine.progress import ProgressTeller
+from training.engine.registry import load_family
+from training.engine.sample import Artist
+
+# Pictures that are drawn together and told together: fewer are seen sooner, more are faster on a GPU.
+DRAWN_AT_ONCE = 4
+
+
+class Generator:
+    """Draw the pictures of one order in a run folder. ``drawn`` are the indices that an earlier attempt left."""
+
+    def __init__(
+        self, spec: GenerationSpec, *, run_dir: Path, sink: EventSink, control: Control | None = None,
+        device: torch.device | None = None, base: Parts | None = None, drawn: Collection[int] = (),
+    ) -> None:  # fmt: skip
+        self.spec, self.run_dir, self.sink = spec, run_dir, sink
+        self.control = control or Control()
+        self.family = load_family(spec.base_model.family)
+        self.device = device or pick_device()
+        self.precision = pick_precision(spec.precision, self.device)
+        self._base = base
+        self._drawn = frozenset(drawn)
+        self._read: dict[Path, dict[str, LoraFactors]] = {}
+        self._count = 0
+        self._begun = time.monotonic()
+
+    def run(self) -> int:
+        """Draw everything and return how many pictures were drawn. An interruption is told as an event and raised."""
+        try:
+            count = self._draw_all()
+        except Interrupted as interrupted:
+            self.sink.emit(InterruptedEvent(0, interrupted.reason, None))
+            raise
+        seconds = round(time.monotonic() - self._begun, 2)
+        self.sink.emit(Done(self.spec.total, self.spec.total, seconds))
+        return count
+
+    @torch.no_grad()
+    def _draw_all(self) -> int:
+        self.control.check()
+        if self.device.type == "cpu":
+            torch.set_num_threads(available_cpus())
+        self.sink.emit(Phase("load_base", 0, 1))
+        parts = self._base or self._load()
+        self.sink.emit(Phase("load_base", 1, 1))
+        artist = Artist(self.family, parts, self.precision)
+        total = self.spec.total * self.spec.steps
+        teller = ProgressTeller(
+            self.sink, self.control, "draw", len(self._drawn) * self.spec.steps, total, interval=0.5
+        )
+        left = [picture for picture in self.spec.pictures() if picture.index not in self._drawn]
+        for mix, pictures in itertools.groupby(left, key=lambda picture: picture.mix):
+            of_mix = list(pictures)
+            with self._mixed(parts, self.spec.mixes[mix]):
+                texts = self.family.encode_text(parts, [self.spec.negative, *self.spec.prompts])
+                for start in range(0, len(of_mix), DRAWN_AT_ONCE):
+                    self._draw(artist, texts, of_mix[start : start + DRAWN_AT_ONCE], teller)
+        teller.finish(total)
+        return len(left)
+
+    def _load(self) -> Parts:
+        folder = Path(self.spec.base_model.path)
+        if not folder.is_dir():
+            raise ConfigurationError(
+                "base_model_missing", "the folder of the base model was not found",
+                hint="Choose another base model, or install this one on the worker.",
+            )  # fmt: skip
+        return self.family.load(folder, device=self.device, dtype=weights_dtype(self.precision))
+
+    @contextmanager
+    def _mixed(self, parts: Parts, mix: Mix) -> Iterator[None]:
+        """Put the LoRAs of a mix on the model for a while, each as strong as it is wanted."""
+        with ExitStack() as stack:
+            for use in mix:
+                factors = self._factors(Path(use.file), use.strength)
+                unused = set(factors)
+                for part, model in parts.adaptable.items():
+                    names = readable_names(self.family, {part: model})
+                    stack.enter_context(hooked(model, names, factors))
+                    unused -= names.keys()
+                if len(unused) == len(factors):
+                    raise ConfigurationError(
+                        "lora_of_another_base", f"{Path(use.file).name} fits no layer of this base model",
+                        hint="Choose a LoRA that was trained on this base model, or on one of its family.",
+                    )  # fmt: skip
+                if unused:
+                    self.sink.emit(
+                        Log("warning", f"{Path(use.file).name}: {len(unused)} layers were left out.")
+                    )
+            yield
+
+    def _factors(self, path: Path, strength: float) -> dict[str, LoraFactors]:
+        """Read a file onto the device, its scale multiplied by ``strength``."""
+        if path not in self._read:
+            self._read[path] = {
+                stem: LoraFactors(
+                    each.down.to(self.device).float(), each.up.to(self.device).float(), each.scale
+                )
+                for stem, each in read_factors(path).items()
+            }
+        return {
+            stem: dataclasses.replace(each, scale=each.scale * strength)
+            for stem, each in self._read[path].items()
+        }
+
+    def _draw(
+        self, artist: Artist, texts: list[TextRow], pictures: list[Picture], teller: ProgressTeller
+    ) -> None:
+        """Draw some pictures of one mix together, write their files and tell of each."""
+        spec = self.spec
+        before = (len(self._drawn) + self._count) * spec.steps
+        images = artist.draw(
+            [texts[1 + picture.prompt] for picture in pictures], texts[0], seeds=[p.seed for p in pictures],
+            steps=spec.steps, guidance=spec.guidance, width=spec.width, height=spec.height,
+            progress=lambda done, _total: teller(before + done, spec.total * spec.steps),
+        )  # fmt: skip
+        folder = self.run_dir / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        for picture, image in zip(pictures, images, strict=True):
+            path = folder / f"{picture.index:04d}.png"
+            image.save(path, format="PNG")
+            self._count += 1
+            self.sink.emit(Sample(
+                step=0, epoch=0, prompt_index=picture.index, prompt=spec.prompts[picture.prompt], seed=picture.seed,
+                path=str(path.relative_to(self.run_dir)), width=image.width, height=image.height,
+                lora=bool(spec.mixes[picture.mix]),
+            ))  # fmt: skip
