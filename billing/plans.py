@@ -85,7 +85,7 @@ SEEDS: tuple[dict[str, Any], ...] = (
         "is_preemptible": False,
         "may_preempt": True,
     },
-    {"key": UNLIMITED, "name": "Unlimited", "position": 9, "is_on_sale": False, "is_preemptible": False},
+    {"key": UNLIMITED, "name": "Unlimited", "position": 9, "is_on_sale": False},
 )
 
 

@@ -17,7 +17,7 @@ from training.services.lifecycle import event_item
 def may_follow(user: Any, uid: str) -> bool:
     """Tell whether `user` may see the training: an active member of its team whose role shows trainings."""
     for actor in actors_of(user):
-        jobs = seen_by(actor, TrainingJob.objects.for_team(actor.team))
+        jobs = seen_by(actor, TrainingJob.jobs.for_team(actor.team))
         if actor.can(Can.TRAINING_VIEW) and jobs.filter(uid=uid).exists():
             return True
     return False

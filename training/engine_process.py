@@ -121,7 +121,8 @@ class Ladder:
     def ask(self, engine: Engine, wish: str) -> None:
         """Send a new wish, from which the patience is counted anew."""
         self.asked, self._asked_at, self._terminated = wish, time.monotonic(), False
-        engine.send(wish)
+        # To the engine it is all the same for whose sake it makes room.
+        engine.send(Desired.PREEMPT if wish == Desired.YIELD else wish)
 
     def climb(self, engine: Engine) -> None:
         """Send the signal that is due by now, if any."""

@@ -23,6 +23,12 @@ def queued_count(team: Team) -> int:
     return TrainingJob.objects.for_team(team).filter(state=JobState.QUEUED, is_test=False).count()
 
 
+def queued_short_count(team: Team) -> int:
+    """Return how much short work of the team waits: pictures to draw and the like."""
+    rows = TrainingJob.jobs.for_team(team).filter(is_short=True, state=JobState.QUEUED, is_test=False)
+    return rows.count()
+
+
 def month_count(team: Team) -> int:
     """Return how many trainings of this month count: not simulated ones, not those that a fault of ours ended or
     that were canceled before they began."""
@@ -51,6 +57,16 @@ def register_meters() -> None:
             _("%(used)s trainings of this team are waiting already (limit %(limit)s). Wait or cancel one."),
             used=queued_count,
             limit=lambda: settings.TEAM_MAX_QUEUED,
+        )
+    )
+    register(
+        Meter(
+            "queued_short_work",
+            _("Short work waiting"),
+            _("%(used)s orders of this team are waiting already (limit %(limit)s). Wait or cancel one."),
+            used=queued_short_count,
+            limit=lambda: settings.TEAM_MAX_QUEUED,
+            like="queued_trainings",
         )
     )
     register(

@@ -18,7 +18,9 @@ from django.db.models import Q
 from accounts.models import Team
 from core import storage
 from projects.models import DatasetVersion, DatasetVersionItem
+from training.kinds import PREFIXES
 from training.models import Sample, TrainingJob
+from training.orders import write_order
 from training.queue.lease import Lease
 from training.queue.lookup import live_uids
 from training.services.checkpoints import STATE_FILES, newest_states
@@ -45,13 +47,15 @@ def run_path(lease: Lease) -> Path:
 def prepare(lease: Lease, job: TrainingJob, progress: Callable[[int, int], None]) -> RunFolder:
     """Make the folder of an attempt and return its paths; `progress` is told (done, total) after each picture.
 
-    Raise DamagedBlob, OSError when storage or disk fail, and whatever `progress` raises to end it.
+    Raise DamagedBlob, MissingPart, OSError when storage or disk fail, and whatever `progress` raises to end it.
     """
     folder = run_path(lease)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    if job.is_short:
+        return RunFolder(folder, write_order(lease.team, job, folder, progress), None)
     manifest = folder / "manifest.json"
-    entries = _fetch_pictures(lease.team, job.dataset_version, folder / "data", progress)
+    entries = _fetch_pictures(lease.team, job.pictures, folder / "data", progress)
     manifest.write_text(json.dumps({"items": entries}, ensure_ascii=False), encoding="utf-8")
     spec = folder / "run.json"
     spec.write_text(json.dumps(complete_spec(job, manifest), ensure_ascii=False, indent=1), encoding="utf-8")
@@ -85,7 +89,11 @@ def remove(lease: Lease) -> None:
 
 def remove_leftovers() -> None:
     """Remove the folders of jobs that no worker holds: what a killed worker left on this machine."""
-    folders = {path.name: path for path in Path(settings.RUNS_DIR).glob("trn_*")}
+    folders = {
+        path.name: path
+        for prefix in PREFIXES.values()
+        for path in Path(settings.RUNS_DIR).glob(f"{prefix}_*")
+    }
     for uid in folders.keys() - live_uids(folders):
         shutil.rmtree(folders[uid], ignore_errors=True)
 

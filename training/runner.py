@@ -22,6 +22,7 @@ from training import engine_process
 from training.engine import events as told
 from training.engine_process import DRAIN, EXIT_DONE, EXIT_INTERRUPTED, GRACE, Engine, Ladder
 from training.models import TrainingJob
+from training.orders import MissingPart
 from training.queue import lease as leases
 from training.queue.lease import Lease
 from training.run_folder import prepare, remove, run_path
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WISH_EVERY = 1.0
+MAKES_ROOM = (Desired.PREEMPT, Desired.YIELD)
 STALL_SECONDS, STALL_STEPS = 600.0, 20
 # How long storing goes on trying while database or storage are away; the lease usually ends it sooner.
 PATIENCE = 1800.0
@@ -121,6 +123,7 @@ class Runner:
         self._engine: Engine | None = None
         self._step = 0
         self._total_steps = 0
+        self._is_short = False
         self._speed = 0.0
         self._heard = time.monotonic()
         self._stalled = False
@@ -148,13 +151,17 @@ class Runner:
 
     def _run(self) -> None:
         job = self._patiently(self._load)
-        self._total_steps = job.total_steps
+        self._total_steps, self._is_short = job.total_steps, job.is_short
         try:
             self._go_on()
             folder = prepare(self.lease, job, self._fetching())
             self._go_on()
         except Unwanted:
             self._conclude()
+            return
+        except MissingPart as error:
+            report = CrashReport(code="part_missing", message=str(error), category="user")
+            self._end(lambda job: lifecycle.fail_job(job, report))
             return
         except DamagedBlob as error:
             self._crash("storage_damaged", str(error))
@@ -174,7 +181,7 @@ class Runner:
 
     def _load(self) -> TrainingJob:
         job: TrainingJob = (
-            TrainingJob.objects.for_team(self.lease.team)
+            TrainingJob.jobs.for_team(self.lease.team)
             .select_related("dataset_version", "foundation_model", "team")
             .get(pk=self.lease.job_id)
         )
@@ -252,7 +259,7 @@ class Runner:
         """Raise Unwanted if the attempt ends before an engine is started; "stop and keep" needs one for the file."""
         if self._keeper.lost.is_set():
             raise LeaseLost
-        if self._wanted() in (Desired.CANCEL, Desired.PAUSE, Desired.PREEMPT, DRAIN):
+        if self._wanted() in (Desired.CANCEL, Desired.PAUSE, *MAKES_ROOM, DRAIN):
             raise Unwanted
 
     def _deliver(self, engine: Engine) -> None:
@@ -290,11 +297,13 @@ class Runner:
             self._end(lifecycle.cancel_job_now)
         elif code == EXIT_DONE and self._export is not None:
             self._finalize(self._export)
+        elif code == EXIT_DONE and self._is_short and self._done is not None:
+            self._end(finalize.complete_short)
         elif self._error is not None and self._error.category != "platform":
             self._fail(self._error)
         elif wanted == Desired.PAUSE and (code is None or code == EXIT_INTERRUPTED or self._ladder.asked):
             self._end(lifecycle.pause_job_now)
-        elif wanted == Desired.PREEMPT and (code is None or code == EXIT_INTERRUPTED or self._ladder.asked):
+        elif wanted in MAKES_ROOM and (code is None or code == EXIT_INTERRUPTED or self._ladder.asked):
             has_saved = code is None or code == EXIT_INTERRUPTED
             self._end(lambda job: lifecycle.preempt_job_now(job, has_saved=has_saved))
         elif code is None or self._ladder.overdue or (self.draining.is_set() and code == EXIT_INTERRUPTED):

@@ -13,6 +13,7 @@ import math
 import struct
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
@@ -21,12 +22,13 @@ from django.utils import timezone
 from PIL import Image, ImageDraw
 
 from training.engine import events as told
+from training.engine.generation import GenerationSpec
 from training.models import TrainingJob
 from training.queue.claim import claim_simulated
 from training.queue.lease import Lease
 from training.queue.lookup import team_of
 from training.services import telemetry
-from training.services.finalize import complete, start_finalizing
+from training.services.finalize import complete, complete_short, start_finalizing
 from training.services.lifecycle import (
     CrashReport,
     LeaseLost,
@@ -79,7 +81,10 @@ def _run(lease: Lease, folder: Path) -> bool:
     team = team_of(lease.job_uid)
     if team is None:
         return False
-    job = TrainingJob.objects.for_team(team).get(uid=lease.job_uid)
+    job: TrainingJob = TrainingJob.jobs.for_team(team).get(uid=lease.job_uid)
+    if job.is_short:
+        _draw_all(lease, folder, job)
+        return False
     outcome = Simulated(job.simulate)
     steps = max(1, job.total_steps)
     begin = [told.Log("info", "This training is simulated: it was asked for with a test key.")]
@@ -101,6 +106,25 @@ def _run(lease: Lease, folder: Path) -> bool:
                 fail_job(hold(lease), _FAILURES[outcome])
             return False
     return _obey(lease, folder, job, wish, steps)
+
+
+def _draw_all(lease: Lease, folder: Path, job: TrainingJob) -> None:
+    """Carry out an order of pictures: every one of them shows that it is simulated."""
+    spec = GenerationSpec.from_dict(job.spec)
+    wish = _tell(lease, folder, told.Phase("draw", 0, spec.total))
+    for picture in spec.pictures():
+        if not wish:
+            sample = _placeholder(folder, spec.prompts[picture.prompt], picture.seed)
+            sample = replace(sample, prompt_index=picture.index, lora=bool(spec.mixes[picture.mix]))
+            wish = _tell(lease, folder, sample)
+    with transaction.atomic():
+        locked = hold(lease)
+        if wish == Desired.CANCEL:
+            cancel_job_now(locked)
+        elif wish == Desired.PAUSE:
+            pause_job_now(locked)
+        else:
+            complete_short(locked)
 
 
 def _obey(lease: Lease, folder: Path, job: TrainingJob, wish: str, step: int) -> bool:
@@ -134,7 +158,7 @@ def _plan(job: TrainingJob, steps: int) -> told.Plan:
         precision="float32",
         adapted_modules=1,
         trainable_parameters=2 * _RANK * _WIDTH,
-        images=job.dataset_version.item_count,
+        images=job.pictures.item_count,
         buckets={},
         resumed_from_step=0,
     )
@@ -161,6 +185,11 @@ def _progress(job: TrainingJob, folder: Path, step: int, steps: int, *, halfway:
 def _sample(job: TrainingJob, folder: Path, step: int) -> told.Sample:
     sampling = job.spec["sampling"]
     prompts = [str(each) for each in sampling.get("prompts") or []]
+    sample = _placeholder(folder, prompts[0] if prompts else "simulated", int(sampling["seed"]))
+    return replace(sample, step=step, epoch=1)
+
+
+def _placeholder(folder: Path, prompt: str, seed: int) -> told.Sample:
     picture = Image.new("RGB", (_SIDE, _SIDE), (236, 233, 250))
     draw = ImageDraw.Draw(picture)
     draw.ellipse((24, 24, 104, 104), fill=(109, 84, 200))
@@ -169,11 +198,11 @@ def _sample(job: TrainingJob, folder: Path, step: int) -> told.Sample:
     picture.save(buffer, "PNG")
     (folder / "sample.png").write_bytes(buffer.getvalue())
     return told.Sample(
-        step=step,
-        epoch=1,
+        step=0,
+        epoch=0,
         prompt_index=0,
-        prompt=prompts[0] if prompts else "simulated",
-        seed=int(sampling["seed"]),
+        prompt=prompt,
+        seed=seed,
         path="sample.png",
         width=_SIDE,
         height=_SIDE,

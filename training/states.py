@@ -26,6 +26,7 @@ class Desired(models.TextChoices):
     STOP = "stop", _("Stop and keep")
     PAUSE = "pause", _("Pause")
     PREEMPT = "preempt", _("Make room")
+    YIELD = "yield", _("Let short work pass")
 
 
 class WaitsFor(models.TextChoices):

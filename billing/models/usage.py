@@ -11,7 +11,10 @@ from core.tenancy.models import TenantModel
 
 
 class UsageKind(models.TextChoices):
+    """What the compute was used for; the values are those of `training.kinds`."""
+
     TRAINING = "training", _("Trainings")
+    GENERATION = "generation", _("Pictures")
 
 
 class UsageEntry(TenantModel):

@@ -34,7 +34,8 @@ class Meter:
     """Name one quota: what is counted, and the words when it is reached (with `used` and `limit` to fill in).
 
     `limit` is the installation's own limit where the plan sets none, 0 for no limit. `used` is None for a limit on
-    each thing (steps of a training), whose measure the caller gives.
+    each thing (steps of a training), whose measure the caller gives. `like` names the quota whose value in the plans
+    this one shares.
     """
 
     name: str
@@ -44,6 +45,12 @@ class Meter:
     limit: Callable[[], int] = _none
     is_monthly: bool = False
     unit: Unit = "count"
+    like: str = ""
+
+    @property
+    def in_plans(self) -> str:
+        """Give the name that plans know the quota by."""
+        return self.like or self.name
 
 
 class Plans(Protocol):
@@ -182,7 +189,7 @@ def _limits(team: Team) -> Mapping[str, int | None]:
 
 
 def _limit(meter: Meter, limits: Mapping[str, int | None]) -> int | None:
-    by_plan = limits.get(meter.name)
+    by_plan = limits.get(meter.in_plans)
     return by_plan if by_plan is not None else meter.limit() or None
 
 
@@ -194,12 +201,12 @@ def _answer(
         used = meter.used(team) if meter.used is not None else 0
     is_short = limit is not None and used + adding > limit
     # Another plan helps only where the plan is what limits.
-    helps = is_short and limit == limits.get(meter.name)
+    helps = is_short and limit == limits.get(meter.in_plans)
     return Answer(
         meter=meter,
         limit=limit,
         used=used,
         adding=adding,
         resets_at=_plans[0].resets_at(team) if meter.is_monthly and _plans else None,
-        plan=_plans[0].plan_for(meter.name, used + adding) if helps else "",
+        plan=_plans[0].plan_for(meter.in_plans, used + adding) if helps else "",
     )

@@ -13,6 +13,7 @@ from tests.training.rows import make_base, make_version
 from training.models import Attempt, FoundationModel, JobEvent, TrainingJob, Worker
 from training.queue.claim import claim_next
 from training.queue.lease import Lease
+from training.services.generations import create_generation
 from training.services.jobs import create_job
 
 
@@ -41,6 +42,18 @@ class Bench:
         job.refresh_from_db()
         return job
 
+    def order(self, *prompts: str, waited: float = 0.0, **fields: Any) -> TrainingJob:
+        """Queue an order of pictures, drawn by the base model alone, that has waited for so many seconds."""
+        job = create_generation(
+            actor=self.actor,
+            prompts=prompts or ["a cat"],
+            base_model=self.base,
+            project=self.version.dataset.project,
+        )
+        values = {"queued_at": timezone.now() - timedelta(seconds=waited), **fields}
+        TrainingJob.jobs.for_team(self.actor.team).filter(pk=job.pk).update(**values)
+        return fresh(job)
+
     def claim(self) -> Lease:
         """Claim the best job, which must be there."""
         lease = claim_next(self.worker)
@@ -55,13 +68,13 @@ def make_worker(name: str = "slot", **fields: Any) -> Worker:
 
 def fresh(job: TrainingJob) -> TrainingJob:
     """Return the job as it is in the database now."""
-    found: TrainingJob = TrainingJob.objects.for_team(job.team).get(pk=job.pk)
+    found: TrainingJob = TrainingJob.jobs.for_team(job.team).get(pk=job.pk)
     return found
 
 
 def let_lease_end(job: TrainingJob) -> None:
     """Put the end of a live job's lease into the past."""
-    rows = TrainingJob.objects.for_team(job.team).filter(pk=job.pk)
+    rows = TrainingJob.jobs.for_team(job.team).filter(pk=job.pk)
     rows.update(lease_until=timezone.now() - timedelta(seconds=1))
 
 

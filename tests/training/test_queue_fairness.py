@@ -29,7 +29,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def crowd(db: None) -> list[Team]:
-    """Eight teams on all plans with forty waiting jobs of several sizes."""
+    """Eight teams on all plans with forty waiting trainings and 24 orders of several sizes."""
     dice = random.Random(7)
     plans = list(Plan.objects.filter(key__in=["free", "pro", "team", "enterprise"]))
     teams = []
@@ -38,6 +38,8 @@ def crowd(db: None) -> list[Team]:
         bench = Bench(make_member(team, Role.OWNER), name=f"Set {number}")
         for _job in range(5):
             bench.job(waited=dice.uniform(0, 30_000), gpu_gb=dice.choice([0, 8, 24]))
+        for _order in range(3):
+            bench.order(waited=dice.uniform(0, 10_000), gpu_gb=dice.choice([0, 8]))
         BillingAccount.objects.create(team=team, plan=plans[number % 4])
         as_of = timezone.now() - timedelta(days=dice.uniform(0, 20))
         TeamUsage.objects.create(team=team, seconds=dice.uniform(0, 60 * HOUR), as_of=as_of)
@@ -50,12 +52,17 @@ def best_by_hand(teams: list[Team], slot_gb: int) -> int | None:
     rules, able = Rules(), []
     for team in teams:
         standing = standing_of(team, rules)
-        if standing.running < standing.limit:
-            for job in TrainingJob.objects.for_team(team).filter(state=JobState.QUEUED, gpu_gb__lte=slot_gb):
-                queued_at = job.queued_at.timestamp()
-                able.append(
-                    (score(rules, standing, queued_at=queued_at, gpu_gb=job.gpu_gb, slot_gb=slot_gb), job.pk)
+        for job in TrainingJob.jobs.for_team(team).filter(state=JobState.QUEUED, gpu_gb__lte=slot_gb):
+            if not standing.is_full(job.is_short):
+                points = score(
+                    rules,
+                    standing,
+                    queued_at=job.queued_at.timestamp(),
+                    gpu_gb=job.gpu_gb,
+                    slot_gb=slot_gb,
+                    is_short=job.is_short,
                 )
+                able.append((points, job.pk))
     return min(able)[1] if able else None
 
 
@@ -71,8 +78,8 @@ def test_every_claim_takes_what_the_policy_says(crowd: list[Team]) -> None:
         if lease is None and best_by_hand(crowd, 24) is None:
             break
         claimed += lease is not None
-    # Free and pro teams run one and two, so some of their jobs are still waiting.
-    assert claimed == 2 * (1 + 2 + 5 + 5)
+    # Free and pro teams run one and two of each sort, so some of their jobs are still waiting.
+    assert claimed == 2 * (1 + 2 + 5 + 5) + 2 * (1 + 2 + 3 + 3)
 
 
 def test_a_team_that_used_much_of_late_waits_longer_and_a_larger_weight_less(scenario: Scenario) -> None:

@@ -32,6 +32,7 @@ standings = st.builds(
     weight=st.sampled_from([1, 2, 4, 8]),
     limit=st.integers(1, 5),
     running=st.integers(0, 4),
+    short_running=st.integers(0, 4),
     used=st.floats(0, 200 * HOUR),
 )
 
@@ -94,7 +95,10 @@ def test_a_job_fits_the_class_it_is_given(need: int) -> None:
 
 teams = st.integers(1, 4)
 jobs = st.lists(
-    st.tuples(teams, st.integers(0, 20_000), st.sampled_from([0, 8, 24]), st.integers(60, 9000)), max_size=30
+    st.tuples(
+        teams, st.integers(0, 20_000), st.sampled_from([0, 8, 24]), st.integers(60, 9000), st.booleans()
+    ),
+    max_size=30,
 )
 
 
@@ -104,21 +108,21 @@ jobs = st.lists(
     gb=st.sampled_from([0, 8, 24]),
 )
 def test_the_board_gives_the_job_with_the_lowest_score(
-    jobs: list[tuple[int, int, int, int]], stand: dict[int, Standing], gb: int
+    jobs: list[tuple[int, int, int, int, bool]], stand: dict[int, Standing], gb: int
 ) -> None:
     board = Board(RULES, stand)
     waiting = {
-        number: Waiting(number, team, float(queued), float(seconds), need)
-        for number, (team, queued, need, seconds) in enumerate(jobs)
+        number: Waiting(number, team, float(queued), float(seconds), need, is_short=short)
+        for number, (team, queued, need, seconds, short) in enumerate(jobs)
     }
     for job in waiting.values():
         board.add(job, now=0.0)
     now = dict(stand)
     while True:
         able = [
-            (score(RULES, now[job.team], queued_at=job.queued_at, gpu_gb=job.gpu_gb, slot_gb=gb), job.id)
+            (points(now[job.team], job, gb), job.id)
             for job in waiting.values()
-            if job.gpu_gb <= gb and now[job.team].running < now[job.team].limit
+            if job.gpu_gb <= gb and not now[job.team].is_full(job.is_short)
         ]
         found = board.best(gb)
         assert (found.id if found else None) == (min(able)[1] if able else None)
@@ -127,8 +131,37 @@ def test_the_board_gives_the_job_with_the_lowest_score(
         del waiting[found.id]
         board.start(found, now=0.0)
         mine = now[found.team]
-        now[found.team] = replace(mine, running=mine.running + 1, used=mine.used + found.seconds)
+        more = {"short_running" if found.is_short else "running": mine.at_once(found.is_short) + 1}
+        now[found.team] = replace(mine, used=mine.used + found.seconds, **more)  # type: ignore[arg-type]
     assert len(board) == len(waiting)
+
+
+def points(standing: Standing, job: Waiting, gb: int) -> float:
+    """Return the score of a job on a slot of `gb`."""
+    return score(
+        RULES, standing, queued_at=job.queued_at, gpu_gb=job.gpu_gb, slot_gb=gb, is_short=job.is_short
+    )
+
+
+def test_short_work_starts_six_hours_before_a_training_and_counts_for_itself() -> None:
+    standing = Standing(boost=7200, weight=4, running=2, short_running=1)
+    assert score(RULES, standing, queued_at=100_000, is_short=True) == 100_000 - 7200 - 6 * HOUR + 225
+    assert (
+        standing.is_full(True),
+        replace(standing, limit=2).is_full(False),
+        replace(standing, limit=2).is_full(True),
+    ) == (False, True, False)
+
+
+@given(mine=standings, theirs=standings, later=st.floats(0, 1e6))
+def test_short_work_overtakes_a_training_for_six_hours_more_at_most(
+    mine: Standing, theirs: Standing, later: float
+) -> None:
+    bound = overtaken_for(
+        RULES, largest_boost=21_600, running=mine.running, weight=mine.weight, by_short=True
+    )
+    first = score(RULES, mine, queued_at=0.0, gpu_gb=0, slot_gb=80)
+    assert first < score(RULES, theirs, queued_at=bound + 1 + later, gpu_gb=80, slot_gb=80, is_short=True)
 
 
 def waits(*jobs: Waiting, slots: list[Slot], stand: dict[int, Standing] | None = None) -> list[object]:
@@ -169,6 +202,15 @@ def test_a_team_at_its_limit_frees_a_slot_that_rests() -> None:
     ]
 
 
+def test_short_work_starts_beside_a_team_s_trainings_that_are_at_their_limit() -> None:
+    full = {1: Standing(limit=1, running=1)}
+    picture = Waiting(2, 1, 5.0, 20.0, is_short=True)
+    assert waits(Waiting(1, 1, 0.0, 100.0), picture, slots=[Slot(0)], stand=full) == [
+        (2, 1, 0.0, WaitsFor.NOTHING),
+        (1, 2, None, WaitsFor.LIMIT),
+    ]
+
+
 VICTIM = Running(
     id=1, slot=11, slot_gb=24, rank=0, is_preemptible=True, ran=1000, left=5000, since_checkpoint=60, used=0,
     preempted_today=0,
@@ -196,9 +238,9 @@ def test_some_never_make_room(change: dict[str, int]) -> None:
 
 
 def test_nobody_makes_room_where_a_slot_is_free_soon_or_the_wait_was_short() -> None:
-    assert exchanges(RULES, [WINNER], [VICTIM], free_soon=[24]) == []
+    assert exchanges(RULES, [WINNER], [VICTIM], free_soon=[(24, 180.0)]) == []
     assert exchanges(RULES, [replace(WINNER, waited=120)], [VICTIM], free_soon=[]) == []
-    assert len(exchanges(RULES, [WINNER], [VICTIM], free_soon=[16])) == 1
+    assert len(exchanges(RULES, [WINNER], [VICTIM], free_soon=[(16, 0.0)])) == 1
 
 
 def test_who_makes_room_first() -> None:
@@ -211,3 +253,33 @@ def test_who_makes_room_first() -> None:
     claimants = [replace(WINNER, id=number, score=float(number)) for number in range(90, 95)]
     found = exchanges(RULES, claimants, running, free_soon=[])
     assert [(each.winner, each.victim) for each in found] == [(90, 4), (91, 3), (92, 2), (93, 1)]
+
+
+PICTURES = Claimant(id=8, rank=0, score=0.0, waited=16, gpu_gb=24, team=5, is_short=True)
+PASSING = [Exchange(victim=1, slot=11, winner=8, for_short=True)]
+
+
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        ({}, True),
+        ({"ran": 119}, False),
+        ({"left": 45}, False),
+        ({"rank": 1}, False),
+        ({"is_preemptible": False}, False),
+        ({"is_preemptible": False, "rank": 1, "team": 5}, True),
+        ({"preempted_today": 9}, True),
+        ({"slot_gb": 16}, False),
+    ],
+)
+def test_a_training_lets_short_work_pass_of_its_team_or_of_no_smaller_plan(
+    change: dict[str, int], passes: bool
+) -> None:
+    victim = replace(VICTIM, **change)  # type: ignore[arg-type]
+    assert exchanges(RULES, [PICTURES], [victim], free_soon=[]) == (PASSING if passes else [])
+
+
+def test_no_training_lets_short_work_pass_without_need() -> None:
+    assert exchanges(RULES, [PICTURES], [VICTIM], free_soon=[(24, 45.0)]) == []
+    assert exchanges(RULES, [PICTURES], [VICTIM], free_soon=[(24, 46.0)]) == PASSING
+    assert exchanges(RULES, [replace(PICTURES, waited=15)], [VICTIM], free_soon=[]) == []

@@ -72,7 +72,7 @@ def describe(cls: type, pointer: str = "") -> dict[str, FieldInfo]:
         section = field.metadata.get("section")
         if section is not None:
             found.update(describe(section, here))
-        else:
+        elif "info" in field.metadata:
             found[here] = dataclasses.replace(field.metadata["info"], pointer=here)
     return found
 

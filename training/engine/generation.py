@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from training.engine.estimate import MODELS, DeviceProfile
+from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
-from training.engine.fields import section, setting
 from training.engine.parsing import SpecError, parse
 from training.engine.sections import BaseModelSpec
+from training.engine.spec import digest
 
 MOST_MIXES, MOST_LORAS, MOST_PICTURES = 16, 8, 256
 
@@ -120,6 +122,10 @@ class GenerationSpec:
         data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return data
 
+    def sha256(self) -> str:
+        """Return the hex digest of the canonical JSON form."""
+        return digest(self.to_dict())
+
     def pictures(self) -> Iterator[Picture]:
         """Yield every picture: mix by mix, prompt by prompt, seed by seed."""
         index = 0
@@ -135,12 +141,25 @@ class GenerationSpec:
         return len(self.mixes) * len(self.prompts) * self.count
 
 
+def work(spec: GenerationSpec) -> float:
+    """Return how much there is to compute: forward passes of the denoiser, counted as pictures of 512 x 512."""
+    passes = spec.steps * (2 if spec.guidance > 1.0 else 1)
+    return spec.total * passes * spec.width * spec.height / 512.0**2
+
+
 def estimate_seconds(spec: GenerationSpec, device: DeviceProfile) -> float:
     """Return about how long the pictures take on a device once the model is loaded."""
     model = MODELS.get(spec.base_model.family, MODELS["sd"])
+    return work(spec) * model.gflops / 1000.0 / device.tflops
+
+
+def estimate_memory_mb(spec: GenerationSpec, device: DeviceProfile) -> int:
+    """Return about the memory that drawing needs: weights, and what one picture's passes keep for a moment."""
+    model = MODELS.get(spec.base_model.family, MODELS["sd"])
+    weights = model.denoiser_m * device.bytes_per_weight + model.encoders_m * 4
+    # No gradient is kept: about an eighth of what training one picture keeps, and the decoder on top.
     area = spec.width * spec.height / 512.0**2
-    passes = spec.steps * (2 if spec.guidance > 1.0 else 1)
-    return spec.total * passes * model.gflops * area / 1000.0 / device.tflops
+    return math.ceil(weights + (model.activations_mb / 8 + 500) * area + 600)
 
 
 def _conflicts(spec: GenerationSpec) -> list[SpecError]:
@@ -155,3 +174,7 @@ def _conflicts(spec: GenerationSpec) -> list[SpecError]:
         message = f"{spec.total} pictures are too many; at most {MOST_PICTURES} fit one order"
         found.append(SpecError("/count", "conflict", message))
     return found
+
+
+FIELDS: dict[str, FieldInfo] = describe(GenerationSpec)
+"""Every setting by JSON pointer, without the mixes."""

@@ -140,7 +140,7 @@ class RunSpec:
 
     def sha256(self) -> str:
         """Return the hex digest of the canonical JSON form."""
-        return _digest(self.to_dict())
+        return digest(self.to_dict())
 
     def recipe(self) -> dict[str, Any]:
         """Return what decides the numbers of the run: no paths, names, samples or cadences."""
@@ -152,7 +152,7 @@ class RunSpec:
 
     def recipe_sha256(self) -> str:
         """Return the hex digest of ``recipe``."""
-        return _digest(self.recipe())
+        return digest(self.recipe())
 
     def plan(self, bucket_sizes: Iterable[int]) -> StepPlan:
         """Compute steps and epochs from the samples in each bucket (repeats counted, held-out ones not)."""
@@ -182,7 +182,8 @@ def _parsed(text: str) -> Any:
         raise SpecError("", "wrong_type", f"this is not valid YAML{where}") from error
 
 
-def _digest(data: Mapping[str, Any]) -> str:
+def digest(data: Mapping[str, Any]) -> str:
+    """Return the hex digest of a mapping's canonical JSON form."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q, Value
@@ -9,25 +11,44 @@ from django.utils.translation import gettext_lazy as _
 
 from core.ids import UidField
 from core.tenancy.constraints import tenant_constraints
-from core.tenancy.models import TenantModel
+from core.tenancy.models import TenantManager, TenantModel, TenantQuerySet
+from training.kinds import JobKind
 from training.states import LIVE, TERMINAL, Desired, JobState, RestReason, Simulated, WaitsFor, is_terminal
+
+if TYPE_CHECKING:
+    from accounts.models import Team
+    from projects.models import DatasetVersion
 
 _LIVE = sorted(LIVE)
 _TERMINAL = sorted(TERMINAL)
 
 
+class TrainingManager(TenantManager):
+    """Give trainings only, which is what people mean; `TrainingJob.jobs` gives work of every kind."""
+
+    def for_team(self, team: Team) -> TenantQuerySet:
+        return super().for_team(team).filter(kind=JobKind.TRAINING)
+
+
 class TrainingJob(TenantModel):
     uid = UidField("trn")
+    kind = models.CharField(
+        max_length=12, choices=JobKind.choices, default=JobKind.TRAINING, db_default=JobKind.TRAINING
+    )
+    # Short work has a line of its own in each team's queue: see `training.queue.policy`.
+    is_short = models.BooleanField(default=False, db_default=False)
     project = models.ForeignKey("projects.Project", on_delete=models.CASCADE, related_name="trainings")
+    # Only short work does without.
     dataset_version = models.ForeignKey(
-        "projects.DatasetVersion", on_delete=models.PROTECT, related_name="trainings"
+        "projects.DatasetVersion", null=True, on_delete=models.PROTECT, related_name="trainings"
     )
     foundation_model = models.ForeignKey(
         "training.FoundationModel", on_delete=models.PROTECT, related_name="trainings"
     )
     name = models.CharField(_("name"), max_length=80)
     template = models.CharField(_("template"), max_length=20)
-    # The frozen RunSpec (training.engine.spec) as a dict; the worker fills in paths when it starts.
+    # What the engine is told as a dict: a RunSpec (training.engine.spec), or by `kind` another of the engine's
+    # specifications. The worker fills in paths when it starts.
     spec = models.JSONField()
     spec_sha256 = models.CharField(max_length=64)
     created_by = models.ForeignKey(
@@ -93,6 +114,10 @@ class TrainingJob(TenantModel):
         "projects.LoraVersion", null=True, on_delete=models.SET_NULL, related_name="+"
     )
 
+    objects: ClassVar[TenantManager] = TrainingManager()
+    jobs: ClassVar[TenantManager] = TenantManager()
+    unscoped: ClassVar[Any] = models.Manager.from_queryset(TenantQuerySet)()
+
     class Meta(TenantModel.Meta):
         constraints = [
             *tenant_constraints("training_job", "project", "dataset_version", "retry_of", "lora_version"),
@@ -106,13 +131,18 @@ class TrainingJob(TenantModel):
                 | (~Q(state__in=_TERMINAL) & Q(finished_at__isnull=True)),
                 name="training_job_finished",
             ),
+            models.CheckConstraint(
+                condition=Q(kind=JobKind.TRAINING, is_short=False, dataset_version__isnull=False)
+                | (~Q(kind=JobKind.TRAINING) & Q(is_short=True)),
+                name="training_job_kind",
+            ),
         ]
         indexes = [
-            # The head of each team's line for each class of GPU: the claim probes it and nothing else.
+            # The head of each of a team's two lines for each class of GPU: the claim probes it and nothing else.
             models.Index(
-                fields=["team", "gpu_gb", "queued_at", "id"],
+                fields=["team", "is_short", "gpu_gb", "queued_at", "id"],
                 condition=Q(state="queued", is_test=False),
-                name="training_job_lines",
+                name="training_job_heads",
             ),
             models.Index(fields=["team"], condition=Q(state__in=_LIVE), name="training_job_live"),
             models.Index(fields=["finished_at"], name="training_job_finished_at"),
@@ -126,12 +156,19 @@ class TrainingJob(TenantModel):
         return self.name
 
     @property
+    def pictures(self) -> DatasetVersion:
+        """Give the pictures of a training; short work may have none."""
+        if self.dataset_version is None:
+            raise LookupError(f"{self.uid} has no pictures")
+        return self.dataset_version
+
+    @property
     def is_finished(self) -> bool:
         return is_terminal(self.state)
 
     @property
     def percent(self) -> int:
-        """Give the share of steps done, 0 to 100."""
+        """Give the share of steps (of pictures, for a generation) done, 0 to 100."""
         if self.state == JobState.SUCCEEDED:
             return 100
         return int(100 * self.step / self.total_steps) if self.total_steps else 0

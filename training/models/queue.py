@@ -70,6 +70,32 @@ class QueueSettings(models.Model):
         _("seconds a slot stays reserved"), default=_USUAL.reserved_for, validators=[MinValueValidator(1)]
     )
 
+    short_boost = models.FloatField(
+        _("head start of short work in seconds"),
+        default=_USUAL.short_boost,
+        db_default=_USUAL.short_boost,
+        validators=[MinValueValidator(0)],
+        help_text=_("Pictures to draw and the like, before trainings of the same plan."),
+    )
+    short_waits = models.FloatField(
+        _("seconds short work waits before a training lets it pass"),
+        default=_USUAL.short_waits,
+        db_default=_USUAL.short_waits,
+        validators=[MinValueValidator(0)],
+    )
+    short_if_free_within = models.FloatField(
+        _("no training lets short work pass where a slot is free within (seconds)"),
+        default=_USUAL.short_if_free_within,
+        db_default=_USUAL.short_if_free_within,
+        validators=[MinValueValidator(0)],
+    )
+    least_run_for_short = models.FloatField(
+        _("seconds a training runs at least before it lets short work pass"),
+        default=_USUAL.least_run_for_short,
+        db_default=_USUAL.least_run_for_short,
+        validators=[MinValueValidator(0)],
+    )
+
     class Meta:
         verbose_name = verbose_name_plural = _("queue settings")
         constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="training_queuesettings_one")]
@@ -91,6 +117,10 @@ class QueueSettings(models.Model):
             least_left=self.least_left,
             most_preemptions_a_day=self.most_preemptions_a_day,
             reserved_for=self.reserved_for,
+            short_boost=self.short_boost,
+            short_waits=self.short_waits,
+            short_if_free_within=self.short_if_free_within,
+            least_run_for_short=self.least_run_for_short,
         )
 
 

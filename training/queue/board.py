@@ -23,11 +23,12 @@ class Waiting:
     seconds: float
     gpu_gb: int = 0
     not_before: float = 0.0
+    is_short: bool = False
 
 
 @dataclass(slots=True)
 class _Line:
-    """Hold one team's jobs of one class, in the order they are queued."""
+    """Hold one team's jobs of one sort and class, in the order they are queued."""
 
     jobs: list[tuple[float, int]] = field(default_factory=list)
 
@@ -40,8 +41,8 @@ class Board:
         self._standings = dict(standings)
         self._used_at = dict.fromkeys(self._standings, now)
         self._waiting: dict[int, Waiting] = {}
-        self._lines: dict[tuple[int, int], _Line] = {}
-        self._classes: dict[int, set[int]] = {}  # by team
+        self._lines: dict[tuple[int, bool, int], _Line] = {}
+        self._kinds: dict[int, set[tuple[bool, int]]] = {}  # by team: which lines it has
         # By class: (score without misfit, id, team, stamp). An entry of an older stamp than its team's is dead.
         self._heads: dict[int, list[tuple[float, int, int, int]]] = {}
         self._stamps: dict[int, int] = {}
@@ -65,9 +66,9 @@ class Board:
             heapq.heappush(self._later, (job.not_before, job.id, job))
             return
         self._waiting[job.id] = job
-        line = self._lines.setdefault((job.team, job.gpu_gb), _Line())
+        line = self._lines.setdefault((job.team, job.is_short, job.gpu_gb), _Line())
         heapq.heappush(line.jobs, (job.queued_at, job.id))
-        self._classes.setdefault(job.team, set()).add(job.gpu_gb)
+        self._kinds.setdefault(job.team, set()).add((job.is_short, job.gpu_gb))
         if line.jobs[0][1] == job.id:
             self._show(job.team)
 
@@ -94,34 +95,40 @@ class Board:
     def start(self, job: Waiting, *, now: float) -> None:
         """Begin a job: it waits no longer, its team runs one more and is charged what it is expected to take."""
         del self._waiting[job.id]
-        self._change(job.team, running=1, used=job.seconds, now=now)
+        self._change(job.team, 1, is_short=job.is_short, used=job.seconds, now=now)
 
-    def end(self, team: int, *, more_than_expected: float = 0.0, now: float = 0.0) -> None:
+    def end(
+        self, team: int, *, is_short: bool = False, more_than_expected: float = 0.0, now: float = 0.0
+    ) -> None:
         """End a running job of a team, which took so many seconds more (or less) than it was charged."""
-        self._change(team, running=-1, used=more_than_expected, now=now)
+        self._change(team, -1, is_short=is_short, used=more_than_expected, now=now)
 
-    def _change(self, team: int, *, running: int, used: float, now: float) -> None:
+    def _change(self, team: int, more: int, *, is_short: bool, used: float, now: float) -> None:
         standing = self.standing(team)
         before = decayed(self.rules, standing.used, max(0.0, now - self._used_at.get(team, now)))
         self._used_at[team] = now
         self._standings[team] = replace(
-            standing, running=standing.running + running, used=max(0.0, before + used)
+            standing,
+            running=standing.running + (0 if is_short else more),
+            short_running=standing.short_running + (more if is_short else 0),
+            used=max(0.0, before + used),
         )
         self._show(team)
 
     def _show(self, team: int) -> None:
-        """Put the heads of a team's lines up anew, unless it runs as many as it may."""
+        """Put the heads of a team's lines up anew, where it does not run as many as it may."""
         stamp = self._stamps[team] = next(self._stamp)
         standing = self.standing(team)
-        if standing.running >= standing.limit:
-            return
-        for gpu_gb in self._classes.get(team, ()):
-            line = self._lines[team, gpu_gb]
+        for is_short, gpu_gb in self._kinds.get(team, ()):
+            if standing.is_full(is_short):
+                continue
+            line = self._lines[team, is_short, gpu_gb]
             while line.jobs and line.jobs[0][1] not in self._waiting:
                 heapq.heappop(line.jobs)
             if line.jobs:
                 queued_at, job_id = line.jobs[0]
-                entry = (score(self.rules, standing, queued_at=queued_at), job_id, team, stamp)
+                mine = score(self.rules, standing, queued_at=queued_at, is_short=is_short)
+                entry = (mine, job_id, team, stamp)
                 heapq.heappush(self._heads.setdefault(gpu_gb, []), entry)
 
     def _drop_dead(self, heads: list[tuple[float, int, int, int]]) -> None:

@@ -37,7 +37,7 @@ def rest_spent_jobs() -> int:
 def _look_after(job: TrainingJob, spent: float) -> None:
     """Reserve more for a job whose reserve ends; under its row's lock, so that it cannot end meanwhile."""
     with transaction.atomic():
-        rows = TrainingJob.objects.for_team(job.team).filter(pk=job.pk, fence=job.fence, desired="")
+        rows = TrainingJob.jobs.for_team(job.team).filter(pk=job.pk, fence=job.fence, desired="")
         row = rows.select_for_update(no_key=True, of=("self",)).filter(state__in=sorted(LIVE)).first()
         if row is None or not is_in_ledger(job.team, job.uid):
             return  # it ended, or was not metered when it was queued

@@ -11,7 +11,7 @@ from training.models import Attempt, TrainingJob, Worker
 from training.queue.lease import Lease
 from training.queue.policy import Rules
 from training.queue.rules import rules
-from training.queue.standing import JOBS, STANDING, WAITING_TEAMS, parameters, standing_of
+from training.queue.standing import JOBS, STANDING, WAITING_LINES, parameters, standing_of
 from training.queue.usage import charge
 from training.queue.workers import classes_of, has_gpus
 from training.services.lifecycle import move
@@ -21,24 +21,30 @@ from training.states import JobState
 # "LF" and "claim" as bytes, cut to 63 bits. One lock for the one pool of workers.
 CLAIM_LOCK = 0x4C46_636C_6169_6D
 
-# `policy.score` in SQL, over the head of each team's line for each class that fits: a hundred thousand waiting jobs
-# cost no more than their teams.
+# `policy.score` in SQL, over the head of each of a team's lines for each class that fits: a hundred thousand waiting
+# jobs cost no more than their teams.
 _BEST = f"""
-    WITH RECURSIVE {WAITING_TEAMS}, {STANDING}
+    WITH RECURSIVE {WAITING_LINES}, {STANDING}, line AS (
+        SELECT standing.*, is_short,
+            CASE WHEN is_short THEN short_running ELSE running END AS at_once,
+            CASE WHEN is_short THEN %(short_boost)s ELSE 0 END AS head_start
+        FROM waiting_line JOIN standing USING (team_id)
+    )
     SELECT head.id
-    FROM standing
+    FROM line
     CROSS JOIN unnest(%(classes)s::int[], %(misfits)s::float8[]) AS class(gb, misfit)
     CROSS JOIN LATERAL (
         SELECT id, queued_at FROM {JOBS}
-        WHERE state = 'queued' AND NOT is_test AND team_id = standing.team_id AND gpu_gb = class.gb
+        WHERE state = 'queued' AND NOT is_test AND team_id = line.team_id AND is_short = line.is_short
+            AND gpu_gb = class.gb
             AND (run_after IS NULL OR run_after <= clock_timestamp())
         ORDER BY queued_at, id LIMIT 1
     ) head
-    WHERE standing.running < standing.most
+    WHERE line.at_once < line.most
     ORDER BY
-        extract(epoch FROM head.queued_at) - standing.boost
-            + least(%(longest_for_use)s, %(per_gpu_hour)s * standing.used / 3600 / standing.weight)
-            + %(per_running_job)s * standing.running / standing.weight
+        extract(epoch FROM head.queued_at) - line.boost - line.head_start
+            + least(%(longest_for_use)s, %(per_gpu_hour)s * line.used / 3600 / line.weight)
+            + %(per_running_job)s * line.at_once / line.weight
             + class.misfit,
         head.id
     LIMIT 1
@@ -139,6 +145,7 @@ def _parameters(values: Rules, worker: Worker, classes: list[int]) -> dict[str, 
         "longest_for_use": values.longest_for_use,
         "per_gpu_hour": values.per_gpu_hour,
         "per_running_job": values.per_running_job,
+        "short_boost": values.short_boost,
     }
 
 
@@ -154,7 +161,7 @@ def _reserved(worker: Worker) -> TrainingJob | None:
         return None
     # Its team may have begun as many as it may elsewhere, since the slot was reserved.
     standing = standing_of(job.team, rules())
-    return job if standing.running < standing.limit else None
+    return None if standing.is_full(job.is_short) else job
 
 
 def _lock(job_id: int) -> TrainingJob | None:

@@ -16,11 +16,12 @@ UNKNOWN_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Hold a slot that takes jobs: its class, and how long what runs there still takes (`team` runs it)."""
+    """Hold a slot that takes jobs: its class, and how long what runs there still takes, of which `team`."""
 
     gpu_gb: int
     busy_for: float = 0.0
     team: int | None = None
+    is_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,15 @@ def forecast(
     free: list[tuple[float, int, int]] = []  # when, number, class
     for number, slot in enumerate(slots):
         heapq.heappush(free, (now + slot.busy_for, number, slot.gpu_gb))
-    teams = {number: slot.team for number, slot in enumerate(slots)}
+    teams = {number: (slot.team, slot.is_short) for number, slot in enumerate(slots) if slot.team is not None}
     starts: list[Start] = []
     resting: list[tuple[int, int]] = []  # slots that found nothing and wait for a change
     while free:
         at, number, gpu_gb = heapq.heappop(free)
-        if (team := teams.pop(number, None)) is not None:
-            standing = board.standing(team)
-            was_full = standing.running >= standing.limit
-            board.end(team, now=at)
+        if number in teams:
+            team, is_short = teams.pop(number)
+            was_full = board.standing(team).is_full(is_short)
+            board.end(team, is_short=is_short, now=at)
             if was_full:  # its team may start another one, also on a slot that found nothing before
                 for rested, its_gb in resting:
                     heapq.heappush(free, (at, rested, its_gb))
@@ -73,7 +74,7 @@ def forecast(
                 resting.append((number, gpu_gb))
             continue
         board.start(best, now=at)
-        teams[number] = best.team
+        teams[number] = best.team, best.is_short
         heapq.heappush(free, (at + max(1.0, best.seconds), number, gpu_gb))
         wait = at - now
         reason = WaitsFor.NOTHING if wait == 0.0 else reasons[best.id]
@@ -93,6 +94,6 @@ def _reason(
         return WaitsFor.WORKER
     if job.gpu_gb > largest:
         return WaitsFor.GPU
-    if standing.running >= standing.limit:
+    if standing.is_full(job.is_short):
         return WaitsFor.LIMIT
     return WaitsFor.TIME if job.not_before > now else WaitsFor.TURN

@@ -42,8 +42,6 @@ def renew(lease: Lease) -> str | None:
 
 def wish(lease: Lease) -> str | None:
     """Return what is wanted of the job without prolonging the lease; None means that the lease is gone."""
-    found = TrainingJob.objects.for_team(lease.team).filter(
-        pk=lease.job_id, fence=lease.fence, state__in=LIVE
-    )
+    found = TrainingJob.jobs.for_team(lease.team).filter(pk=lease.job_id, fence=lease.fence, state__in=LIVE)
     desired: str | None = found.values_list("desired", flat=True).first()
     return desired

@@ -69,7 +69,7 @@ class Outlook:
 def outlook_of(job: TrainingJob) -> Outlook:
     """Return the outlook of a waiting job (two queries; a few more before the clock has looked)."""
     if job.place is None:
-        return outlook_of_new(job.team, gpu_gb=job.gpu_gb, queued_at=job.queued_at)
+        return outlook_of_new(job.team, gpu_gb=job.gpu_gb, is_short=job.is_short, queued_at=job.queued_at)
     now = timezone.now()
 
     def seconds(moment: datetime | None) -> int | None:
@@ -86,7 +86,9 @@ def outlook_of(job: TrainingJob) -> Outlook:
     )
 
 
-def outlook_of_new(team: Team, *, gpu_gb: int = 0, queued_at: datetime | None = None) -> Outlook:
+def outlook_of_new(
+    team: Team, *, gpu_gb: int = 0, is_short: bool = False, queued_at: datetime | None = None
+) -> Outlook:
     """Return the outlook of a job of `team` that would be queued now, or was after the last look (nine queries)."""
     values = rules()
     standing = standing_of(team, values)
@@ -95,7 +97,8 @@ def outlook_of_new(team: Team, *, gpu_gb: int = 0, queued_at: datetime | None = 
     fitting = [worker for worker in workers if gpu_gb in classes_of(worker, gpus=gpus)]
     running = _running_count()
     line = _last_look()
-    mine = score(values, standing, queued_at=(queued_at or timezone.now()).timestamp())
+    moment = (queued_at or timezone.now()).timestamp()
+    mine = score(values, standing, queued_at=moment, is_short=is_short)
     before = bisect.bisect_left(line.scores, mine)
     place = line.places[before - 1] + 1 if before else 1
     idle = sum(worker.state == WorkerState.IDLE for worker in fitting)
@@ -104,7 +107,7 @@ def outlook_of_new(team: Team, *, gpu_gb: int = 0, queued_at: datetime | None = 
         reason = WaitsFor.WORKER
     elif not fitting:
         reason = WaitsFor.GPU
-    elif standing.running >= standing.limit:
+    elif standing.is_full(is_short):
         reason = WaitsFor.LIMIT
     elif idle >= place:
         reason = WaitsFor.NOTHING
@@ -134,7 +137,15 @@ def look_ahead() -> int:
         TrainingJob.unscoped.filter(state=JobState.QUEUED, is_test=False)
         .order_by("queued_at", "id")
         .values_list(
-            "id", "team_id", "queued_at", "estimated_seconds", "step", "total_steps", "gpu_gb", "run_after"
+            "id",
+            "team_id",
+            "queued_at",
+            "estimated_seconds",
+            "step",
+            "total_steps",
+            "gpu_gb",
+            "run_after",
+            "is_short",
         )[:MOST_FORESEEN]
     )
     if not rows:
@@ -148,8 +159,9 @@ def look_ahead() -> int:
             seconds=max(1.0, estimate * (1 - step / total) if total else estimate),
             gpu_gb=gpu_gb,
             not_before=later.timestamp() if later and later > now else 0.0,
+            is_short=short,
         )
-        for job_id, team, queued, estimate, step, total, gpu_gb, later in rows
+        for job_id, team, queued, estimate, step, total, gpu_gb, later, short in rows
     ]
     stand = {team: standing for team, (standing, _rank, _may) in standings(values).items()}
     starts = forecast(values, stand, waiting, _slots(), now=now.timestamp())
@@ -159,7 +171,12 @@ def look_ahead() -> int:
     line = sorted(
         (
             (
-                score(values, stand.get(by_id[s.id].team, Standing()), queued_at=by_id[s.id].queued_at),
+                score(
+                    values,
+                    stand.get(by_id[s.id].team, Standing()),
+                    queued_at=by_id[s.id].queued_at,
+                    is_short=by_id[s.id].is_short,
+                ),
                 s.id,
                 s.wait,
             )
@@ -209,17 +226,19 @@ def _note(starts: Sequence[Start], now: datetime, spread: float) -> None:
 def _slots() -> list[Slot]:
     """Return the slots that take jobs, with what they are busy with (three queries)."""
     live = {
-        worker: (team, seconds)
-        for worker, team, seconds in TrainingJob.unscoped.filter(state__in=sorted(LIVE), is_test=False)
+        worker: (team, estimated if short and seconds is None else seconds, short)
+        for worker, team, seconds, short, estimated in TrainingJob.unscoped.filter(
+            state__in=sorted(LIVE), is_test=False
+        )
         .exclude(worker=None)
-        .values_list("worker", "team", "eta_seconds")
+        .values_list("worker", "team", "eta_seconds", "is_short", "estimated_seconds")
     }
     slots, gpus = [], has_gpus()
     for worker in serving():
         classes = classes_of(worker, gpus=gpus)
-        team, seconds = live.get(worker.pk, (None, 0.0))
+        team, seconds, short = live.get(worker.pk, (None, 0.0, False))
         busy = 0.0 if team is None else UNKNOWN_SECONDS if seconds is None else float(seconds)
-        slots.append(Slot(gpu_gb=classes[-1], busy_for=busy, team=team))
+        slots.append(Slot(gpu_gb=classes[-1], busy_for=busy, team=team, is_short=short))
     return slots
 
 

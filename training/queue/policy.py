@@ -1,13 +1,15 @@
 """In which order waiting jobs start. Pure: the claim says the same in SQL, and a test holds the two together.
 
-score = queued at - the plan's head start
+score = queued at - the plan's head start - 6 h for short work
         + min(4 h, 600 s x the team's GPU hours of late / the plan's weight)
-        + 900 s x the team's running jobs / the plan's weight
+        + 900 s x the team's running jobs of this sort / the plan's weight
         + 600 s on a GPU that is larger than the job needs
 
-The lower starts sooner, and of two that are equal the older. Waiting longer is the only way forward that nobody can
-take away, so nobody starves: a job is overtaken at most by what is queued within `overtaken_for` after it. The values
-of plans are read at this moment: a changed plan acts on jobs that wait already.
+Short work (pictures to draw, captions) and trainings are two lines with a limit each, so that neither waits for the
+other's: what takes a minute is not to stand behind what takes hours. The lower starts sooner, and of two that are
+equal the older. Waiting longer is the only way forward that nobody can take away, so nobody starves: a job is
+overtaken at most by what is queued within `overtaken_for` after it. The values of plans are read at this moment: a
+changed plan acts on jobs that wait already.
 """
 
 from __future__ import annotations
@@ -34,36 +36,54 @@ class Rules:
     longest_for_use: float = 4 * 3_600.0
     per_running_job: float = 900.0
     misfit: float = 600.0
+    short_boost: float = 6 * 3_600.0
     preempt_after: float = 120.0
     preempt_if_free_within: float = 180.0
     least_run: float = 900.0
     least_left: float = 600.0
     most_preemptions_a_day: int = 3
     reserved_for: float = 180.0
+    short_waits: float = 15.0
+    short_if_free_within: float = 45.0
+    least_run_for_short: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Hold how a team stands: its plan's values, its jobs that run, its GPU seconds of late (`decayed`)."""
+    """Hold how a team stands: its plan's values, its jobs that run, its GPU seconds of late (`decayed`).
+
+    `limit` is how many trainings may run at once, and how much short work beside them.
+    """
 
     boost: float = 0.0
     weight: int = 1
     limit: int = NO_LIMIT
     running: int = 0
+    short_running: int = 0
     used: float = 0.0
+
+    def at_once(self, is_short: bool) -> int:
+        """Return how many jobs of this sort run."""
+        return self.short_running if is_short else self.running
+
+    def is_full(self, is_short: bool) -> bool:
+        """Tell whether no other job of this sort may start."""
+        return self.at_once(is_short) >= self.limit
 
 
 def score(
-    rules: Rules, standing: Standing, *, queued_at: float, gpu_gb: int = 0, slot_gb: int | None = None
-) -> float:
+    rules: Rules, standing: Standing, *, queued_at: float, gpu_gb: int = 0, slot_gb: int | None = None,
+    is_short: bool = False,
+) -> float:  # fmt: skip
     """Return the score of a job queued at `queued_at` (unix seconds) that needs the class `gpu_gb`.
 
     Without `slot_gb` as it is on a slot that fits.
     """
     for_use = min(rules.longest_for_use, rules.per_gpu_hour * standing.used / 3600 / standing.weight)
-    running = rules.per_running_job * standing.running / standing.weight
+    running = rules.per_running_job * standing.at_once(is_short) / standing.weight
     misfit = rules.misfit if slot_gb is not None and gpu_gb < slot_gb else 0.0
-    return queued_at - standing.boost + for_use + running + misfit
+    head_start = standing.boost + (rules.short_boost if is_short else 0.0)
+    return queued_at - head_start + for_use + running + misfit
 
 
 def decayed(rules: Rules, seconds: float, age: float) -> float:
@@ -71,12 +91,16 @@ def decayed(rules: Rules, seconds: float, age: float) -> float:
     return float(seconds * 0.5 ** (age / rules.half_life))
 
 
-def overtaken_for(rules: Rules, *, largest_boost: float, running: int, weight: int) -> float:
-    """Return the seconds after which no job that is queued can start before one that waits already.
+def overtaken_for(
+    rules: Rules, *, largest_boost: float, running: int, weight: int, by_short: bool = False
+) -> float:
+    """Return the seconds after which no job of its sort that is queued can start before one that waits already.
 
-    While its team stays within its limit; `running` and `weight` are its own.
+    While its team stays within its limit; `running` and `weight` are its own. `by_short`: no short work before a
+    training.
     """
-    return largest_boost + rules.longest_for_use + rules.per_running_job * running / weight + rules.misfit
+    head_start = largest_boost + (rules.short_boost if by_short else 0.0)
+    return head_start + rules.longest_for_use + rules.per_running_job * running / weight + rules.misfit
 
 
 def class_of_need(memory_mb: int) -> int:

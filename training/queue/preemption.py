@@ -1,7 +1,11 @@
 """Who has to make room, and for whom. Pure.
 
-A job of a plan that may preempt, which has waited long enough and finds no slot that is free soon, takes the place of
-a running job of a smaller plan. That one saves, goes back to its old place in the queue and loses nothing.
+A training of a plan that may preempt, which has waited long enough and finds no slot that is free soon, takes the
+place of a running one of a smaller plan. That one saves, goes back to its old place in the queue and loses nothing.
+
+Short work does the same, sooner and whatever the plan: a training lets it pass if it is of the same team, or of a plan
+that is preemptible and no larger. It is away for as long as the short work takes, and then runs for two minutes at
+least before it lets others pass.
 """
 
 from __future__ import annotations
@@ -14,18 +18,20 @@ from training.queue.policy import Rules
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Hold a waiting job whose plan may preempt; `rank` is the plan's position, `score` its place in the queue."""
+    """Hold a waiting job that may preempt; `rank` is its plan's position, `score` its place in the queue."""
 
     id: int
     rank: int
     score: float
     waited: float
     gpu_gb: int
+    team: int = 0
+    is_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Hold a running job: its worker (`slot`, of a class), its plan's rank and how it stands. Times in seconds."""
+    """Hold a running training: its worker (`slot`, of a class), its plan's rank, how it stands. Times in seconds."""
 
     id: int
     slot: int
@@ -37,6 +43,7 @@ class Running:
     since_checkpoint: float
     used: float  # its team's GPU seconds of late, by weight
     preempted_today: int
+    team: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Exchange:
     victim: int
     slot: int
     winner: int
+    for_short: bool = False
 
 
 def exchanges(
@@ -53,38 +61,46 @@ def exchanges(
     claimants: Iterable[Claimant],
     running: Sequence[Running],
     *,
-    free_soon: Sequence[int],
+    free_soon: Sequence[tuple[int, float]],
 ) -> list[Exchange]:
     """Return who makes room for whom now; each slot and each job at most once.
 
-    `free_soon` are the classes of slots that are free or will be within `rules.preempt_if_free_within`, and of no
-    reservation: the best claimants get those and preempt nobody.
+    `free_soon` are slots of no reservation: the class and in how many seconds each will be free. The best claimants
+    get those that are free within `rules.preempt_if_free_within` (`short_if_free_within`) and preempt nobody.
     """
-    victims = sorted((job for job in running if _may_go(rules, job)), key=_goes_first)
+    victims = sorted(running, key=_goes_first)
     free = sorted(free_soon)
     found: list[Exchange] = []
     for claimant in sorted(claimants, key=lambda each: (each.score, each.id)):
-        fitting = next((gb for gb in free if gb >= claimant.gpu_gb), None)
+        soon = rules.short_if_free_within if claimant.is_short else rules.preempt_if_free_within
+        fitting = next((each for each in free if each[0] >= claimant.gpu_gb and each[1] <= soon), None)
         if fitting is not None:
             free.remove(fitting)
             continue
-        if claimant.waited <= rules.preempt_after:
+        if claimant.waited <= (rules.short_waits if claimant.is_short else rules.preempt_after):
             continue
+        lets_pass = _lets_short_pass if claimant.is_short else _makes_room
         for victim in victims:
-            if victim.rank < claimant.rank and victim.slot_gb >= claimant.gpu_gb:
+            if victim.slot_gb >= claimant.gpu_gb and lets_pass(rules, victim, claimant):
                 victims.remove(victim)
-                found.append(Exchange(victim.id, victim.slot, claimant.id))
+                found.append(Exchange(victim.id, victim.slot, claimant.id, for_short=claimant.is_short))
                 break
     return found
 
 
-def _may_go(rules: Rules, job: Running) -> bool:
+def _makes_room(rules: Rules, job: Running, claimant: Claimant) -> bool:
     return (
-        job.is_preemptible
+        job.rank < claimant.rank
+        and job.is_preemptible
         and job.ran >= rules.least_run
         and job.left > rules.least_left
         and job.preempted_today < rules.most_preemptions_a_day
     )
+
+
+def _lets_short_pass(rules: Rules, job: Running, claimant: Claimant) -> bool:
+    is_near = job.team == claimant.team or (job.is_preemptible and job.rank <= claimant.rank)
+    return is_near and job.ran >= rules.least_run_for_short and job.left > rules.short_if_free_within
 
 
 def _goes_first(job: Running) -> tuple[int, float, float, float]:

@@ -1,4 +1,4 @@
-"""Make room for waiting jobs of plans that may preempt: see `training.queue.preemption` for who has to go."""
+"""Make room for waiting jobs that may preempt: see `training.queue.preemption` for who has to go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import Counter
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import Count, F, Max, Q
+from django.db.models import Case, Count, F, FloatField, Max, Q, Value, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from core.periodic import every
@@ -29,12 +30,13 @@ log = logging.getLogger(__name__)
 _LOOKED_AT = 10
 
 
-@every(10)
+@every(5)
 def make_room() -> int:
-    """Ask running jobs of smaller plans to make room where larger plans wait too long; return how many were asked."""
+    """Ask running trainings to make room for larger plans and short work that wait; return how many were asked."""
     values = rules()
     claimants = _claimants(values)
-    if not any(claimant.waited > values.preempt_after for claimant in claimants):
+    patience = {False: values.preempt_after, True: values.short_waits}
+    if not any(claimant.waited > patience[claimant.is_short] for claimant in claimants):
         return 0
     gpus = has_gpus()
     found = exchanges(values, claimants, _running(values, gpus), free_soon=_free_soon(values, gpus))
@@ -42,49 +44,54 @@ def make_room() -> int:
 
 
 def _claimants(values: Rules) -> list[Claimant]:
-    """Return the waiting jobs whose plan may preempt, as far as their teams' limits go (three queries).
+    """Return the waiting jobs that may preempt, as far as their teams' limits go (three queries).
 
     Without those that a slot is made free for already.
     """
     now = timezone.now()
-    promised = dict(
+    promised = list(
         Worker.objects.filter(reserved_until__gt=now, reserved_for__state=JobState.QUEUED).values_list(
-            "reserved_for", "reserved_for__team"
+            "reserved_for", "reserved_for__team", "reserved_for__is_short"
         )
     )
-    stand = {
-        team: (standing, rank)
-        for team, (standing, rank, may_preempt) in standings(values).items()
-        if may_preempt and standing.running < standing.limit
-    }
-    rows = TrainingJob.unscoped.filter(state=JobState.QUEUED, is_test=False, team_id__in=stand)
+    reserved = {job_id for job_id, _team, _short in promised}
+    stand = standings(values)
+    preempting = [team for team, (_standing, _rank, may_preempt) in stand.items() if may_preempt]
+    rows = TrainingJob.unscoped.filter(Q(is_short=True) | Q(team_id__in=preempting))
+    rows = rows.filter(state=JobState.QUEUED, is_test=False, team_id__in=stand)
     rows = rows.filter(Q(run_after=None) | Q(run_after__lte=now)).order_by("queued_at", "id")
-    counts: dict[int, int] = dict(Counter(promised.values()))
+    counts = Counter((team, is_short) for _job, team, is_short in promised)
     found = []
-    for job_id, team, queued_at, gpu_gb in rows.values_list("id", "team_id", "queued_at", "gpu_gb"):
-        standing, rank = stand[team]
-        if job_id in promised:
+    for job_id, team, queued_at, gpu_gb, is_short in rows.values_list(
+        "id", "team_id", "queued_at", "gpu_gb", "is_short"
+    ):
+        standing, rank, _may_preempt = stand[team]
+        if job_id in reserved:
             continue
-        counts[team] = counts.get(team, 0) + 1
-        if counts[team] <= min(_LOOKED_AT, standing.limit - standing.running):
+        counts[team, is_short] += 1
+        if counts[team, is_short] <= min(_LOOKED_AT, standing.limit - standing.at_once(is_short)):
+            mine = score(values, standing, queued_at=queued_at.timestamp(), is_short=is_short)
             found.append(
                 Claimant(
                     id=job_id,
                     rank=rank,
-                    score=score(values, standing, queued_at=queued_at.timestamp()),
+                    score=mine,
                     waited=(now - queued_at).total_seconds(),
                     gpu_gb=gpu_gb,
+                    team=team,
+                    is_short=is_short,
                 )
             )
     return found
 
 
 def _running(values: Rules, gpus: bool) -> list[Running]:
-    """Return the jobs that run, are wanted otherwise by nobody, and whose slot is not reserved (two queries)."""
+    """Return the trainings that run, are wanted otherwise by nobody, and whose slot is not reserved (two queries)."""
     now = timezone.now()
     attempts = Attempt.unscoped.filter(
         ended_at=None, fence=F("job__fence"), job__state=JobState.RUNNING, job__desired="", job__is_test=False
     ).exclude(worker=None)
+    attempts = attempts.filter(job__is_short=False)
     attempts = (
         attempts.filter(worker__in=serving())
         .exclude(worker__reserved_until__gt=now)
@@ -113,19 +120,31 @@ def _running(values: Rules, gpus: bool) -> list[Running]:
             since_checkpoint=(now - (row.saved_at or row.started_at)).total_seconds(),
             used=plans[row.team_id].used_by_weight,
             preempted_today=row.preemptions,
+            team=row.team_id,
         )
         for row in rows
     ]
 
 
-def _free_soon(values: Rules, gpus: bool) -> list[int]:
-    """Return the classes of slots that nobody is promised and that are free, or whose job ends soon (two queries)."""
+def _free_soon(values: Rules, gpus: bool) -> list[tuple[int, float]]:
+    """Return the class of each slot that nobody is promised, and in how many seconds it is free (two queries).
+
+    Without those that are busy for longer than any rule asks for.
+    """
     seen = serving().filter(reserved_for=None)
-    idle = seen.filter(state=WorkerState.IDLE)
-    ending = seen.filter(jobs__state__in=[JobState.RUNNING, JobState.STOPPING, JobState.FINALIZING]).filter(
-        Q(jobs__eta_seconds__lte=values.preempt_if_free_within) | ~Q(jobs__state=JobState.RUNNING)
+    longest = max(values.preempt_if_free_within, values.short_if_free_within)
+    busy = [JobState.RUNNING, JobState.STOPPING, JobState.FINALIZING]
+    ending = seen.filter(jobs__state__in=busy).annotate(
+        ends_in=Case(
+            When(~Q(jobs__state=JobState.RUNNING), then=Value(0.0)),
+            When(jobs__is_short=True, then=Coalesce("jobs__eta_seconds", Value(0.0))),
+            default=F("jobs__eta_seconds"),
+            output_field=FloatField(),
+        )
     )
-    return [classes_of(worker, gpus=gpus)[-1] for worker in [*idle, *ending.distinct()]]
+    slots = [(worker, 0.0) for worker in seen.filter(state=WorkerState.IDLE)]
+    slots += [(worker, worker.ends_in) for worker in ending.filter(ends_in__lte=longest)]
+    return [(classes_of(worker, gpus=gpus)[-1], seconds) for worker, seconds in slots]
 
 
 def _carry_out(exchange: Exchange, values: Rules) -> bool:
@@ -137,7 +156,7 @@ def _carry_out(exchange: Exchange, values: Rules) -> bool:
         victim = rows.filter(pk=exchange.victim, state=JobState.RUNNING, desired="").first()
         if not waits or victim is None:
             return False
-        wish_room(victim)
+        wish_room(victim, for_short=exchange.for_short)
         Worker.objects.filter(pk=exchange.slot).update(
             reserved_for=exchange.winner,
             reserved_until=timezone.now() + timedelta(seconds=values.reserved_for),

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from accounts.models import Team
@@ -24,17 +25,23 @@ _ACCOUNTS = BillingAccount._meta.db_table
 _PLANS = Plan._meta.db_table
 _USAGE = TeamUsage._meta.db_table
 
-# The teams with waiting jobs, one probe of an index each: the cost does not grow with the jobs. Jobs of test keys
-# never wait here.
-WAITING_TEAMS = f"""
-    waiting_team(team_id) AS (
-        (SELECT team_id FROM {JOBS} WHERE state = 'queued' AND NOT is_test ORDER BY team_id LIMIT 1)
-        UNION ALL
-        SELECT (
-            SELECT team_id FROM {JOBS}
-            WHERE state = 'queued' AND NOT is_test AND team_id > waiting_team.team_id ORDER BY team_id LIMIT 1
+# The lines with waiting jobs, one probe of an index each: the cost does not grow with the jobs. A team has two, one of
+# trainings and one of short work. Jobs of test keys never wait here.
+WAITING_LINES = f"""
+    waiting_line(team_id, is_short) AS (
+        (
+            SELECT team_id, is_short FROM {JOBS}
+            WHERE state = 'queued' AND NOT is_test ORDER BY team_id, is_short LIMIT 1
         )
-        FROM waiting_team WHERE waiting_team.team_id IS NOT NULL
+        UNION ALL
+        SELECT next.team_id, next.is_short
+        FROM waiting_line
+        CROSS JOIN LATERAL (
+            SELECT team_id, is_short FROM {JOBS}
+            WHERE state = 'queued' AND NOT is_test
+                AND (team_id, is_short) > (waiting_line.team_id, waiting_line.is_short)
+            ORDER BY team_id, is_short LIMIT 1
+        ) next
     )
 """  # noqa: S608
 
@@ -43,27 +50,28 @@ STANDING = f"""
     standing AS (
         SELECT waiting_team.team_id, plan.boost_seconds AS boost, plan.weight, plan.position AS rank, plan.may_preempt,
             coalesce(plan.running_trainings, %(limit)s) AS most, coalesce(running.jobs, 0) AS running,
+            coalesce(running.short_jobs, 0) AS short_running,
             coalesce(
                 usage.seconds * power(
                     0.5::float8, greatest(0, extract(epoch FROM clock_timestamp() - usage.as_of)) / %(half_life)s
                 ), 0
             ) AS used
-        FROM waiting_team
+        FROM (SELECT DISTINCT team_id FROM waiting_line) waiting_team
         LEFT JOIN (
-            SELECT team_id, count(*) AS jobs FROM {JOBS}
+            SELECT team_id, count(*) FILTER (WHERE NOT is_short) AS jobs, count(*) FILTER (WHERE is_short) AS short_jobs
+            FROM {JOBS}
             WHERE state = ANY(%(live)s) AND NOT is_test GROUP BY team_id
         ) running USING (team_id)
         LEFT JOIN {_ACCOUNTS} account USING (team_id)
         LEFT JOIN {_USAGE} usage USING (team_id)
         JOIN {_PLANS} plan ON plan.id = coalesce(account.plan_id, %(default_plan)s)
-        WHERE waiting_team.team_id IS NOT NULL
     )
 """  # noqa: S608
 
 
 _STANDINGS = f"""
-    WITH RECURSIVE {WAITING_TEAMS}, {STANDING}
-    SELECT team_id, boost, weight, most, running, used, rank, may_preempt FROM standing
+    WITH RECURSIVE {WAITING_LINES}, {STANDING}
+    SELECT team_id, boost, weight, most, running, short_running, used, rank, may_preempt FROM standing
 """  # noqa: S608
 
 
@@ -86,21 +94,25 @@ def standings(values: Rules) -> dict[int, tuple[Standing, int, bool]]:
             parameters(values),
         )
         return {
-            team: (Standing(float(boost), weight, most, running, float(used)), rank, may_preempt)
-            for team, boost, weight, most, running, used, rank, may_preempt in cursor.fetchall()
+            team: (Standing(float(boost), weight, most, running, short, float(used)), rank, may_preempt)
+            for team, boost, weight, most, running, short, used, rank, may_preempt in cursor.fetchall()
         }
 
 
 def standing_of(team: Team, values: Rules) -> Standing:
     """Return how `team` stands, whether it has waiting jobs or not (four queries)."""
     plan = plan_of(team)
-    live = TrainingJob.objects.for_team(team).filter(state__in=sorted(LIVE), is_test=False).count()
+    live = TrainingJob.jobs.for_team(team).filter(state__in=sorted(LIVE), is_test=False)
+    counts = live.aggregate(
+        long=Count("id", filter=Q(is_short=False)), short=Count("id", filter=Q(is_short=True))
+    )
     most = plan.running_trainings
     return Standing(
         boost=float(plan.boost_seconds),
         weight=plan.weight,
         limit=most if most is not None else settings.TEAM_MAX_RUNNING or NO_LIMIT,
-        running=live,
+        running=counts["long"],
+        short_running=counts["short"],
         used=used_of_late(team, values),
     )
 

@@ -27,7 +27,9 @@ OUTCOMES = {
 
 
 def announce_state(job: TrainingJob) -> None:
-    """Tell the state that the job has now, where somebody may want to know; call inside its transaction."""
+    """Tell the state that a training has now, where somebody may want to know; call inside its transaction."""
+    if job.is_short:  # who asked for it is looking at its page
+        return
     state = JobState(job.state)
     if kind := _EVENTS.get(state):
         emit(job.team, kind, _subject(job))
@@ -37,7 +39,7 @@ def announce_state(job: TrainingJob) -> None:
 
 def announce_rest(job: TrainingJob) -> None:
     """Tell the person who started a training that it rests because its GPU time is used up."""
-    if job.created_by:
+    if not job.is_short and job.created_by:
         tell(team=job.team, kind=Kind.TRAINING_RESTS, people=[job.created_by], subject=_subject(job))
 
 
@@ -59,7 +61,7 @@ def announce_checkpoint(job: TrainingJob, checkpoint: Checkpoint) -> None:
 
 def announce_cancel(job: TrainingJob, by: Actor) -> None:
     """Tell the person who started the training that somebody else ends it."""
-    if job.created_by and job.created_by_id != by.user.pk:
+    if not job.is_short and job.created_by and job.created_by_id != by.user.pk:
         tell(
             team=job.team,
             kind=Kind.TRAINING_CANCELED,

@@ -26,7 +26,14 @@ from training.services.lifecycle import append_events, move
 from training.services.metering import reserve, seconds_left
 from training.states import LIVE, Desired, JobState
 
-_STRENGTH = {"": 0, Desired.PREEMPT: 1, Desired.PAUSE: 2, Desired.STOP: 3, Desired.CANCEL: 4}
+_STRENGTH = {
+    "": 0,
+    Desired.YIELD: 1,
+    Desired.PREEMPT: 2,
+    Desired.PAUSE: 3,
+    Desired.STOP: 4,
+    Desired.CANCEL: 5,
+}
 
 
 def cancel_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
@@ -35,7 +42,10 @@ def cancel_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
 
 
 def stop_job(*, actor: Actor, job: TrainingJob) -> TrainingJob:
-    """End a training early and keep what it learned; raise Conflict if there is nothing to keep yet."""
+    """End a training early and keep what it learned; raise Conflict if there is nothing to keep yet.
+
+    Short work keeps what is there when it is canceled: there is nothing to stop.
+    """
     return _change(actor, job, "training.stop", JobState.STOPPED, _stop)
 
 
@@ -56,7 +66,7 @@ def _change(
     require(actor, Can.TRAINING_EDIT)
     with transaction.atomic():
         row: TrainingJob | None = (
-            seen_by(actor, TrainingJob.objects.for_team(actor.team))
+            seen_by(actor, TrainingJob.jobs.for_team(actor.team))
             .select_related("team")
             .select_for_update(no_key=True, of=("self",))
             .filter(pk=job.pk)
@@ -84,6 +94,8 @@ def _cancel(job: TrainingJob, actor: Actor) -> None:
 
 
 def _stop(job: TrainingJob) -> None:
+    if job.is_short:
+        raise Conflict("nothing_to_stop", _("Cancel it instead: what is drawn is kept."), state=job.state)
     is_live = job.state in LIVE
     if not (job.step if is_live else has_state(job)):
         raise Conflict(
@@ -121,14 +133,14 @@ def _resume(job: TrainingJob) -> None:
         raise Conflict("not_paused", _("Only a paused training can be resumed."), state=job.state)
     if not job.is_test:
         Team.objects.select_for_update(no_key=True).get(pk=job.team_id)
-        demand(job.team, "queued_trainings")
+        demand(job.team, "queued_short_work" if job.is_short else "queued_trainings")
     reserve(job, seconds_left(job))
     _requeue(job)
 
 
-def wish_room(job: TrainingJob) -> None:
+def wish_room(job: TrainingJob, *, for_short: bool = False) -> None:
     """Have a locked, running job that nobody wants anything of save and wait again, for another one's sake."""
-    _wish(job, Desired.PREEMPT)
+    _wish(job, Desired.YIELD if for_short else Desired.PREEMPT)
 
 
 def _wish(job: TrainingJob, desired: Desired) -> None:

@@ -68,7 +68,7 @@ def estimate_run(spec: RunSpec, base: FoundationModel, *, team: Team, pictures: 
     plan = spec.plan([images * spec.dataset.repeats])
     pictures_per_step = spec.training.batch_size * spec.training.gradient_accumulation
     device = best_device()
-    guess = estimate(spec, pictures, device=_profile(device.memory_mb))
+    guess = estimate(spec, pictures, device=device_profile(device.memory_mb))
     measured = _measured(base, team)
     if measured or base.is_demo:
         speed, around = measured or _DEMO
@@ -92,7 +92,7 @@ def estimate_run(spec: RunSpec, base: FoundationModel, *, team: Team, pictures: 
     )
 
 
-def _profile(memory_mb: int) -> DeviceProfile:
+def device_profile(memory_mb: int) -> DeviceProfile:
     """Return the engine's profile of the largest device that is not larger than ours."""
     smaller = [each for each in DEVICES.values() if each.name != "cpu" and each.memory_mb <= memory_mb * 1.1]
     return max(smaller, key=lambda each: each.memory_mb) if smaller else DEVICES["cpu"]

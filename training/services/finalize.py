@@ -55,6 +55,14 @@ def complete(lease: Lease, run_dir: Path, export: Export, *, step: int, stopped:
         _end(job, blob, export, step, stopped)
 
 
+def complete_short(job: TrainingJob) -> None:
+    """End a locked, live job of short work as succeeded: its results were stored one by one."""
+    job.phase, job.eta_seconds = "", 0.0
+    end_attempt(job, "succeeded", useful=True)
+    move(job, JobState.FINALIZING)
+    move(job, JobState.SUCCEEDED, save=["phase", "eta_seconds"])
+
+
 def _end(job: TrainingJob, blob: Blob, export: Export, step: int, stopped: bool) -> None:
     from training.tasks import mail_outcome
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
 from core.errors import Conflict, DomainError, NotFound
-from core.models import IdempotencyRecord
 from core.quotas import demand, demand_feature
 from projects.models import DatasetVersion
 from projects.visibility import seen_by
@@ -25,6 +23,7 @@ from training.models import FoundationModel, TrainingJob
 from training.queue.policy import class_of_need
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
+from training.services.form_tokens import ONCE, give_token, job_of_token, take_token
 from training.services.lifecycle import append_events
 from training.services.metering import reserve
 from training.services.recipes import (
@@ -143,7 +142,7 @@ def _queue_again(
     return _queue(
         actor,
         spec=require_valid(recipe),
-        dataset_version=job.dataset_version,
+        dataset_version=job.pictures,
         foundation_model=job.foundation_model,
         template=job.template,
         retry_of=retry_of,
@@ -213,15 +212,12 @@ def _queue(
     estimate = estimate_run(spec, foundation_model, team=actor.team, pictures=dataset_version.item_count)
     if not is_test:
         demand(actor.team, "steps_per_training", adding=estimate.steps, pointer="/settings/training/steps")
-        _require_base(actor.team, foundation_model)
+        require_base(actor.team, foundation_model)
     try:
         with transaction.atomic():
             # The team's row is held until the commit, so that two requests at once cannot both be the last allowed.
             Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
-            if form_token:
-                receipt = IdempotencyRecord.objects.create(
-                    team=actor.team, key=_receipt_key(form_token), fingerprint=spec.sha256()
-                )
+            receipt = take_token(actor.team, form_token, spec.sha256())
             if not is_test:
                 demand(actor.team, "queued_trainings")
                 demand(actor.team, "trainings_a_month")
@@ -251,19 +247,18 @@ def _queue(
             append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
             job.save(update_fields=["last_seq"])
             announce_state(job)
-            if form_token:
-                receipt.status, receipt.body = 303, {"uid": job.uid}
-                receipt.save(update_fields=["status", "body"])
+            give_token(receipt, job)
             audit(actor, "training.created", job, retry_of=retry_of.uid if retry_of else None)
             wake(job)
             return job
     except IntegrityError as error:
-        if "core_idempotency_once" not in str(error):
+        if ONCE not in str(error):
             raise
-        return _job_of_token(actor, form_token)
+        return job_of_token(actor.team, form_token)
 
 
-def _require_base(team: Team, base: FoundationModel) -> None:
+def require_base(team: Team, base: FoundationModel) -> None:
+    """Raise PlanFeatureRequired unless the team's plan includes a base model."""
     if not base.is_standard:
         message = _("“%(name)s” is not part of your plan. Choose another base model.") % {"name": base.name}
         demand_feature(team, "all_base_models", message, pointer="/base_model")
@@ -284,17 +279,6 @@ def _is_test(actor: Actor, simulate: str) -> bool:
 def _outcome_again(actor: Actor, job: TrainingJob) -> str:
     """Return the outcome of an old test training for a new one; a live key's training is a real one."""
     return job.simulate if actor.api_key and actor.api_key.is_test else ""
-
-
-def _job_of_token(actor: Actor, form_token: str) -> TrainingJob:
-    receipt = IdempotencyRecord.objects.for_team(actor.team).get(key=_receipt_key(form_token))
-    job: TrainingJob = TrainingJob.objects.for_team(actor.team).get(uid=receipt.body["uid"])
-    return job
-
-
-def _receipt_key(form_token: str) -> str:
-    # By its digest: a token is whatever a browser sends.
-    return f"training-form:{hashlib.sha256(form_token.encode('utf-8', 'replace')).hexdigest()}"
 
 
 def _clean_name(name: str) -> str:

@@ -17,6 +17,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from billing.models import UsageKind
 from billing.services.ledger import release
 from billing.services.usage import record_usage
 from core.outbox import enqueue
@@ -59,7 +60,7 @@ class CrashReport:
 def hold(lease: Lease) -> TrainingJob:
     """Lock and return the job of `lease`; raise LeaseLost if it is no longer this attempt's."""
     job: TrainingJob | None = (
-        TrainingJob.objects.for_team(lease.team)
+        TrainingJob.jobs.for_team(lease.team)
         .select_related("team")
         .select_for_update(no_key=True, of=("self",))
         .filter(pk=lease.job_id, fence=lease.fence, state__in=LIVE)
@@ -151,6 +152,7 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool) -> None:
         attempt=job.fence,
         seconds=seconds,
         useful=useful,
+        kind=UsageKind(job.kind),
         user=job.created_by,
         project_uid=job.project.uid,
         project_name=job.project.name,
@@ -190,9 +192,12 @@ def preempt_job_now(job: TrainingJob, *, has_saved: bool) -> None:
     """
     if _ended_as_wished(job):
         return
-    end_attempt(job, "preempted", useful=has_saved)
-    move(job, JobState.QUEUED, reason="preempted")
-    announce_preempted(job)
+    # It lets short work pass for a minute: nothing to write to anybody about.
+    outcome = "yielded" if job.desired == Desired.YIELD else "preempted"
+    end_attempt(job, outcome, useful=has_saved)
+    move(job, JobState.QUEUED, reason=outcome)
+    if outcome == "preempted":
+        announce_preempted(job)
     _wake_worker(job)
 
 
@@ -293,7 +298,8 @@ def fail_job(job: TrainingJob, report: CrashReport) -> None:
             "eta_seconds",
         ],
     )
-    enqueue(mail_outcome, job.uid)
+    if not job.is_short:
+        enqueue(mail_outcome, job.uid)
 
 
 def _wake_worker(job: TrainingJob) -> None:

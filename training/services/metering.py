@@ -59,7 +59,7 @@ def let_rest(job: TrainingJob, error: InsufficientCredits) -> bool:
     """Tell a live job to save and rest because of `error`; False if it was told something already."""
     with transaction.atomic():
         row: TrainingJob | None = (
-            TrainingJob.objects.for_team(job.team)
+            TrainingJob.jobs.for_team(job.team)
             .select_related("team", "project", "created_by")
             .select_for_update(no_key=True, of=("self",))
             .filter(pk=job.pk, fence=job.fence, state__in=sorted(LIVE), desired="")

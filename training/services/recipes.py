@@ -198,9 +198,9 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
-def explain(error: SpecError) -> str:
+def explain(error: SpecError, fields: Mapping[str, FieldInfo] = FIELDS) -> str:
     """Return the message of a wrong setting in the reader's language."""
-    info: FieldInfo | None = FIELDS.get(error.pointer)
+    info: FieldInfo | None = fields.get(error.pointer)
     label = _(info.label) if info else error.pointer
     if error.code == "unknown_key":
         return _("There is no setting %(pointer)s.") % {"pointer": error.pointer}

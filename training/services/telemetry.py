@@ -113,7 +113,8 @@ def _store_files(lease: Lease, run_dir: Path, event: told.Event) -> _Stored:
 
 
 def _is_first_step(event: told.Event) -> bool:
-    return isinstance(event, told.Phase) and event.phase == "train"
+    """Tell whether the work itself begins: a training's first step, a drawing's first picture."""
+    return isinstance(event, told.Phase) and event.phase in ("train", "draw")
 
 
 def _apply(job: TrainingJob, event: told.Event, at: datetime, stored: _Stored, batch: _Batch) -> None:
@@ -211,9 +212,7 @@ def _apply_metrics(job: TrainingJob, event: told.Metrics, at: datetime, batch: _
 
 
 def _apply_sample(job: TrainingJob, event: told.Sample, at: datetime, stored: _Stored, batch: _Batch) -> None:
-    sampling = job.spec["sampling"]
-    # Several pictures of one prompt differ by their seed; each gets a place of its own.
-    place = event.prompt_index * int(sampling["count"]) + event.seed - int(sampling["seed"])
+    place = _place(job, event)
     sample, is_new = Sample.objects.for_team(job.team).get_or_create(
         job=job,
         step=event.step,
@@ -227,6 +226,8 @@ def _apply_sample(job: TrainingJob, event: told.Sample, at: datetime, stored: _S
             "seed": event.seed,
         },
     )
+    if is_new and job.is_short:
+        _set(job, batch, step=job.step + 1)
     if is_new:  # else a resumed run drew it again
         batch.rows.append(
             (
@@ -245,6 +246,15 @@ def _apply_sample(job: TrainingJob, event: told.Sample, at: datetime, stored: _S
                 },
             )
         )
+
+
+def _place(job: TrainingJob, event: told.Sample) -> int:
+    """Return the place of a picture among those of its step."""
+    if job.is_short:
+        return event.prompt_index
+    # Several pictures of one prompt differ by their seed; each gets a place of its own.
+    sampling = job.spec["sampling"]
+    return event.prompt_index * int(sampling["count"]) + event.seed - int(sampling["seed"])
 
 
 def _apply_checkpoint(

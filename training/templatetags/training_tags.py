@@ -87,6 +87,7 @@ def outcome(value: str) -> str:
     words = {
         "crashed": _("Crashed"),
         "preempted": _("Made room"),
+        "yielded": _("Let short work pass"),
         "drained": _("Worker stopped"),
         "interrupted": _("Interrupted"),
         "lost": _("Worker lost"),
@@ -100,7 +101,7 @@ def outcome_state(value: str) -> str:
     """Return the state whose colour and icon an attempt's outcome is shown with."""
     if value in {"crashed", "lost", "reaped"}:
         return "failed"
-    return "paused" if value in {"preempted", "drained", "interrupted"} else value
+    return "paused" if value in {"preempted", "yielded", "drained", "interrupted"} else value
 
 
 @register.simple_tag

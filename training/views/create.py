@@ -158,8 +158,8 @@ def _first_data(
         job = selectors.job_by_uid(request.actor, uid)
         data["name"], data["trigger"] = job.name, job.spec.get("trigger", "")
         data["template"] = job.template
-        if job.dataset_version.uid in known:
-            data["source"] = job.dataset_version.uid
+        if job.pictures.uid in known:
+            data["source"] = job.pictures.uid
         if any(base.pk == job.foundation_model_id for base in bases):
             data["base_model"] = job.foundation_model.key
         data["prompts"] = "\n".join(job.spec["sampling"]["prompts"])
