@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.test import Client
 
 from accounts.actor import Actor
-from tests.scenario import Scenario
+from tests.scenario import Scenario, make_scenario
+from tests.training.engines import Shop, Studio, make_tiny_base
 from tests.training.rows import make_base, make_version
 from training.models import TrainingJob
 from training.services.jobs import create_job
@@ -30,3 +36,36 @@ def job(scenario: Scenario) -> TrainingJob:
         name="Ink icons",
         trigger="ink style",
     )
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    make_tiny_base(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("var"))
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def shop(open_shop: Shop, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A worker, and a folder that it and the test share."""
+    settings.VAR_DIR = open_shop.var
+    files = FileSystemStorage(location=open_shop.var / "blobs", allow_overwrite=True)
+    monkeypatch.setattr(default_storage, "_wrapped", files)
+    return open_shop
+
+
+@pytest.fixture
+def people() -> Scenario:
+    return make_scenario()
+
+
+@pytest.fixture
+def studio(people: Scenario, base_folder: Path, shop: Shop) -> Studio:
+    return Studio(people.alice, base_folder)

@@ -15,11 +15,13 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.actor import Actor
+from billing.models import UsageEntry
 from core import storage
 from projects.models import Dataset, DatasetVersion, DatasetVersionItem, LoraFile, Project
-from tests.training.queueing import fresh
+from tests.training.queueing import events, fresh
 from tests.training.rows import make_base, make_blob
-from training.models import FoundationModel, TrainingJob
+from training.models import Attempt, FoundationModel, MetricChunk, TrainingJob
+from training.queue.sweep import reap_expired_leases
 from training.services.jobs import create_job
 
 PICTURES = 6
@@ -163,3 +165,37 @@ class Shop:
         """End the worker."""
         if self._worker is not None and self._worker.process.poll() is None:
             self._worker.kill()
+
+
+def is_state(job: TrainingJob, *states: str) -> bool:
+    return fresh(job).state in states
+
+
+def reached(job: TrainingJob, step: int) -> bool:
+    row = fresh(job)
+    assert row.state not in ("failed", "succeeded"), (row.state, row.error_message)
+    return row.step >= step
+
+
+def reap_and(job: TrainingJob, *states: str) -> bool:
+    reap_expired_leases()
+    return is_state(job, *states)
+
+
+def all_steps(job: TrainingJob, metric: str = "loss") -> list[int]:
+    rows = MetricChunk.objects.for_team(job.team).filter(job=job, metric=metric).order_by("chunk")
+    return [step for row in rows for step in row.steps]
+
+
+def assert_whole(job: TrainingJob, steps: int) -> None:
+    """The job ended well: every event, step, picture and second is there once."""
+    row = fresh(job)
+    assert (row.state, row.step, row.lease_until, row.desired) == ("succeeded", steps, None, "")
+    assert [seq for seq, _, _ in events(job)] == list(range(1, row.last_seq + 1))
+    assert all_steps(job) == list(range(1, steps + 1))
+    shown = [(d["step"], d["with_lora"]) for _, kind, d in events(job) if kind == "sample"]
+    assert shown == [(0, False), *((step, True) for step in range(20, steps + 1, 20))]
+    made = Attempt.objects.for_team(job.team).filter(job=job)
+    assert all(attempt.ended_at is not None for attempt in made)
+    billed = UsageEntry.objects.for_team(job.team).filter(job_uid=job.uid)
+    assert sorted(billed.values_list("attempt", flat=True)) == sorted(made.values_list("fence", flat=True))

@@ -5,105 +5,41 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from django.core.files.storage import FileSystemStorage, default_storage
 
 from accounts.models import AuditEvent
 from accounts.roles import Role
-from billing.models import BillingAccount, Plan, UsageEntry
+from billing.models import BillingAccount, Plan
 from core.models import OutboxMessage
 from projects.models import LoraFile, LoraSample, LoraVersion
 from tests.factories import TeamFactory, make_member
-from tests.scenario import Scenario, make_scenario
-from tests.training.engines import Shop, Studio, WorkerProcess, make_tiny_base, wait_for, weights
+from tests.training.engines import (
+    Shop,
+    Studio,
+    WorkerProcess,
+    assert_whole,
+    is_state,
+    reached,
+    reap_and,
+    wait_for,
+    weights,
+)
 from tests.training.queueing import attempts, events, fresh, statuses
 from training.models import (
     Attempt,
     Checkpoint,
     JobEvent,
-    MetricChunk,
     QueueSettings,
     Sample,
-    TrainingJob,
     Worker,
 )
 from training.queue.room import make_room
-from training.queue.sweep import reap_expired_leases
 from training.services import control
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    make_tiny_base(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    shop = Shop(tmp_path_factory.mktemp("var"))
-    yield shop
-    shop.close()
-
-
-@pytest.fixture
-def shop(open_shop: Shop, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """A worker, and a folder that it and the test share."""
-    settings.VAR_DIR = open_shop.var
-    files = FileSystemStorage(location=open_shop.var / "blobs", allow_overwrite=True)
-    monkeypatch.setattr(default_storage, "_wrapped", files)
-    return open_shop
-
-
-@pytest.fixture
-def people() -> Scenario:
-    return make_scenario()
-
-
-@pytest.fixture
-def studio(people: Scenario, base_folder: Path, shop: Shop) -> Studio:
-    return Studio(people.alice, base_folder)
-
-
-def is_state(job: TrainingJob, *states: str) -> bool:
-    return fresh(job).state in states
-
-
-def reached(job: TrainingJob, step: int) -> bool:
-    row = fresh(job)
-    assert row.state not in ("failed", "succeeded"), (row.state, row.error_message)
-    return row.step >= step
-
-
-def reap_and(job: TrainingJob, *states: str) -> bool:
-    reap_expired_leases()
-    return is_state(job, *states)
-
-
-def all_steps(job: TrainingJob, metric: str = "loss") -> list[int]:
-    rows = MetricChunk.objects.for_team(job.team).filter(job=job, metric=metric).order_by("chunk")
-    return [step for row in rows for step in row.steps]
-
-
-def assert_whole(job: TrainingJob, steps: int) -> None:
-    """The job ended well: every event, step, picture and second is there once."""
-    row = fresh(job)
-    assert (row.state, row.step, row.lease_until, row.desired) == ("succeeded", steps, None, "")
-    assert [seq for seq, _, _ in events(job)] == list(range(1, row.last_seq + 1))
-    assert all_steps(job) == list(range(1, steps + 1))
-    shown = [(d["step"], d["with_lora"]) for _, kind, d in events(job) if kind == "sample"]
-    assert shown == [(0, False), *((step, True) for step in range(20, steps + 1, 20))]
-    made = Attempt.objects.for_team(job.team).filter(job=job)
-    assert all(attempt.ended_at is not None for attempt in made)
-    billed = UsageEntry.objects.for_team(job.team).filter(job_uid=job.uid)
-    assert sorted(billed.values_list("attempt", flat=True)) == sorted(made.values_list("fence", flat=True))
 
 
 def test_a_job_runs_to_a_registered_version(studio: Studio, shop: Shop) -> None:

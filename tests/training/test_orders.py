@@ -1,0 +1,77 @@
+"""Orders of pictures on a real engine, beside trainings."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from billing.models import UsageEntry
+from projects.models import LoraVersion
+from tests.training.engines import Shop, Studio, assert_whole, is_state, reached, wait_for, weights
+from tests.training.queueing import attempts, events, fresh, statuses
+from training.models import QueueSettings, Sample
+from training.queue.room import make_room
+from training.services.generations import Use, create_generation
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+
+def test_pictures_pass_a_training_which_ends_with_the_same_weights(studio: Studio, shop: Shop) -> None:
+    """An order starts within seconds on the only worker, although a long training runs there."""
+    QueueSettings.objects.create(pk=1, short_waits=0, short_if_free_within=0, least_run_for_short=0)
+    shop.worker()
+    quiet = studio.job(steps=20)
+    wait_for(lambda: is_state(quiet, "succeeded"))
+    version = LoraVersion.objects.for_team(quiet.team).get(training_uid=quiet.uid)
+    hit = studio.job(steps=120, like=quiet)
+    wait_for(lambda: reached(hit, 25))
+    mixes = [[], [Use(version.uid)], [Use(version.uid, 0.5)]]
+    order = create_generation(
+        actor=studio.actor, prompts=["a cat", "a dog"], mixes=mixes, settings={"count": 2, "steps": 2}
+    )
+    asked = time.monotonic()
+    wait_for(lambda: make_room() == 1, seconds=15)
+    wait_for(lambda: is_state(order, "succeeded", "failed"), seconds=30)
+    assert time.monotonic() - asked < 30
+    assert statuses(order) == ["queued", "starting", "running", "finalizing", "succeeded"]
+    drawn = Sample.objects.for_team(order.team).filter(job=order).order_by("prompt_index")
+    assert list(drawn.values_list("prompt_index", "prompt", "seed", "with_lora")) == [
+        (4 * mix + 2 * prompt + copy, ["a cat", "a dog"][prompt], 42 + copy, mix > 0)
+        for mix in range(3)
+        for prompt in range(2)
+        for copy in range(2)
+    ]
+    assert len(set(drawn.values_list("blob__sha256", flat=True))) == 12
+    assert (fresh(order).step, fresh(order).percent) == (12, 100)
+    assert [seq for seq, _, _ in events(order)] == list(range(1, fresh(order).last_seq + 1))
+    billed = UsageEntry.objects.for_team(order.team).get(job_uid=order.uid)
+    assert (billed.kind, billed.useful) == ("generation", True)
+    wait_for(lambda: is_state(hit, "succeeded", "failed"))
+    assert [outcome for _, outcome in attempts(hit)] == ["yielded", "succeeded"]
+    assert_whole(hit, 120)
+    alone = studio.job(steps=120, like=hit)
+    wait_for(lambda: is_state(alone, "succeeded", "failed"))
+    assert weights(hit) == weights(alone)
+
+
+def test_an_order_whose_engine_dies_goes_on_with_the_pictures_that_are_missing(
+    studio: Studio, shop: Shop
+) -> None:
+    worker = shop.worker()
+    order = create_generation(
+        actor=studio.actor,
+        prompts=["a cat"],
+        base_model=studio.base,
+        project=studio.version.dataset.project,
+        settings={"count": 16, "steps": 100},
+    )
+    wait_for(lambda: fresh(order).step >= 4)
+    before = list(Sample.objects.for_team(order.team).filter(job=order).values_list("uid", flat=True))
+    worker.engine().kill()
+    wait_for(lambda: is_state(order, "succeeded", "failed"))
+    assert [outcome for _, outcome in attempts(order)] == ["crashed", "succeeded"]
+    drawn = Sample.objects.for_team(order.team).filter(job=order)
+    assert sorted(drawn.values_list("seed", flat=True)) == list(range(42, 58))
+    assert set(before) <= set(drawn.values_list("uid", flat=True))
+    assert (fresh(order).step, fresh(order).state) == (16, "succeeded")
