@@ -29,6 +29,7 @@ from projects.models import (
 )
 from tests.factories import UserFactory, png_bytes
 from training.models import Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
+from training.services.generations import create_generation
 from training.services.jobs import create_job
 from training.states import JobState
 
@@ -49,6 +50,7 @@ class World:
     file: LoraFile
     foundation: FoundationModel
     job: TrainingJob
+    order: TrainingJob
     sample: Sample
     checkpoint: Checkpoint
     key_text: str
@@ -111,6 +113,9 @@ def make_world(actor: Actor, seed: str) -> World:
         at=timezone.now(),
         data={"level": "info", "message": "hi"},
     )
+    order = create_generation(actor=actor, prompts=["cat"], base_model=foundation, project=project)
+    TrainingJob.jobs.for_team(team).filter(pk=order.pk).update(state=JobState.SUCCEEDED, finished_at=now)
+    order.refresh_from_db()
     sample = Sample.objects.create(
         team=team, job=job, blob=blob, step=10, epoch=1, prompt_index=0, prompt="cat", seed=1
     )
@@ -179,6 +184,7 @@ def make_world(actor: Actor, seed: str) -> World:
         file=file,
         foundation=foundation,
         job=job,
+        order=order,
         sample=sample,
         checkpoint=checkpoint,
         key_text=key.text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from projects.models import (
     Project,
 )
 from projects.visibility import seen_by
+from training.kinds import JobKind
 from training.models import Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
 from training.states import LIVE, JobState
 
@@ -291,3 +293,71 @@ def checkpoint_by_uid(actor: Actor, uid: str) -> Checkpoint:
     if checkpoint is None:
         raise NotFound
     return checkpoint
+
+
+# -- Pictures of the playground ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnMix:
+    """Hold the pictures of one mix of LoRAs, and what it is: (version or None if it is gone, strength) each."""
+
+    uses: list[tuple[LoraVersion | None, float]]
+    samples: list[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Hold an order of pictures with what is drawn of it so far."""
+
+    job: TrainingJob
+    mixes: list[DrawnMix]
+
+
+def generations_of(actor: Actor) -> QuerySet[TrainingJob]:
+    """Return the team's orders of pictures, the newest first."""
+    require(actor, Can.TRAINING_VIEW)
+    rows = TrainingJob.jobs.for_team(actor.team).filter(kind=JobKind.GENERATION)
+    jobs: QuerySet[TrainingJob] = seen_by(actor, rows).select_related(
+        "team", "project", "foundation_model", "created_by"
+    )
+    return jobs.order_by("-created_at", "-id")
+
+
+def generation_by_uid(actor: Actor, uid: str) -> TrainingJob:
+    """Return an order of pictures; raise NotFound."""
+    job = generations_of(actor).filter(uid=uid).first()
+    if job is None:
+        raise NotFound
+    return job
+
+
+def drawn_of(actor: Actor, jobs: Sequence[TrainingJob]) -> list[Drawn]:
+    """Return the pictures of some orders (two queries)."""
+    samples: dict[int, list[Sample]] = {}
+    for sample in Sample.objects.for_team(actor.team).filter(job__in=jobs).order_by("prompt_index"):
+        samples.setdefault(sample.job_id, []).append(sample)
+    wanted = {use["version"] for job in jobs for mix in job.spec["mixes"] for use in mix}
+    rows = LoraVersion.objects.for_team(actor.team).filter(uid__in=wanted).select_related("model")
+    versions = {row.uid: row for row in seen_by(actor, rows, "model__project")}
+    found = []
+    for job in jobs:
+        of_mix = len(job.spec["prompts"]) * job.spec["count"]
+        mixes = [
+            DrawnMix(
+                uses=[(versions.get(use["version"]), use["strength"]) for use in mix],
+                samples=[each for each in samples.get(job.pk, []) if each.prompt_index // of_mix == number],
+            )
+            for number, mix in enumerate(job.spec["mixes"])
+        ]
+        found.append(Drawn(job, mixes))
+    return found
+
+
+def playable_versions(actor: Actor) -> list[LoraVersion]:
+    """Return the model versions that pictures can be drawn with, the newest first (two queries)."""
+    require(actor, Can.MODEL_VIEW)
+    offered = FoundationModel.objects.filter(is_active=True).values("key")
+    rows = seen_by(actor, LoraVersion.objects.for_team(actor.team), "model__project")
+    rows = rows.filter(base_model__in=offered, model__project__archived_at=None, files__is_final=True)
+    return list(rows.select_related("model__project").order_by("-created_at")[:CHOICES_OFFERED])

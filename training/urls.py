@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from training.views import create, files, home, jobs
+from training.views import create, files, home, jobs, playground
 
 app_name = "training"
 urlpatterns = [
@@ -21,6 +21,11 @@ urlpatterns = [
     path("trainings/<uid:uid>/pause/", jobs.job_pause, name="job_pause"),
     path("trainings/<uid:uid>/resume/", jobs.job_resume, name="job_resume"),
     path("trainings/<uid:uid>/retry/", jobs.job_retry, name="job_retry"),
+    path("playground/", playground.playground, name="playground"),
+    path("generations/<uid:uid>/", playground.generation, name="generation"),
+    path("generations/<uid:uid>/cancel/", playground.generation_cancel, name="generation_cancel"),
+    path("generations/<uid:uid>/resume/", playground.generation_resume, name="generation_resume"),
+    path("generations/<uid:uid>/events/", playground.generation_events, name="generation_events"),
     path("samples/<uid:uid>/", files.sample_picture, name="sample_picture"),
     path("checkpoints/<uid:uid>/download/", files.checkpoint_download, name="checkpoint_download"),
 ]

@@ -24,8 +24,9 @@ export function mount(list: HTMLElement): () => void {
       after: Number(row.dataset.after),
       pollUrl: row.dataset.poll ?? '',
       onEvent: (event: LiveEvent): void => {
-        if (event.type === 'status') refresh()
-        if (event.type === 'metrics') showBar(row, event.data)
+        if (event.type === 'status' || (event.type === 'sample' && 'pictures' in row.dataset)) refresh()
+        if (event.type === 'metrics') showBar(row, Number(event.data.step), event.data)
+        if (event.type === 'phase' && event.data.phase === 'draw') showShare(row, Number(event.data.done), Number(event.data.total))
       },
     })),
   )
@@ -35,13 +36,19 @@ export function mount(list: HTMLElement): () => void {
   }
 }
 
-function showBar(row: HTMLElement, data: Record<string, unknown>): void {
+/** Move a row's bar; return its share in percent, null where there is none. */
+function showShare(row: HTMLElement, done: number, total: number): number | null {
   const bar = row.querySelector<HTMLElement>('[role=progressbar]')
-  const total = Number(data.total_steps)
-  if (!bar || !total) return
-  const share = Math.min(100, (100 * Number(data.step)) / total)
+  if (!bar || !total) return null
+  const share = Math.min(100, (100 * done) / total)
   bar.style.setProperty('--share', share.toFixed(1))
   bar.setAttribute('aria-valuenow', String(Math.round(share)))
+  return share
+}
+
+function showBar(row: HTMLElement, step: number, data: Record<string, unknown>): void {
+  const share = showShare(row, step, Number(data.total_steps))
+  if (share === null) return
   const label = row.querySelector('[data-progress-label]')
   if (label) label.textContent = `${Math.floor(share)} %`
   const note = row.querySelector('[data-progress-note]')

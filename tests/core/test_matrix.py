@@ -41,6 +41,7 @@ UID_OF = {
     "model_versions": lambda world: world.model_version.uid,
     "lora-files": lambda world: world.file.uid,
     "trainings": lambda world: world.job.uid,
+    "generations": lambda world: world.order.uid,
     "samples": lambda world: world.sample.uid,
     "checkpoints": lambda world: world.checkpoint.uid,
     "keys": lambda world: world.key_uid,

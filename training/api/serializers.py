@@ -19,6 +19,32 @@ from training.states import JobState, Simulated
 _CAP = "The most GPU time it may be charged; there it saves, rests, and goes on when the cap is raised."
 
 
+def queue_of(row: TrainingJob) -> dict[str, Any] | None:
+    """Say what a waiting job waits for, in the shape `QUEUE`."""
+    if row.state != JobState.QUEUED or row.place is None:
+        return None
+    return {
+        "place": row.place,
+        "waits_for": row.waits_for,
+        "expected_start": row.expected_start,
+        "latest_start": row.latest_start,
+        "gpu_gb": row.gpu_gb,
+    }
+
+
+def error_of(row: TrainingJob) -> dict[str, Any] | None:
+    """Say why a job failed, in the shape `ERROR`."""
+    if not row.error_code:
+        return None
+    return {
+        "code": row.error_code,
+        "category": row.error_category,
+        "message": row.error_message,
+        "hint": row.error_hint or None,
+        "patch": row.error_patch,
+    }
+
+
 class TrainingQuery(ListQuery):
     project = serializers.CharField(max_length=40, required=False, help_text="Only those of this project.")
     dataset_version = serializers.CharField(max_length=40, required=False)
@@ -110,15 +136,7 @@ class TrainingSerializer(ObjectSerializer):
     @extend_schema_field(QUEUE)
     def get_queue(self, row: TrainingJob) -> dict[str, Any] | None:
         """Tell what a waiting training waits for; null for others, and for some seconds after it was queued."""
-        if row.state != JobState.QUEUED or row.place is None:
-            return None
-        return {
-            "place": row.place,
-            "waits_for": row.waits_for,
-            "expected_start": row.expected_start,
-            "latest_start": row.latest_start,
-            "gpu_gb": row.gpu_gb,
-        }
+        return queue_of(row)
 
     @extend_schema_field(EVALUATION)
     def get_evaluation(self, row: TrainingJob) -> dict[str, Any] | None:
@@ -145,15 +163,7 @@ class TrainingSerializer(ObjectSerializer):
 
     @extend_schema_field(ERROR)
     def get_error(self, row: TrainingJob) -> dict[str, Any] | None:
-        if not row.error_code:
-            return None
-        return {
-            "code": row.error_code,
-            "category": row.error_category,
-            "message": row.error_message,
-            "hint": row.error_hint or None,
-            "patch": row.error_patch,
-        }
+        return error_of(row)
 
     @extend_schema_field(OUTPUT)
     def get_output(self, row: TrainingJob) -> dict[str, str] | None:

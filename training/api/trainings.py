@@ -120,7 +120,7 @@ class TrainingViewSet(Listed):
         job = create_job(
             actor=self.actor,
             dataset_version=self._version(data.pop("dataset_version")),
-            foundation_model=_base_model(data.pop("base_model")),
+            foundation_model=base_model_by_key(data.pop("base_model")),
             **data,
         )
         return self.shown(job.uid, 201)
@@ -136,7 +136,7 @@ class TrainingViewSet(Listed):
     def estimate(self, request: Request) -> Response:
         """Say how long a training would take and whether it fits, without starting it."""
         data = self.input(EstimateInput)
-        version, base = self._version(data["dataset_version"]), _base_model(data["base_model"])
+        version, base = self._version(data["dataset_version"]), base_model_by_key(data["base_model"])
         recipe = make_recipe(
             base=describe_base(base),
             template=template_for(data["template"]),
@@ -213,16 +213,7 @@ class TrainingViewSet(Listed):
     @action(detail=True)
     def events(self, request: Request, uid: str) -> Response:
         """List what happened, in order; the same events come over the WebSocket, with the same seq."""
-        after = self.query.get("after", 0)
-        items = events_after(self.get_object(), after, EVENTS_PER_PAGE + 1)
-        page = items[:EVENTS_PER_PAGE]
-        return Response(
-            {
-                "data": page,
-                "has_more": len(items) > len(page),
-                "next_after": page[-1]["seq"] if page else after,
-            }
-        )
+        return Response(event_page(self.get_object(), self.query.get("after", 0)))
 
     @extend_schema(operation_id="trainings_metrics", responses=MetricsResult)
     @action(detail=True)
@@ -313,7 +304,19 @@ class CheckpointViewSet(Shown):
         return serve_download(blob, download_name(checkpoint))
 
 
-def _base_model(key: str) -> FoundationModel:
+def event_page(job: TrainingJob, after: int) -> dict[str, Any]:
+    """Return the events of a job after a seq, one page of them."""
+    items = events_after(job, after, EVENTS_PER_PAGE + 1)
+    page = items[:EVENTS_PER_PAGE]
+    return {
+        "data": page,
+        "has_more": len(items) > len(page),
+        "next_after": page[-1]["seq"] if page else after,
+    }
+
+
+def base_model_by_key(key: str) -> FoundationModel:
+    """Return a base model that is offered; raise DomainError."""
     model = FoundationModel.objects.filter(key=key, is_active=True).first()
     if model is None:
         raise DomainError("base_model_unknown", "There is no such base model.", pointer="/base_model")

@@ -6,10 +6,12 @@ from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import SimpleRouter
 
 from training.api.catalogue import CatalogueViewSet
+from training.api.generations import GenerationViewSet
 from training.api.trainings import CheckpointViewSet, SampleViewSet, TrainingViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("trainings", TrainingViewSet, basename="training")
+router.register("generations", GenerationViewSet, basename="generation")
 router.register("samples", SampleViewSet, basename="sample")
 router.register("checkpoints", CheckpointViewSet, basename="checkpoint")
 

@@ -48,6 +48,14 @@ _CAUSES: dict[str, tuple[Promise, Promise]] = {
         gettext_lazy("Every picture is kept aside for measuring; none is left to train on."),
         gettext_lazy("Add pictures, or lower the held-out share."),
     ),
+    "part_missing": (
+        gettext_lazy("A model version that this order names was deleted meanwhile."),
+        gettext_lazy("Order the pictures again without it."),
+    ),
+    "lora_of_another_base": (
+        gettext_lazy("A LoRA of this order fits no layer of the base model."),
+        gettext_lazy("Choose LoRAs that were trained on this base model."),
+    ),
     "base_model_missing": (
         gettext_lazy("The base model is not installed on the machine that ran this training."),
         gettext_lazy("Choose another base model, or have this one installed."),

@@ -148,7 +148,8 @@ def estimate_pictures(spec: GenerationSpec, base: FoundationModel, *, team: Team
         drawing = _DEMO_SPEED * generation.work(spec)
     else:
         drawing = generation.estimate_seconds(spec, device_profile(best_device().memory_mb))
-    return math.ceil(SECONDS_AROUND + drawing)
+    seconds: float = SECONDS_AROUND + drawing
+    return math.ceil(seconds)
 
 
 def _choose(

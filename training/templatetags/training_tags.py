@@ -18,7 +18,7 @@ from projects.models import Project
 from training import selectors
 from training.advisor.templates import TemplateKey
 from training.models import TrainingJob
-from training.services.explain import explain_failure
+from training.services.explain import Explanation, explain_failure
 from training.states import JobState
 
 register = template.Library()
@@ -73,6 +73,12 @@ def job_state(state: str) -> str:
 def cause(row: TrainingJob) -> str:
     """Say why a training failed."""
     return explain_failure(row).cause
+
+
+@register.filter
+def why_failed(row: TrainingJob) -> Explanation:
+    """Say in the reader's language why a job failed and what to do."""
+    return explain_failure(row)
 
 
 @register.filter

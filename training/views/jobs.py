@@ -90,7 +90,11 @@ def job(request: TeamRequest, uid: str) -> HttpResponse:
 @require_GET
 def job_events(request: TeamRequest, uid: str) -> JsonResponse:
     """Give the events after a sequence number, for browsers that cannot have a WebSocket."""
-    row = selectors.job_by_uid(request.actor, uid)
+    return events_json(request, selectors.job_by_uid(request.actor, uid))
+
+
+def events_json(request: TeamRequest, row: TrainingJob) -> JsonResponse:
+    """Answer with the events of a job after the sequence number that the request names."""
     items = events_after(row, parse_after(request.GET.get("after", "0")) or 0)
     return JsonResponse({"items": items, "head": max([row.last_seq, *(each["seq"] for each in items)])})
 

@@ -118,6 +118,8 @@ def section_of(view_name: str) -> str:
         return ""
     if name == "activity":
         return "activity"
+    if name.startswith(("playground", "generation")):
+        return "playground"
     return {
         "projects": "projects",
         "training": "trainings",
