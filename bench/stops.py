@@ -52,6 +52,26 @@ def guard(person: Any) -> int:
     return int(Authenticator.objects.create(user=person, type="webauthn", data=data).pk)
 
 
+def draw(actor: Any, done: Any) -> Any:
+    """Have pictures drawn with the model of a training, at three strengths and without it; return their order."""
+    from training.models import TrainingJob
+    from training.services.generations import Use, create_generation
+    from training.states import JobState
+
+    version = done.lora_version.uid
+    order = create_generation(
+        actor=actor,
+        prompts=["a cat, pastel style", "a rocket, pastel style"],
+        mixes=[[], *([Use(version, strength)] for strength in (0.4, 0.7, 1.0))],
+        settings={"seed": 7, "count": 2},
+    )
+    while (order := TrainingJob.jobs.for_team(actor.team).get(pk=order.pk)).state != JobState.SUCCEEDED:
+        if order.is_finished:
+            raise RuntimeError(f"the pictures ended {order.state}: {order.error_message}")
+        time.sleep(1)
+    return order
+
+
 def furnish(platform: Installation) -> list[Stop]:
     """Wait for the demo's training, leave a job in every other state, and return every page there is to see."""
     import django
@@ -86,6 +106,7 @@ def furnish(platform: Installation) -> list[Stop]:
             prompts=["a cat", "a rocket"],
         )
 
+    drawn = draw(actor, done)
     # In one transaction, so that no worker sees them before they are what they shall be.
     with transaction.atomic():
         cancel_job(actor=actor, job=another("Given up"))
@@ -136,6 +157,8 @@ def furnish(platform: Installation) -> list[Stop]:
         "training failed": f"/trainings/{failed.uid}/",
         "training paused": f"/trainings/{paused.uid}/",
         "training waiting": f"/trainings/{waiting.uid}/",
+        "playground": f"/playground/?again={drawn.uid}",
+        "playground pictures": f"/generations/{drawn.uid}/",
         "base models": "/base-models/",
         "models": "/models/",
         "model": f"/models/{model.uid}/",

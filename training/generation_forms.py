@@ -25,7 +25,6 @@ def _number(name: str) -> forms.IntegerField:
     info = FIELDS[f"/{name}"]
     return forms.IntegerField(
         label=gettext_lazy(info.label),
-        help_text=gettext_lazy(info.help),
         required=False,
         min_value=int(info.minimum or 0),
         max_value=int(info.maximum or 0),
@@ -37,7 +36,7 @@ class PlaygroundForm(forms.Form):
 
     prompts = forms.CharField(
         label=gettext_lazy("Prompts"),
-        widget=forms.Textarea(attrs={"rows": 3}),
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": gettext_lazy("a lighthouse at night")}),
         help_text=gettext_lazy("One picture idea a line."),
         max_length=8000,
     )
@@ -71,10 +70,7 @@ class PlaygroundForm(forms.Form):
     width = _number("width")
     height = _number("height")
     steps = _number("steps")
-    guidance = forms.FloatField(
-        label=gettext_lazy("Guidance"), required=False, min_value=1.0, max_value=50.0,
-        help_text=gettext_lazy("How closely the pictures follow the prompt."),
-    )  # fmt: skip
+    guidance = forms.FloatField(label=gettext_lazy("Guidance"), required=False, min_value=1.0, max_value=50.0)
     form_token = forms.CharField(widget=forms.HiddenInput, max_length=64, required=False)
 
     def __init__(

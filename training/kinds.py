@@ -11,10 +11,17 @@ class JobKind(models.TextChoices):
 
     TRAINING = "training", _("Training")
     GENERATION = "generation", _("Pictures")
+    CAPTIONING = "captioning", _("Captions")
+    EVALUATION = "evaluation", _("Evaluation")
 
 
 # How the uid of a job begins.
-PREFIXES = {JobKind.TRAINING: "trn", JobKind.GENERATION: "gen"}
+PREFIXES = {
+    JobKind.TRAINING: "trn",
+    JobKind.GENERATION: "gen",
+    JobKind.CAPTIONING: "cpt",
+    JobKind.EVALUATION: "evl",
+}
 
 
 def is_short(kind: str) -> bool:

@@ -11,33 +11,40 @@ from typing import Any
 from accounts.models import Team
 from core import storage
 from projects.models import LoraFile
+from training.kinds import JobKind
 from training.models import Sample, TrainingJob
 from training.services.foundation_models import base_model_path
 from training.worker_cache import DamagedBlob
+
+
+Progress = Callable[[int, int], None]
+"""Takes (done, total) files, and raises to end the fetching."""
 
 
 class MissingPart(Exception):
     """Say that something the order needs was deleted meanwhile; the message is for the person who gave it."""
 
 
-def write_order(team: Team, job: TrainingJob, folder: Path, progress: Callable[[int, int], None]) -> Path:
+def write_order(team: Team, job: TrainingJob, folder: Path, progress: Progress) -> Path:
     """Fetch what the order names into `folder` and write its `run.json`; `progress` is told (done, total) files.
 
     Raise MissingPart, DamagedBlob, OSError when storage or disk fail, and whatever `progress` raises to end it.
     """
-    spec = copy.deepcopy(job.spec)
-    spec["base_model"]["path"] = str(base_model_path(job.foundation_model.path))
-    _fetch_loras(team, spec, folder / "loras", progress)
-    drawn = list(Sample.objects.for_team(team).filter(job=job).values_list("prompt_index", flat=True))
-    order = {"kind": job.kind, "spec": spec, "drawn": drawn}
+    order = {"kind": job.kind, **_WRITERS[JobKind(job.kind)](team, job, folder, progress)}
     path = folder / "run.json"
     path.write_text(json.dumps(order, ensure_ascii=False, indent=1), encoding="utf-8")
     return path
 
 
-def _fetch_loras(
-    team: Team, spec: dict[str, Any], folder: Path, progress: Callable[[int, int], None]
-) -> None:
+def _generation(team: Team, job: TrainingJob, folder: Path, progress: Progress) -> dict[str, Any]:
+    spec = copy.deepcopy(job.spec)
+    spec["base_model"]["path"] = str(base_model_path(job.foundation_model.path))
+    _fetch_loras(team, spec, folder / "loras", progress)
+    drawn = list(Sample.objects.for_team(team).filter(job=job).values_list("prompt_index", flat=True))
+    return {"spec": spec, "drawn": drawn}
+
+
+def _fetch_loras(team: Team, spec: dict[str, Any], folder: Path, progress: Progress) -> None:
     """Put the LoRA files that the mixes name by their uid into `folder`, and name them by their path."""
     uses = [use for mix in spec["mixes"] for use in mix]
     wanted = sorted({use["file"] for use in uses})
@@ -53,3 +60,8 @@ def _fetch_loras(
         progress(done, len(files))
     for use in uses:
         use["file"] = str(folder / f"{use['file']}.safetensors")
+
+
+_WRITERS: dict[JobKind, Callable[[Team, TrainingJob, Path, Progress], dict[str, Any]]] = {
+    JobKind.GENERATION: _generation,
+}

@@ -24,7 +24,12 @@ class Migration(migrations.Migration):
             model_name="usageentry",
             name="kind",
             field=models.CharField(
-                choices=[("training", "Trainings"), ("generation", "Pictures")],
+                choices=[
+                    ("training", "Trainings"),
+                    ("generation", "Pictures"),
+                    ("captioning", "Captions"),
+                    ("evaluation", "Evaluations"),
+                ],
                 db_default="training",
                 default="training",
                 max_length=20,

@@ -15,6 +15,8 @@ class UsageKind(models.TextChoices):
 
     TRAINING = "training", _("Trainings")
     GENERATION = "generation", _("Pictures")
+    CAPTIONING = "captioning", _("Captions")
+    EVALUATION = "evaluation", _("Evaluations")
 
 
 class UsageEntry(TenantModel):

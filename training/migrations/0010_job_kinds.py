@@ -67,7 +67,12 @@ class Migration(migrations.Migration):
             model_name="trainingjob",
             name="kind",
             field=models.CharField(
-                choices=[("training", "Training"), ("generation", "Pictures")],
+                choices=[
+                    ("training", "Training"),
+                    ("generation", "Pictures"),
+                    ("captioning", "Captions"),
+                    ("evaluation", "Evaluation"),
+                ],
                 db_default="training",
                 default="training",
                 max_length=12,

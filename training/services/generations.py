@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -148,8 +147,7 @@ def estimate_pictures(spec: GenerationSpec, base: FoundationModel, *, team: Team
         drawing = _DEMO_SPEED * generation.work(spec)
     else:
         drawing = generation.estimate_seconds(spec, device_profile(best_device().memory_mb))
-    seconds: float = SECONDS_AROUND + drawing
-    return math.ceil(seconds)
+    return int(SECONDS_AROUND + drawing) + 1
 
 
 def _choose(

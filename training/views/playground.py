@@ -134,6 +134,7 @@ def _page(
     context = {
         "form": form,
         "rows": [(form[f"lora_{row}"], form[f"strength_{row}"]) for row in ROWS],
+        "numbers": [form["count"], form["seed"]],
         "form_token": secrets.token_hex(16),
         "page": page,
         "cards": [_card(drawn) for drawn in selectors.drawn_of(request.actor, list(page.object_list))],
