@@ -16,7 +16,6 @@ from training.models import Sample, TrainingJob
 from training.services.foundation_models import base_model_path
 from training.worker_cache import DamagedBlob
 
-
 Progress = Callable[[int, int], None]
 """Takes (done, total) files, and raises to end the fetching."""
 
