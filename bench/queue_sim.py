@@ -3,8 +3,8 @@
 2 000 teams of all plans send trainings and orders of pictures to 50 GPUs of three sizes, more by day than by night; one
 attempt in a hundred crashes. What starts next is asked of `training.queue.board`, who makes room of
 `training.queue.preemption`: the code of the product, not a model of it. Printed: waits by plan, how fair the shares
-are, preemptions, work done twice. `--compare` plays a shorter month with other constants beside it, `--short` one with other
-rules for short work, on fifty GPUs and on a single one; docs/queue-simulation.md holds the tables.
+are, preemptions, work done twice. `--compare` plays a shorter month with other constants beside it, `--short` one with
+other rules for short work, on fifty GPUs and on a single one; docs/queue-simulation.md holds the tables.
 """
 
 from __future__ import annotations
