@@ -14,9 +14,11 @@ from rest_framework.request import Request
 
 from accounts.access import actor_for
 from accounts.actor import Actor
+from accounts.models import User
 from accounts.services.api_keys import actor_of_key
 from accounts.services.tokens import actor_of_token
 from core.api.errors import refused
+from core.errors import DomainError
 from core.http.address import address_of
 
 TEAM_HEADER = "X-Team"
@@ -69,6 +71,22 @@ class TeamSessionAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def actor_now(request: Request) -> Actor | None:
+    """Return whom the credential of a request, whose answer is still under way, stands for by now; None for nobody."""
+    django, text = request._request, _bearer(request)
+    try:
+        if text is not None:
+            return actor_of_token(text) if _looks_like_token(text) else actor_of_key(text, address_of(django))
+        # Whoever logged out, here or by ending the session from another device, follows nothing any more.
+        session, person = django.session, django.user
+        user = User.objects.filter(pk=person.pk, is_active=True).first() if person.pk else None
+        if user is None or not session.session_key or not session.exists(session.session_key):
+            return None
+        return actor_for(user, request.headers.get(TEAM_HEADER, ""))
+    except DomainError:
+        return None
 
 
 class _CsrfCheck(CsrfViewMiddleware):

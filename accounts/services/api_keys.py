@@ -28,6 +28,7 @@ from accounts.roles import KEY_SCOPES, KEY_SCOPES_MORE, Can
 from accounts.selectors import team_api_keys
 from accounts.services.audit import audit
 from core.errors import Conflict, DomainError, NotFound, PermissionDenied
+from core.realtime.access import tell_access_changed
 
 _LIVE, _TEST = "lf_live_", "lf_test_"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -129,6 +130,7 @@ def revoke_api_key(*, actor: Actor, uid: str) -> None:
         rows = ApiKey.objects.for_team(actor.team).filter(pk=key.pk, revoked_at=None)
         if rows.update(revoked_at=timezone.now()):
             audit(actor, "api_key.revoked", key, before=_told(key))
+            transaction.on_commit(tell_access_changed, robust=True)
 
 
 def actor_of_key(text: str, address: str = "") -> Actor | None:

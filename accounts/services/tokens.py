@@ -24,6 +24,7 @@ from accounts.access import check_second_factor
 from accounts.actor import Actor, member_actor
 from accounts.models import Membership, User
 from accounts.services.audit import audit
+from core.realtime.access import tell_access_changed
 
 # Two requests of one program may refresh at the same moment: the second is refused, and nobody is logged out.
 _TWICE_WITHIN = timedelta(seconds=10)
@@ -133,6 +134,7 @@ def _end_family(family: str) -> None:
     row = OutstandingToken.objects.filter(jti=family).first()
     if row is not None:
         BlacklistedToken.objects.get_or_create(token=row)
+        transaction.on_commit(tell_access_changed, robust=True)
 
 
 def _decoded(kind: type[Token], text: str) -> Any:

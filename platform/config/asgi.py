@@ -1,4 +1,4 @@
-"""The web process: pages and the API over HTTP, live updates over one WebSocket."""
+"""The web process: pages and the API over HTTP, live updates over one WebSocket or as event streams."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from django.urls import path  # noqa: E402
 
 from core.http.body_limit import BodyLimit  # noqa: E402
 from core.realtime.consumers import LiveConsumer  # noqa: E402
+from core.realtime.event_streams import EventStreams  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(http),
+        "http": BodyLimit(EventStreams(http)),
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([path("ws/", LiveConsumer.as_asgi())]))
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -247,6 +248,55 @@ def test_the_key_goes_to_no_other_server(server: Server, client: lora_foundry.Cl
     assert "Authorization" not in other.asked[0][2]
     other.http.shutdown()
     other.http.server_close()
+
+
+TRAINING = {
+    "id": "trn_1",
+    "project": "prj_1",
+    "name": "Lamps",
+    "status": "running",
+    "base_model": "tiny",
+    "dataset_version": "dsv_1",
+    "template": "style",
+}
+
+
+def event(seq: int, **data: Any) -> bytes:
+    item = {"seq": seq, "type": "status", "at": "2026-01-01T00:00:00Z", "data": data}
+    return f"id: {seq}\nevent: status\ndata: {json.dumps(item)}\n\n".encode()
+
+
+def test_a_stream_that_breaks_off_is_taken_up_where_it_was(
+    server: Server, client: lora_foundry.Client, waits: list[float]
+) -> None:
+    cut = event(4, state="running")
+    server.answers = [
+        (200, {}, b"retry: 2000\n\n" + event(1) + b":\n\n" + event(2)),
+        # The third event is there, of the fourth only a part: the connection is gone before what was announced.
+        (200, {"Content-Length": "999"}, event(3, text="drei – 三") + cut[:20]),
+        None,
+        refusal(429, "too_many_streams", retryable=True, **{"Retry-After": "2"}),
+        (200, {}, event(3, text="again") + cut + event(5, state="succeeded")),
+        (204, {}, b""),
+    ]
+    training = lora_foundry.Training.of(client, TRAINING)
+    found = list(training.events(follow=True, every=0.25))
+    assert [each.seq for each in found] == [1, 2, 3, 4, 5]
+    assert found[2].data == {"text": "drei – 三"}
+    asked = [path.rpartition("after=")[2] for _method, path, _headers in server.asked]
+    assert asked == ["0", "2", "3", "3", "3", "5"]
+    assert waits[0] == 0.25
+    assert waits[3] == 2
+
+
+def test_a_stream_that_is_refused_is_told(server: Server, client: lora_foundry.Client) -> None:
+    training = lora_foundry.Training.of(client, TRAINING)
+    server.answers = [refusal(404, "not_found", retryable=False)]
+    with pytest.raises(lora_foundry.NotFound):
+        list(training.events(follow=True))
+    server.answers = [None] * 4
+    with pytest.raises(lora_foundry.ConnectionFailed):
+        list(training.events(follow=True))
 
 
 def test_waits_grow_and_have_an_end() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
-from django.utils import timezone
 
 from accounts.models import Membership, User
 from accounts.roles import Role
@@ -24,31 +22,9 @@ from accounts.services.teams import delete_team
 from core.realtime import consumers, publish, stream
 from core.realtime.consumers import LiveConsumer
 from projects.services.projects import change_visibility
-from tests.scenario import Scenario, make_scenario
-from tests.training.queueing import Bench
-from training.engine import events as told
-from training.models import TrainingJob
-from training.queue.lease import Lease
-from training.services import telemetry
+from tests.training.theatre import Theatre
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Theatre:
-    """Hold a running job, and browsers that watch it."""
-
-    def __init__(self) -> None:
-        self.scenario: Scenario = make_scenario()
-        bench = Bench(self.scenario.alice)
-        self.job: TrainingJob = bench.job()
-        self.lease: Lease = bench.claim()
-        self.topic = f"training:{self.job.uid}"
-
-    def say(self, *words: str) -> None:
-        """Store log events as a worker does."""
-        telemetry.record(
-            self.lease, Path("/nowhere"), [(told.Log("info", word), timezone.now()) for word in words]
-        )
 
 
 @pytest.fixture
@@ -192,7 +168,7 @@ async def test_changed_rights_are_felt_by_open_sockets_at_once(theatre: Theatre,
 
 
 async def test_a_member_who_is_removed_hears_no_more(theatre: Theatre, monkeypatch: Any) -> None:
-    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "RECHECK_SECONDS", 0.0)
     monkeypatch.setattr(consumers, "HEARTBEAT_SECONDS", 0.2)
     browser = Browser(theatre.scenario.bob.user)
     assert await browser.open()

@@ -175,6 +175,7 @@ class TrainingSerializer(ObjectSerializer):
         address = self.address("training-detail", row.uid)
         parts = [
             "events",
+            "stream",
             "metrics",
             "samples",
             "checkpoints",

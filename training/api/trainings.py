@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.actor import Actor
+from accounts.api.auth import actor_now
 from accounts.api.base import Listed, ListQuery, Shown
 from accounts.roles import Can
 from billing.receipts import receipt_of
 from core.api.idempotency import idempotent
 from core.errors import DomainError, NotFound
+from core.realtime.event_streams import CONTENT_TYPE, Stream, follow, last_event_id
 from projects.api.serializers import FOUND_ELSEWHERE
 from projects.models import DatasetVersion
 from projects.serving import serve_download, serve_picture
 from projects.visibility import seen_by
 from training import selectors
+from training.access import is_shown_to
 from training.advisor.templates import template_for
 from training.api.receipts import ReceiptResult
 from training.api.serializers import (
@@ -59,6 +63,14 @@ from training.services.telemetry import EVENTS_PER_PAGE, events_after
 
 Change = Callable[..., TrainingJob]
 
+LAST_EVENT_ID = OpenApiParameter(
+    name="Last-Event-ID",
+    type={"type": "string", "pattern": "^[0-9]{1,9}$"},
+    location=OpenApiParameter.HEADER,
+    description="The last seq that came, to go on behind it; it goes before `after`.",
+)
+NOTHING_MORE = OpenApiResponse(description="The training has ended, and there is nothing after this seq.")
+
 
 class TrainingViewSet(Listed):
     can = {
@@ -74,6 +86,7 @@ class TrainingViewSet(Listed):
         "retry": Can.TRAINING_EDIT,
         "clone": Can.TRAINING_EDIT,
         "events": Can.TRAINING_VIEW,
+        "stream": Can.TRAINING_VIEW,
         "metrics": Can.TRAINING_VIEW,
         "samples": Can.TRAINING_VIEW,
         "checkpoints": Can.TRAINING_VIEW,
@@ -83,6 +96,7 @@ class TrainingViewSet(Listed):
     queries: ClassVar[dict[str, Any]] = {
         "list": TrainingQuery,
         "events": EventQuery,
+        "stream": EventQuery,
         "metrics": MetricsQuery,
         "samples": ListQuery,
         "checkpoints": ListQuery,
@@ -91,6 +105,7 @@ class TrainingViewSet(Listed):
         ("create", "retry", "clone", "resume"), (402,)
     )
     buckets: ClassVar[dict[str, str]] = dict.fromkeys(("create", "retry", "clone"), "generate")
+    binary = ("stream",)
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         rows = seen_by(actor, TrainingJob.objects.for_team(actor.team)).select_related(
@@ -215,6 +230,32 @@ class TrainingViewSet(Listed):
         """List what happened, in order; the same events come over the WebSocket, with the same seq."""
         return Response(event_page(self.get_object(), self.query.get("after", 0)))
 
+    @extend_schema(
+        operation_id="trainings_stream",
+        parameters=[LAST_EVENT_ID],
+        responses={(200, CONTENT_TYPE): OpenApiTypes.STR, 204: NOTHING_MORE},
+    )
+    @action(detail=True)
+    def stream(self, request: Request, uid: str) -> HttpResponseBase:
+        """Follow a training as Server-Sent Events: what is stored, then what comes, with the same seq as `id`.
+
+        `event` is the type and `data` the event as `/events` gives it. A comment comes at least every 15 seconds. The
+        stream ends behind the event that ends the training, and when the credential may not see it any more.
+        """
+        job = self.get_object()
+        after = last_event_id(request.headers.get("Last-Event-ID", ""), self.query.get("after", 0))
+        if job.is_finished and after >= job.last_seq:
+            # This is how the standard tells clients not to come again.
+            return Response(status=204)
+        followed = Stream(
+            topic=f"training:{job.uid}",
+            after=after,
+            subject=self.throttle_subject(),
+            has_ended=job.is_finished,
+            may_read=functools.partial(_may_still_see, request, job.uid),
+        )
+        return follow(request._request, followed)
+
     @extend_schema(operation_id="trainings_metrics", responses=MetricsResult)
     @action(detail=True)
     def metrics(self, request: Request, uid: str) -> Response:
@@ -302,6 +343,11 @@ class CheckpointViewSet(Shown):
         if blob is None:
             raise NotFound
         return serve_download(blob, download_name(checkpoint))
+
+
+def _may_still_see(request: Request, uid: str) -> bool:
+    actor = actor_now(request)
+    return actor is not None and is_shown_to(actor, uid)
 
 
 def event_page(job: TrainingJob, after: int) -> dict[str, Any]:

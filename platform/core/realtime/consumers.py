@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import time
 from typing import Any
 
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from core.realtime.stream import Subscription, hub
+from core.realtime.stream import FRAME_SECONDS, Right, Subscription, hub
 from core.realtime.topics import TopicKind, find
 
 log = logging.getLogger(__name__)
 
-FRAME_SECONDS = 0.25
-FRAME_ITEMS = 500
 HEARTBEAT_SECONDS = 5.0
-RECHECK_SECONDS = 60.0
 TOPICS_PER_SOCKET = 50
 NOT_LOGGED_IN = 4401
 
@@ -34,8 +31,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
-        self.checked: dict[str, float] = {}
-        self.access_version = 0
+        self.rights: dict[str, Right] = {}
         self.pump: asyncio.Task[None] | None = None
         user = self.scope.get("user")
         if user is None or not user.is_authenticated:
@@ -70,7 +66,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def _subscribe(self, topic: Any, after: int) -> None:
         found = find(topic)
-        if found is None or not await self._may_read(topic):
+        right = Right(functools.partial(self._has_right, *found)) if found is not None else None
+        if found is None or right is None or not await right.holds():
             await self._send({"topic": str(topic)[:80], "error": "not_found"})
             return
         if topic not in self.subscriptions and len(self.subscriptions) >= TOPICS_PER_SOCKET:
@@ -80,14 +77,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         kind, uid = found
         subscription = Subscription(topic=topic, uid=uid, kind=kind, sent=after)
         self.subscriptions[topic] = subscription
-        self.checked[topic] = time.monotonic()
+        self.rights[topic] = right
         hub().add(subscription)
-
-    async def _may_read(self, topic: str) -> bool:
-        found = find(topic)
-        if found is None:
-            return False
-        return bool(await database_sync_to_async(self._has_right)(*found))
 
     def _has_right(self, kind: TopicKind, uid: str) -> bool:
         # Whoever logged out, here or by ending the session from another device, follows nothing any more.
@@ -99,7 +90,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     def _drop(self, topic: Any) -> None:
         subscription = self.subscriptions.pop(topic, None) if isinstance(topic, str) else None
         if subscription is not None:
-            self.checked.pop(topic, None)
+            self.rights.pop(topic, None)
             hub().discard(subscription)
 
     # -- Sending ----------------------------------------------------------------------------------------------
@@ -125,30 +116,17 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await asyncio.sleep(max(0.0, FRAME_SECONDS - (time.monotonic() - began)))
 
     async def _feed(self, subscription: Subscription) -> None:
-        if subscription.behind:
-            items = await subscription.read_store(FRAME_ITEMS)
-        else:
-            items = subscription.take()
-        if items and subscription is self.subscriptions.get(subscription.topic):
+        part = await subscription.next_part()
+        if part is not None and subscription is self.subscriptions.get(subscription.topic):
             await self._send(
-                {
-                    "topic": subscription.topic,
-                    "from": items[0]["seq"],
-                    "to": items[-1]["seq"],
-                    "items": items,
-                }
+                {"topic": subscription.topic, "from": part.first, "to": part.last, "items": part.items}
             )
 
     async def _check_again(self) -> None:
-        """Ask again whether the topics may be read: at once when rights changed, else now and then."""
-        version, now = hub().access_version, time.monotonic()
-        has_changed, self.access_version = version != self.access_version, version
-        for topic in list(self.subscriptions):
-            if has_changed or now - self.checked.get(topic, now) >= RECHECK_SECONDS:
-                self.checked[topic] = now
-                if not await self._may_read(topic):
-                    self._drop(topic)
-                    await self._send({"topic": topic, "error": "not_found"})
+        for topic, right in list(self.rights.items()):
+            if not await right.holds() and right is self.rights.get(topic):
+                self._drop(topic)
+                await self._send({"topic": topic, "error": "not_found"})
 
     async def _beat(self) -> None:
         for topic, subscription in list(self.subscriptions.items()):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -32,6 +34,19 @@ HEADS_EVERY = 5.0
 # While Redis is away the store is asked more often.
 HEADS_EVERY_WITHOUT_STREAM = 1.0
 _LONGEST_PAUSE = 5.0
+# How often a client gets what is new, and how much of it at once.
+FRAME_SECONDS = 0.25
+FRAME_ITEMS = 500
+RECHECK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Hold what a client gets next. It speaks for all of `first`..`last`: what it leaves out is kept no longer."""
+
+    first: int
+    last: int
+    items: Items
 
 
 @dataclass(eq=False)
@@ -69,14 +84,24 @@ class Subscription:
         self.sent = max(self.sent, self.tail)
         return items
 
+    async def next_part(self) -> Part | None:
+        """Return what comes next, from the store or from the stream; None if there is nothing new."""
+        before = self.sent
+        items = await self.read_store(FRAME_ITEMS) if self.behind else self.take()
+        return Part(before + 1, self.sent, items) if self.sent > before else None
+
     async def read_store(self, limit: int) -> Items:
         """Return the next page of the store, and notice when the browser has caught up."""
         self.missed = False
+        # Everything up to a head was stored before the head was told: what the store has not is kept no longer.
+        head = self.head or 0
         items: Items = await database_sync_to_async(self.kind.events_after)(self.uid, self.sent, limit)
         if items:
             self.sent = int(items[-1]["seq"])
-        if len(items) < limit and not self.missed:
-            self.behind, self.tail = False, self.sent
+        if len(items) < limit:
+            self.sent = max(self.sent, head)
+            if not self.missed:
+                self.behind, self.tail = False, self.sent
         return items
 
     def tell_head(self, head: int) -> None:
@@ -84,6 +109,27 @@ class Subscription:
         self.head = head
         if not self.behind and head > self.tail:
             self.fall_behind()
+
+
+class Right:
+    """Ask now and then whether a topic may still be read: at once when somebody's rights changed.
+
+    `ask` runs in a thread and may query. One that fails with an error is asked again at the next call.
+    """
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._version: int | None = None
+        self._asked_at = 0.0
+
+    async def holds(self) -> bool:
+        """Tell whether the topic may be read, as far as is known; the first time and when it is time it is asked."""
+        version, now = hub().access_version, time.monotonic()
+        if version == self._version and now - self._asked_at < RECHECK_SECONDS:
+            return True
+        answer: bool = await database_sync_to_async(self._ask)()
+        self._version, self._asked_at = version, now
+        return answer
 
 
 class Hub:

@@ -12,17 +12,23 @@ from typing import Any
 Items = list[dict[str, Any]]
 
 
+def _goes_on(item: dict[str, Any]) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class TopicKind:
     """Hold what the live path needs to know of one kind of topic; all three run in a thread and may query.
 
     `may_read(user, uid)` tells whether the person may see the topic; `events_after(uid, after, limit)` returns stored
-    items in order of their dense `seq`; `heads(uids)` returns the last seq of each.
+    items in order of their dense `seq`; `heads(uids)` returns the last seq of each. `is_last(item)` tells of an item
+    that nothing can come after it.
     """
 
     may_read: Callable[[Any, str], bool]
     events_after: Callable[[str, int, int], Items]
     heads: Callable[[Iterable[str]], dict[str, int]]
+    is_last: Callable[[dict[str, Any]], bool] = _goes_on
 
 
 _kinds: dict[str, TopicKind] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from lora_foundry import live
 from lora_foundry.errors import TrainingFailed
 
 if TYPE_CHECKING:
@@ -223,20 +224,20 @@ class Training(Row):
         raise TimeoutError(f"{self.id} has not ended after {timeout:g} s")
 
     def events(self, *, after: int = 0, follow: bool = False, every: float = 1.0) -> Iterator[Event]:
-        """Yield what happened, in order; with `follow`, go on until the training has ended."""
-        while True:
-            ended = not follow or self.refresh().has_ended
-            more = True
-            while more:
-                page = self.client.transport.request(
-                    "GET", f"/trainings/{self.id}/events", query={"after": after}
-                ).json()
-                for row in page["data"]:
-                    yield Event(row["seq"], row["type"], row["at"], row["data"])
-                after, more = page["next_after"], page["has_more"]
-            if ended:
-                return
-            self.client.transport.sleep(every)
+        """Yield what happened, in order; with `follow`, as it happens and until the training has ended.
+
+        A stream that breaks off is taken up again after `every` seconds. The `seq` of an ended training may have
+        gaps: its `metrics` events are kept for a day, its curves (`metrics()`) for good.
+        """
+        transport, more = self.client.transport, not follow
+        if follow:
+            for row in live.events(transport, self.id, after=after, every=every):
+                yield Event(row["seq"], row["type"], row["at"], row["data"])
+        while more:
+            page = transport.request("GET", f"/trainings/{self.id}/events", query={"after": after}).json()
+            for row in page["data"]:
+                yield Event(row["seq"], row["type"], row["at"], row["data"])
+            after, more = page["next_after"], page["has_more"]
 
     def metrics(self, *keys: str) -> dict[str, list[tuple[int, float]]]:
         """Return the curves as (step, value)."""

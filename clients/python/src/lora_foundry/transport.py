@@ -98,13 +98,13 @@ class Transport:
             found.status, {name.lower(): value for name, value in found.headers.items()}, found.data
         )
 
-    def stream(self, address: str) -> urllib3.BaseHTTPResponse:
+    def stream(self, address: str, headers: Mapping[str, str] | None = None) -> urllib3.BaseHTTPResponse:
         """Open an address for reading its body in pieces, following redirects away from the API."""
         for _hop in range(5):
             found = self.pool.request(
                 "GET",
                 address,
-                headers={**self._credential(address), "User-Agent": _USER_AGENT},
+                headers={**self._credential(address), "User-Agent": _USER_AGENT, **(headers or {})},
                 timeout=self.timeout,
                 redirect=False,
                 retries=False,
