@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
@@ -21,10 +22,18 @@ from training.services.lifecycle import append_events, move
 from training.states import LIVE, Desired, JobState
 
 _AT_ONCE = 10_000
+# Of trainings that ended, whose `metrics` events go: so many at a time, and so many rows in one run at most.
+_JOBS_AT_ONCE = 100
+_MOST_AT_ONCE = 500_000
+_TIDIED = "metrics-events-tidied-until"
 
 
 def _events_kept_for() -> timedelta:
     return timedelta(days=settings.KEEP_EVENTS_DAYS)
+
+
+def _metrics_events_kept_for() -> timedelta:
+    return timedelta(days=settings.KEEP_METRICS_EVENTS_DAYS)
 
 
 register_kept(
@@ -39,6 +48,12 @@ register_kept(
         _("The log of a training"),
         lambda team: _events_kept_for(),
         _("After its end. Curve, samples and files stay."),
+    ),
+    Kept(
+        "metrics_events",
+        _("The points of the curve in the log of a training"),
+        lambda team: _metrics_events_kept_for(),
+        _("After its end. The curve itself stays."),
     ),
     Kept(
         "states",
@@ -65,6 +80,33 @@ def forget_old_events() -> int:
             )
             note_forgotten(team, "events", count=gone)
         deleted += gone
+    return deleted
+
+
+@every(3600)
+def forget_metrics_events() -> int:
+    """Delete the `metrics` events of trainings that ended a day ago, and return how many rows went.
+
+    The curves (`MetricChunk`) hold the points, so nothing is reported as forgotten. Their seqs leave gaps: whoever
+    follows is told that nothing is left between two events (`core.realtime.stream.Part`).
+    """
+    before = timezone.now() - _metrics_events_kept_for()
+    ended = TrainingJob.unscoped.filter(finished_at__lt=before)
+    # Only a note: without it all that ended is looked through again. An hour more, for what was under way then.
+    if (done := cache.get(_TIDIED)) is not None:
+        ended = ended.filter(finished_at__gte=done - timedelta(hours=1))
+    deleted, jobs = 0, list(ended.order_by("finished_at").values_list("pk", flat=True))
+    for first in range(0, len(jobs), _JOBS_AT_ONCE):
+        rows = JobEvent.unscoped.filter(job__in=jobs[first : first + _JOBS_AT_ONCE], type="metrics")
+        is_more = True
+        while is_more:
+            # Each statement with a commit of its own: nobody waits long for what it holds.
+            found = list(rows.values_list("pk", flat=True)[:_AT_ONCE])
+            deleted += JobEvent.unscoped.filter(pk__in=found).delete()[0]
+            is_more = len(found) == _AT_ONCE
+            if deleted >= _MOST_AT_ONCE:
+                return deleted
+    cache.set(_TIDIED, before, timeout=None)
     return deleted
 
 

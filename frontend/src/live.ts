@@ -224,8 +224,9 @@ export class LiveConnection {
         const { items, head } = await this.options.load(`${topic.pollUrl}?after=${after}`)
         // An answer holds the oldest events first; where it is short of the head the next poll goes on.
         this.options.onHealth('polling')
-        const to = items.at(-1)?.seq
-        this.take({ topic: topic.name, items, ...(to !== undefined ? { from: after + 1, to } : head !== undefined ? { head } : {}) })
+        // It speaks for all of its range, also where events are kept no longer.
+        const to = items.at(-1)?.seq ?? head
+        this.take({ topic: topic.name, items, ...(to !== undefined ? { from: after + 1, to } : {}) })
       } catch {
         this.options.onHealth('waiting')
       }

@@ -40,6 +40,13 @@ describe('receive', () => {
     expect([seqs(ready), cursor.applied, gap]).toEqual([[1, 4], 6, false])
   })
 
+  it('goes past events that are kept no longer, also where none is left', () => {
+    const tidied = receive(cursorAt(3), { topic: 't', from: 4, to: 9, items: [event(7), event(9)] })
+    expect([seqs(tidied.ready), tidied.cursor.applied, tidied.gap]).toEqual([[7, 9], 9, false])
+    const none = receive(cursorAt(3), { topic: 't', from: 4, to: 9, items: [] })
+    expect([seqs(none.ready), none.cursor.applied, none.gap]).toEqual([[], 9, false])
+  })
+
   it('applies every event once in any order of frames', () => {
     let cursor = cursorAt(0)
     const applied: number[] = []

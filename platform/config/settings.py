@@ -333,9 +333,9 @@ TEAM_MAX_QUEUED = env.int("LF_TEAM_MAX_QUEUED", default=50)
 OPERATORS_NEED_TWO_FACTOR = env.bool("LF_OPERATORS_NEED_TWO_FACTOR", default=PRODUCTION)
 
 # -- Retention ------------------------------------------------------------------------------------------------
-# Days after the end of a training that its log is kept; curve, samples and files stay.
+# Days after the end of a training that its log is kept, and the points of its curve in it; curve and files stay.
 KEEP_EVENTS_DAYS = env.int("LF_KEEP_EVENTS_DAYS", default=180)
-# The plan of a team that chose none (billing/plans.py). `unlimited` limits nothing.
+KEEP_METRICS_EVENTS_DAYS = env.int("LF_KEEP_METRICS_EVENTS_DAYS", default=1)
 # Payments are on where there is a key; then teams that chose no plan should be on one that has limits (`free`).
 STRIPE_SECRET_KEY = env("STRIPE_SECRET_KEY", default="")
 STRIPE_WEBHOOK_SECRET = env("STRIPE_WEBHOOK_SECRET", default="")
@@ -344,7 +344,7 @@ STRIPE_API_BASE = env("STRIPE_API_BASE", default="")
 # What an hour of a worker costs the operator, in cents: for the margin in the admin.
 GPU_COST_CENTS_AN_HOUR = env.int("LF_GPU_COST_CENTS_AN_HOUR", default=0)
 METRICS_TOKEN = env("LF_METRICS_TOKEN", default="")
-DEFAULT_PLAN = env("LF_DEFAULT_PLAN", default="unlimited")
+DEFAULT_PLAN = env("LF_DEFAULT_PLAN", default="unlimited")  # of a team that chose none (billing/plans.py)
 # Days in which a failed payment can be made good before the plan ends.
 PAST_DUE_DAYS = env.int("LF_PAST_DUE_DAYS", default=14)
 
