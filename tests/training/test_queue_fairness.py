@@ -181,3 +181,31 @@ def test_two_jobs_with_one_score_are_foreseen_in_their_order(scenario: Scenario)
     TrainingJob.objects.for_team(scenario.team).update(queued_at=timezone.now())
     assert look_ahead() == 3
     assert [fresh(job).place for job in jobs] == [1, 2, 3]
+
+
+def test_the_forecast_and_the_claim_agree_on_a_processor_that_takes_everything(scenario: Scenario) -> None:
+    """Nothing is a misfit there, also beside a job of the largest class."""
+    bench = Bench(scenario.alice)
+    small, large = bench.job("small", waited=500, gpu_gb=0), bench.job("large", waited=100, gpu_gb=192)
+    medium = bench.job("medium", waited=300, gpu_gb=24)
+    look_ahead()
+    assert [fresh(job).place for job in (small, medium, large)] == [1, 2, 3]
+    claimed = []
+    for _job in range(3):
+        lease = bench.claim()
+        claimed.append(lease.job_uid)
+        TrainingJob.objects.for_team(scenario.team).filter(uid=lease.job_uid).update(
+            state=JobState.CANCELED, finished_at=timezone.now(), lease_until=None
+        )
+    assert claimed == [small.uid, medium.uid, large.uid]
+
+
+def test_a_small_job_is_a_misfit_on_a_large_gpu_in_the_forecast_as_in_the_claim(scenario: Scenario) -> None:
+    bench = Bench(scenario.alice)
+    Worker.objects.exclude(pk=bench.worker.pk).delete()
+    Worker.objects.filter(pk=bench.worker.pk).update(memory_mb=24_000)
+    bench.worker.refresh_from_db()
+    small, large = bench.job("small", waited=500, gpu_gb=8), bench.job("large", waited=100, gpu_gb=24)
+    look_ahead()
+    assert [fresh(job).place for job in (large, small)] == [1, 2]
+    assert bench.claim().job_uid == large.uid

@@ -79,11 +79,16 @@ class Board:
             self.add(replace(job, not_before=0.0), now=now)
         return self._later[0][0] if self._later else None
 
-    def best(self, slot_gb: int) -> Waiting | None:
-        """Return the job that starts next on a free slot of the class `slot_gb`, None if none may."""
+    def best(self, slot_gb: int, takes: int | None = None) -> Waiting | None:
+        """Return the job that starts next on a free slot of the class `slot_gb`, None if none may.
+
+        `takes` is the largest class it takes where that is another one: a processor without GPUs beside it takes
+        every job, and none is a misfit there.
+        """
         found: tuple[float, int] | None = None
+        largest = slot_gb if takes is None else takes
         for gpu_gb, heads in self._heads.items():
-            if gpu_gb > slot_gb:
+            if gpu_gb > largest:
                 continue
             self._drop_dead(heads)
             if heads:

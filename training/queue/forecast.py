@@ -16,12 +16,21 @@ UNKNOWN_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Hold a slot that takes jobs: its class, and how long what runs there still takes, of which `team`."""
+    """Hold a slot that takes jobs: its class, and how long what runs there still takes, of which `team`.
+
+    `takes` is the largest class of jobs it takes, where that is not its own (`Board.best`).
+    """
 
     gpu_gb: int
     busy_for: float = 0.0
     team: int | None = None
     is_short: bool = False
+    takes: int | None = None
+
+    @property
+    def largest(self) -> int:
+        """Give the largest class of jobs it takes."""
+        return self.gpu_gb if self.takes is None else self.takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +56,35 @@ def forecast(
     board = Board(rules, standings, now=now)
     for job in waiting:
         board.add(job, now=now)
-    largest = max((slot.gpu_gb for slot in slots), default=-1)
+    largest = max((slot.largest for slot in slots), default=-1)
     reasons = {job.id: _reason(job, standings, bool(slots), largest, now) for job in waiting}
-    free: list[tuple[float, int, int]] = []  # when, number, class
+    free: list[tuple[float, int]] = []  # when, number
     for number, slot in enumerate(slots):
-        heapq.heappush(free, (now + slot.busy_for, number, slot.gpu_gb))
+        heapq.heappush(free, (now + slot.busy_for, number))
     teams = {number: (slot.team, slot.is_short) for number, slot in enumerate(slots) if slot.team is not None}
     starts: list[Start] = []
-    resting: list[tuple[int, int]] = []  # slots that found nothing and wait for a change
+    resting: list[int] = []  # slots that found nothing and wait for a change
     while free:
-        at, number, gpu_gb = heapq.heappop(free)
+        at, number = heapq.heappop(free)
         if number in teams:
             team, is_short = teams.pop(number)
             was_full = board.standing(team).is_full(is_short)
             board.end(team, is_short=is_short, now=at)
             if was_full:  # its team may start another one, also on a slot that found nothing before
-                for rested, its_gb in resting:
-                    heapq.heappush(free, (at, rested, its_gb))
+                for rested in resting:
+                    heapq.heappush(free, (at, rested))
                 resting.clear()
         next_time = board.wake(at)
-        best = board.best(gpu_gb)
+        best = board.best(slots[number].gpu_gb, slots[number].takes)
         if best is None:
             if next_time is not None:
-                heapq.heappush(free, (next_time, number, gpu_gb))
+                heapq.heappush(free, (next_time, number))
             else:
-                resting.append((number, gpu_gb))
+                resting.append(number)
             continue
         board.start(best, now=at)
         teams[number] = best.team, best.is_short
-        heapq.heappush(free, (at + max(1.0, best.seconds), number, gpu_gb))
+        heapq.heappush(free, (at + max(1.0, best.seconds), number))
         wait = at - now
         reason = WaitsFor.NOTHING if wait == 0.0 else reasons[best.id]
         starts.append(Start(best.id, len(starts) + 1, wait, reason))
