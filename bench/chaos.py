@@ -256,7 +256,8 @@ def report(quiet: Any, hit: Any, steps: int, page: OpenPage) -> int:
     ]
     redone = sum(a.last_step - b.first_step for a, b in pairwise(attempts))
     billed = {
-        entry.attempt: entry.seconds for entry in UsageEntry.objects.for_team(team).filter(job_uid=hit.uid)
+        entry.attempt: entry.seconds + entry.seconds_lost
+        for entry in UsageEntry.objects.for_team(team).filter(job_uid=hit.uid)
     }
     spent = {a.fence: (a.ended_at - a.started_at).total_seconds() for a in attempts if a.ended_at}
     checks = {

@@ -21,6 +21,7 @@ from billing.models import (
     UsageEntry,
 )
 from billing.plans import default_plan
+from billing.services.usage import LOST_SECONDS
 
 NEAR = 0.8
 MOST_TEAMS = 50
@@ -64,7 +65,7 @@ def plan_lines() -> list[PlanLine]:
         .values("team_id")
         .annotate(
             useful_seconds=Coalesce(Sum("seconds", filter=Q(useful=True)), 0.0),
-            lost=Coalesce(Sum("seconds", filter=Q(useful=False)), 0.0),
+            lost=Coalesce(LOST_SECONDS, 0.0),
         )
     )
     overage = dict(

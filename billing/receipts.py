@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.db.models import Sum
@@ -14,7 +15,10 @@ from billing.services.ledger import held_for
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Hold one attempt: its seconds, whether they were useful, and how many of them were charged."""
+    """Hold one attempt: its seconds, whether they were useful, and how many of them were charged.
+
+    One that was kept in part has a line for either part.
+    """
 
     attempt: int
     seconds: float
@@ -76,7 +80,7 @@ def receipt_of(team: Team, job_uid: str) -> Receipt:
     held = sum(held_for(team, job_uid).values())
     price = plan_of(team).overage_cents_an_hour or 0
     return Receipt(
-        lines=[Line(row.attempt, row.seconds, row.useful, charged.get(row.attempt, 0)) for row in usage],
+        lines=[line for row in usage for line in _lines(row, charged.get(row.attempt, 0))],
         is_metered=bool(settled) or bool(held),
         of_allowance=taken[Account.HELD_ALLOWANCE],
         of_bought=taken[Account.HELD_BOUGHT],
@@ -85,3 +89,9 @@ def receipt_of(team: Team, job_uid: str) -> Receipt:
         refunded=int(refunded.aggregate(n=Sum("seconds"))["n"] or 0),
         held=held,
     )
+
+
+def _lines(row: UsageEntry, charged: int) -> Iterator[Line]:
+    yield Line(row.attempt, row.seconds, row.useful, charged)
+    if row.seconds_lost:
+        yield Line(row.attempt, row.seconds_lost, False, 0)

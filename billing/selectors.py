@@ -21,6 +21,7 @@ from billing.entitlements import account_of, month_of, plan_of
 from billing.models import Account, BillingAccount, LedgerEntry, Plan, TopUp, UsageEntry
 from billing.services.ledger import HELD, Funds, funds_of
 from billing.services.subscriptions import GOOD, further_seats
+from billing.services.usage import LOST_SECONDS
 from core.quotas import Answer, answers
 
 MONTHS_SHOWN = 12
@@ -176,11 +177,12 @@ _USAGE_GROUPS = f"""
             WHEN grouping(day) = 0 THEN 0 WHEN grouping(member) = 0 THEN 1 WHEN grouping(project) = 0 THEN 2 ELSE 3
         END,
         day, member, project, kind,
-        coalesce(sum(seconds) FILTER (WHERE useful), 0), coalesce(sum(seconds) FILTER (WHERE NOT useful), 0),
+        coalesce(sum(seconds) FILTER (WHERE useful), 0),
+        coalesce(sum(CASE WHEN useful THEN seconds_lost ELSE seconds END), 0),
         count(DISTINCT job_uid)
     FROM (
         SELECT to_char(entry.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, person.email AS member,
-            entry.project_name AS project, entry.kind, entry.seconds, entry.useful, entry.job_uid
+            entry.project_name AS project, entry.kind, entry.seconds, entry.seconds_lost, entry.useful, entry.job_uid
         FROM {UsageEntry._meta.db_table} entry LEFT JOIN {User._meta.db_table} person ON person.id = entry.user_id
         WHERE entry.team_id = %(team)s AND entry.created_at >= %(start)s AND entry.created_at < %(end)s
     ) entries
@@ -232,7 +234,7 @@ def _entries(actor: Actor) -> QuerySet[Any, Any]:
 def _sums(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
     return rows.annotate(
         useful_seconds=Coalesce(Sum("seconds", filter=Q(useful=True)), 0.0),
-        lost_seconds=Coalesce(Sum("seconds", filter=Q(useful=False)), 0.0),
+        lost_seconds=Coalesce(LOST_SECONDS, 0.0),
         trainings=Count("job_uid", distinct=True),
     )
 

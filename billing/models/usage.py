@@ -20,7 +20,10 @@ class UsageKind(models.TextChoices):
 
 
 class UsageEntry(TenantModel):
-    """Compute seconds of one attempt of one job. `useful` is false for work that was lost."""
+    """Compute seconds of one attempt of one job. `useful` is false for work that was lost.
+
+    Of an attempt that was kept in part, `seconds` are the useful ones and `seconds_lost` those that came after.
+    """
 
     job_uid = models.CharField(max_length=40)
     kind = models.CharField(
@@ -29,6 +32,7 @@ class UsageEntry(TenantModel):
     attempt = models.PositiveIntegerField()
     seconds = models.FloatField()
     useful = models.BooleanField()
+    seconds_lost = models.FloatField(default=0, db_default=0)
     # Whose and what for, as it was called then: the row outlives both.
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     project_uid = models.CharField(max_length=40, blank=True)
@@ -39,6 +43,10 @@ class UsageEntry(TenantModel):
             *tenant_constraints("billing_usageentry"),
             models.UniqueConstraint(fields=["job_uid", "attempt"], name="billing_usageentry_once"),
             models.CheckConstraint(condition=models.Q(seconds__gte=0), name="billing_usageentry_positive"),
+            models.CheckConstraint(
+                condition=models.Q(seconds_lost=0) | models.Q(useful=True, seconds_lost__gt=0),
+                name="billing_usageentry_lost_part",
+            ),
         ]
         indexes = [models.Index(fields=["team", "created_at"], name="billing_usageentry_when")]
 

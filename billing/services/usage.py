@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import Case, F, Sum, When
 from django.utils import timezone
 
 from accounts.models import Team, User
@@ -18,6 +18,7 @@ def record_usage(
     attempt: int,
     seconds: float,
     useful: bool,
+    seconds_lost: float = 0.0,
     kind: UsageKind = UsageKind.TRAINING,
     user: User | None = None,
     project_uid: str = "",
@@ -25,9 +26,10 @@ def record_usage(
 ) -> None:
     """Note what one attempt used, for whom and what, and charge it if it was useful; lost work is free.
 
-    A repeat for the same attempt changes nothing.
+    `seconds_lost` came after the `seconds` of an attempt that was useful up to there, and are free too. A repeat for
+    the same attempt changes nothing.
     """
-    seconds = max(0.0, seconds)
+    seconds, seconds_lost = max(0.0, seconds), max(0.0, seconds_lost)
     with transaction.atomic():
         _entry, is_new = UsageEntry.objects.for_team(team).get_or_create(
             job_uid=job_uid,
@@ -36,6 +38,7 @@ def record_usage(
                 "team": team,
                 "seconds": seconds,
                 "useful": useful,
+                "seconds_lost": seconds_lost,
                 "kind": kind,
                 "user": user,
                 "project_uid": project_uid,
@@ -44,6 +47,10 @@ def record_usage(
         )
         if is_new and useful:
             settle(team, job_uid=job_uid, attempt=attempt, seconds=seconds)
+
+
+# Of some entries, all seconds of work that was lost.
+LOST_SECONDS = Sum(Case(When(useful=True, then=F("seconds_lost")), default=F("seconds")))
 
 
 def seconds_this_month(team: Team) -> float:

@@ -9,11 +9,15 @@ from django.utils import timezone
 
 from accounts.roles import Role
 from billing.models import BillingAccount, Plan, UsageEntry
+from billing.overview import plan_lines
+from billing.receipts import receipt_of
+from billing.selectors import usage_groups, usage_months
+from billing.services.ledger import hold
 from notifications.models import Notification
 from tests.factories import TeamFactory, make_member
 from tests.scenario import Scenario
 from tests.training.queueing import Bench, attempts, events, fresh
-from training.models import Attempt, TrainingJob, Worker
+from training.models import Attempt, Checkpoint, TrainingJob, Worker
 from training.queue.claim import claim_next
 from training.queue.room import make_room
 from training.services import lifecycle
@@ -71,7 +75,37 @@ def test_work_that_could_not_be_saved_is_free(free: Bench, scenario: Scenario) -
     make_room()
     lifecycle.preempt_job_now(running(free), has_saved=False)
     (entry,) = UsageEntry.objects.for_team(scenario.team)
-    assert entry.useful is False
+    assert (entry.useful, round(entry.seconds), entry.seconds_lost) == (False, 1200, 0)
+
+
+def test_what_an_earlier_checkpoint_kept_is_charged_and_only_what_came_after_is_free(
+    free: Bench, scenario: Scenario
+) -> None:
+    """Saved after twelve of twenty minutes. A point of an attempt before and one that is gone keep nothing."""
+    job, team = running(free), scenario.team
+    hold(team, job_uid=job.uid, seconds=1500)
+    began = timezone.now() - timedelta(minutes=20)
+    for step, fence, minutes, key in ((10, 0, 19, "before"), (20, 1, 12, "kept"), (30, 1, 15, "")):
+        made = Checkpoint.objects.create(team=team, job=job, fence=fence, step=step, epoch=1, state_key=key)
+        moment = began + timedelta(minutes=minutes)
+        Checkpoint.objects.for_team(team).filter(pk=made.pk).update(created_at=moment)
+    lifecycle.preempt_job_now(running(free), has_saved=False)
+    lifecycle.end_attempt(running(free), "preempted", useful=False)  # once more changes nothing
+    (entry,) = UsageEntry.objects.for_team(scenario.team)
+    assert (entry.useful, round(entry.seconds), round(entry.seconds_lost)) == (True, 720, 480)
+    receipt = receipt_of(scenario.team, job.uid)
+    assert [(line.attempt, round(line.seconds), line.is_useful, line.charged) for line in receipt.lines] == [
+        (1, 720, True, 720),
+        (1, 480, False, 0),
+    ]
+    assert (receipt.charged, round(receipt.useful), round(receipt.lost)) == (720, 720, 480)
+    for group in ("day", "member", "project", "kind"):
+        (row,) = usage_groups(scenario.alice)[group]
+        assert (round(row.useful), round(row.lost), row.trainings) == (720, 480, 1)
+    (month, *_earlier) = [row for _month, row in usage_months(scenario.alice) if row.trainings]
+    assert (round(month.useful), round(month.lost)) == (720, 480)
+    line = next(line for line in plan_lines() if line.plan.key == "free")
+    assert (round(line.useful_seconds), round(line.lost_seconds)) == (720, 480)
 
 
 @pytest.mark.parametrize(

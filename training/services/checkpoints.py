@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 
 from django.db import transaction
@@ -39,6 +40,13 @@ def newest_states(team: Team, job_id: int) -> list[Checkpoint]:
 def has_state(job: TrainingJob) -> bool:
     """Tell whether there is a point to resume `job` from."""
     return bool(newest_states(job.team, job.pk))
+
+
+def saved_at(job: TrainingJob) -> datetime | None:
+    """Return when the present attempt of `job` last saved what it can be resumed from; None if it has not."""
+    return next(
+        (each.created_at for each in newest_states(job.team, job.pk) if each.fence == job.fence), None
+    )
 
 
 def forget_states(job: TrainingJob, *, keep: int = 0) -> None:

@@ -25,7 +25,7 @@ from core.realtime.publish import publish
 from training.models import Attempt, JobEvent, TrainingJob
 from training.queue.usage import charge
 from training.services.announce import announce_preempted, announce_state
-from training.services.checkpoints import forget_states
+from training.services.checkpoints import forget_states, saved_at
 from training.states import LIVE, Desired, JobState, is_allowed, is_terminal
 
 if TYPE_CHECKING:
@@ -135,8 +135,11 @@ def _lease_end() -> CombinedExpression:
     return Now() + Value(timedelta(seconds=settings.LEASE_SECONDS))
 
 
-def end_attempt(job: TrainingJob, outcome: str, *, useful: bool) -> None:
-    """Close the attempt of the job's present fence and note its seconds for billing, once."""
+def end_attempt(job: TrainingJob, outcome: str, *, useful: bool, kept_until: datetime | None = None) -> None:
+    """Close the attempt of the job's present fence and note its seconds for billing, once.
+
+    Of one that was not `useful` to its end, what was done up to `kept_until` was.
+    """
     now = timezone.now()
     attempt = Attempt.objects.for_team(job.team).filter(job=job, fence=job.fence, ended_at=None).first()
     if attempt is None:
@@ -146,12 +149,16 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool) -> None:
     if job.is_test:
         return
     seconds = (now - attempt.started_at).total_seconds()
+    kept = 0.0
+    if not useful and kept_until is not None:
+        kept = min(seconds, max(0.0, (kept_until - attempt.started_at).total_seconds()))
     record_usage(
         team=job.team,
         job_uid=job.uid,
         attempt=job.fence,
-        seconds=seconds,
-        useful=useful,
+        seconds=kept or seconds,
+        useful=useful or kept > 0,
+        seconds_lost=seconds - kept if kept else 0.0,
         kind=UsageKind(job.kind),
         user=job.created_by,
         project_uid=job.project.uid,
@@ -188,13 +195,13 @@ def requeue_job(job: TrainingJob, reason: str) -> None:
 def preempt_job_now(job: TrainingJob, *, has_saved: bool) -> None:
     """Put a locked, live job back at its old place in the queue: it made room for another one.
 
-    If it could not save in time, what it did in this attempt is free: the work since the last checkpoint is lost.
+    If it could not save in time, what it did since its last checkpoint is lost, and free.
     """
     if _ended_as_wished(job):
         return
     # It lets short work pass for a minute: nothing to write to anybody about.
     outcome = "yielded" if job.desired == Desired.YIELD else "preempted"
-    end_attempt(job, outcome, useful=has_saved)
+    end_attempt(job, outcome, useful=has_saved, kept_until=saved_at(job))
     move(job, JobState.QUEUED, reason=outcome)
     if outcome == "preempted":
         announce_preempted(job)
