@@ -238,9 +238,7 @@ def _slots() -> list[Slot]:
         classes = classes_of(worker, gpus=gpus)
         team, seconds, short = live.get(worker.pk, (None, 0.0, False))
         busy = 0.0 if team is None else UNKNOWN_SECONDS if seconds is None else float(seconds)
-        slots.append(
-            Slot(gpu_gb=worker.gpu_gb, takes=classes[-1], busy_for=busy, team=team, is_short=short)
-        )
+        slots.append(Slot(gpu_gb=worker.gpu_gb, takes=classes[-1], busy_for=busy, team=team, is_short=short))
     return slots
 
 
