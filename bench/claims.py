@@ -31,7 +31,10 @@ GPU_MB = 81_559
 
 
 def fill(jobs: int) -> None:
-    """Queue so many jobs of two hundred teams on all plans, with all sizes of GPUs; few teams have most of them."""
+    """Queue so many jobs of two hundred teams on all plans, with all sizes of GPUs; few teams have most of them.
+
+    One in eight is short work, one in twenty express.
+    """
     from django.utils import timezone
 
     from accounts.roles import Role
@@ -59,12 +62,19 @@ def fill(jobs: int) -> None:
     weights = [1 / (1 + number) for number in range(TEAMS)]
     rows = []
     for pattern in dice.choices(patterns, weights, k=jobs):
+        queued_at = now - timedelta(seconds=dice.uniform(0, 86_400))
+        is_short = dice.random() < 1 / 8
+        is_express = not is_short and dice.random() < 1 / 20
         rows.append(
             TrainingJob(
                 **{name: getattr(pattern, name) for name in names},
                 team=pattern.team,
                 name="queued",
-                queued_at=now - timedelta(seconds=dice.uniform(0, 86_400)),
+                kind="generation" if is_short else "training",
+                is_short=is_short,
+                is_express=is_express,
+                queued_at=queued_at,
+                line_at=queued_at - timedelta(hours=4 if is_express else 0),
                 estimated_seconds=dice.randint(60, 4000),
                 gpu_gb=dice.choice((0, 8, 24, 48, 80)),
             )
@@ -128,16 +138,20 @@ def first_of_all() -> int | None:
     from django.db import connection
 
     from training.queue.rules import rules
-    from training.queue.standing import JOBS, STANDING, WAITING_TEAMS, parameters
+    from training.queue.standing import JOBS, STANDING, WAITING_LINES, parameters
 
     values = rules()
     sql = f"""
-        WITH RECURSIVE {WAITING_TEAMS}, {STANDING}
+        WITH RECURSIVE {WAITING_LINES}, {STANDING}
         SELECT job.id FROM {JOBS} job JOIN standing USING (team_id)
-        WHERE job.state = 'queued' AND NOT job.is_test AND standing.running < standing.most AND job.gpu_gb <= 80
-        ORDER BY extract(epoch FROM job.queued_at) - standing.boost
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN job.is_short THEN standing.short_running ELSE standing.running END AS jobs
+        ) at_once
+        WHERE job.state = 'queued' AND NOT job.is_test AND at_once.jobs < standing.most AND job.gpu_gb <= 80
+        ORDER BY extract(epoch FROM job.line_at) - standing.boost
+            - CASE WHEN job.is_short THEN {values.short_boost} ELSE 0 END
             + least({values.longest_for_use}, {values.per_gpu_hour} * standing.used / 3600 / standing.weight)
-            + {values.per_running_job} * standing.running / standing.weight
+            + {values.per_running_job} * at_once.jobs / standing.weight
             + CASE WHEN job.gpu_gb < 80 THEN {values.misfit} ELSE 0 END, job.id
         LIMIT 1
     """
@@ -153,7 +167,8 @@ def over_limit() -> int:
 
     sql = """
         SELECT count(*) FROM (
-            SELECT team_id, count(*) AS jobs FROM training_trainingjob WHERE lease_until IS NOT NULL GROUP BY team_id
+            SELECT team_id, count(*) AS jobs FROM training_trainingjob WHERE lease_until IS NOT NULL
+            GROUP BY team_id, is_short
         ) running JOIN billing_billingaccount account USING (team_id)
         JOIN billing_plan plan ON plan.id = account.plan_id
         WHERE running.jobs > plan.running_trainings

@@ -140,6 +140,7 @@ class TrainingForm(forms.Form):
         choices=[("steps", gettext_lazy("Steps")), ("epochs", gettext_lazy("Epochs"))],
         required=False,
     )
+    express = forms.BooleanField(label=gettext_lazy("Express"), required=False)
     form_token = forms.CharField(widget=forms.HiddenInput, max_length=64)
 
     def __init__(self, *args: Any, sets: list[PictureSet], **kwargs: Any) -> None:

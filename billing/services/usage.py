@@ -20,14 +20,15 @@ def record_usage(
     useful: bool,
     seconds_lost: float = 0.0,
     kind: UsageKind = UsageKind.TRAINING,
+    rate: float = 1.0,
     user: User | None = None,
     project_uid: str = "",
     project_name: str = "",
 ) -> None:
     """Note what one attempt used, for whom and what, and charge it if it was useful; lost work is free.
 
-    `seconds_lost` came after the `seconds` of an attempt that was useful up to there, and are free too. A repeat for
-    the same attempt changes nothing.
+    Each second is charged as `rate` seconds. `seconds_lost` came after the `seconds` of an attempt that was useful up to
+    there, and are free too. A repeat for the same attempt changes nothing.
     """
     seconds, seconds_lost = max(0.0, seconds), max(0.0, seconds_lost)
     with transaction.atomic():
@@ -46,7 +47,7 @@ def record_usage(
             },
         )
         if is_new and useful:
-            settle(team, job_uid=job_uid, attempt=attempt, seconds=seconds)
+            settle(team, job_uid=job_uid, attempt=attempt, seconds=seconds * rate)
 
 
 # Of some entries, all seconds of work that was lost.

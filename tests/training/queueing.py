@@ -37,7 +37,8 @@ class Bench:
             trigger="ink style",
             settings={"training.steps": 60},
         )
-        values = {"queued_at": timezone.now() - timedelta(seconds=waited), **fields}
+        since = timezone.now() - timedelta(seconds=waited)
+        values = {"queued_at": since, "line_at": since, **fields}
         TrainingJob.objects.for_team(self.actor.team).filter(pk=job.pk).update(**values)
         job.refresh_from_db()
         return job
@@ -50,7 +51,8 @@ class Bench:
             base_model=self.base,
             project=self.version.dataset.project,
         )
-        values = {"queued_at": timezone.now() - timedelta(seconds=waited), **fields}
+        since = timezone.now() - timedelta(seconds=waited)
+        values = {"queued_at": since, "line_at": since, **fields}
         TrainingJob.jobs.for_team(self.actor.team).filter(pk=job.pk).update(**values)
         return fresh(job)
 

@@ -22,6 +22,7 @@ from training.queue.policy import Rules, score
 from training.queue.standing import standing_of
 from training.queue.usage import charge, used_of_late
 from training.services import lifecycle
+from training.services.express import place_in_line
 from training.states import JobState
 
 HOUR = 3600.0
@@ -37,7 +38,10 @@ def crowd(db: None) -> list[Team]:
         team = TeamFactory(name=f"Crowd {number}")
         bench = Bench(make_member(team, Role.OWNER), name=f"Set {number}")
         for _job in range(5):
-            bench.job(waited=dice.uniform(0, 30_000), gpu_gb=dice.choice([0, 8, 24]))
+            job = bench.job(waited=dice.uniform(0, 30_000), gpu_gb=dice.choice([0, 8, 24]))
+            if dice.random() < 0.3:  # some paid for express
+                rows = TrainingJob.objects.for_team(team).filter(pk=job.pk)
+                rows.update(line_at=place_in_line(job.queued_at, is_express=True), is_express=True)
         for _order in range(3):
             bench.order(waited=dice.uniform(0, 10_000), gpu_gb=dice.choice([0, 8]))
         BillingAccount.objects.create(team=team, plan=plans[number % 4])
@@ -57,7 +61,7 @@ def best_by_hand(teams: list[Team], slot_gb: int) -> int | None:
                 points = score(
                     rules,
                     standing,
-                    queued_at=job.queued_at.timestamp(),
+                    queued_at=job.line_at.timestamp(),
                     gpu_gb=job.gpu_gb,
                     slot_gb=slot_gb,
                     is_short=job.is_short,
@@ -178,7 +182,7 @@ def test_a_reserved_slot_keeps_to_the_limit_of_the_team(scenario: Scenario, sett
 def test_two_jobs_with_one_score_are_foreseen_in_their_order(scenario: Scenario) -> None:
     bench = Bench(scenario.alice)
     jobs = [bench.job(f"job {number}") for number in range(3)]
-    TrainingJob.objects.for_team(scenario.team).update(queued_at=timezone.now())
+    TrainingJob.objects.for_team(scenario.team).update(line_at=timezone.now())
     assert look_ahead() == 3
     assert [fresh(job).place for job in jobs] == [1, 2, 3]
 

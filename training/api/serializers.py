@@ -16,6 +16,7 @@ from training.models import Checkpoint, Sample, TrainingJob
 from training.selectors import CURVE_POINTS
 from training.states import JobState, Simulated
 
+PRIORITIES = ("standard", "express")
 _CAP = "The most GPU time it may be charged; there it saves, rests, and goes on when the cap is raised."
 
 
@@ -77,6 +78,7 @@ class TrainingSerializer(ObjectSerializer):
         source="is_test", read_only=True, help_text="Simulated: made with a test key, never billed."
     )
     metadata = serializers.DictField(child=serializers.CharField(), read_only=True)
+    priority = serializers.ChoiceField(PRIORITIES, read_only=True)
 
     status = serializers.ChoiceField(JobState.choices, source="state", read_only=True)
     project = serializers.CharField(source="project.uid", read_only=True)
@@ -116,6 +118,7 @@ class TrainingSerializer(ObjectSerializer):
             "output",
             "retry_of",
             "hard_cap_seconds",
+            "priority",
             "rest_reason",
             "last_seq",
             "test",
@@ -214,6 +217,12 @@ class TrainingInput(StrictSerializer):
     )
     metadata = MetadataField(required=False)
     hard_cap_seconds = Whole(required=False, min_value=60, max_value=10_000_000, help_text=_CAP)
+    priority = serializers.ChoiceField(
+        PRIORITIES,
+        required=False,
+        default="standard",
+        help_text="Express starts sooner and costs more a second.",
+    )
     simulate = Choice(
         Simulated.choices, required=False, default="", help_text="With a test key: how the training ends."
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import Q, Value
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from core.ids import UidField
@@ -69,6 +70,11 @@ class TrainingJob(TenantModel):
     worker = models.ForeignKey("training.Worker", null=True, on_delete=models.SET_NULL, related_name="jobs")
     lease_until = models.DateTimeField(null=True)
     queued_at = models.DateTimeField()
+    # Its place in its team's line: when it was queued, less the head start that was paid for.
+    line_at = models.DateTimeField(db_default=Now())
+    is_express = models.BooleanField(default=False, db_default=False)
+    # What a second of it is charged as; fixed when it is made.
+    rate = models.FloatField(default=1.0, db_default=1.0)
     run_after = models.DateTimeField(null=True)
     estimated_seconds = models.PositiveIntegerField(default=0)
     # The class of GPU it needs, in GB (`training.queue.policy.GPU_CLASSES`); 0: a processor will do.
@@ -140,7 +146,7 @@ class TrainingJob(TenantModel):
         indexes = [
             # The head of each of a team's two lines for each class of GPU: the claim probes it and nothing else.
             models.Index(
-                fields=["team", "is_short", "gpu_gb", "queued_at", "id"],
+                fields=["team", "is_short", "gpu_gb", "line_at", "id"],
                 condition=Q(state="queued", is_test=False),
                 name="training_job_heads",
             ),
@@ -154,6 +160,11 @@ class TrainingJob(TenantModel):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def priority(self) -> str:
+        """Give the priority as the API names it."""
+        return "express" if self.is_express else "standard"
 
     @property
     def pictures(self) -> DatasetVersion:

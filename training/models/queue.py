@@ -96,6 +96,21 @@ class QueueSettings(models.Model):
         validators=[MinValueValidator(0)],
     )
 
+    express_boost = models.FloatField(
+        _("head start of express trainings in seconds"),
+        default=_USUAL.express_boost,
+        db_default=_USUAL.express_boost,
+        validators=[MinValueValidator(0)],
+        help_text=_("Only plans that pay by GPU time may ask for it."),
+    )
+    express_rate = models.FloatField(
+        _("rate of express trainings"),
+        default=_USUAL.express_rate,
+        db_default=_USUAL.express_rate,
+        validators=[MinValueValidator(1)],
+        help_text=_("What a second of an express training is charged as."),
+    )
+
     class Meta:
         verbose_name = verbose_name_plural = _("queue settings")
         constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="training_queuesettings_one")]
@@ -121,6 +136,8 @@ class QueueSettings(models.Model):
             short_waits=self.short_waits,
             short_if_free_within=self.short_if_free_within,
             least_run_for_short=self.least_run_for_short,
+            express_boost=self.express_boost,
+            express_rate=self.express_rate,
         )
 
 

@@ -43,5 +43,5 @@ def _look_after(job: TrainingJob, spent: float) -> None:
             return  # it ended, or was not metered when it was queued
         held, charged = sum(held_for(job.team, job.uid).values()), charged_for(job.team, job.uid)
         usable = held if row.hard_cap_seconds is None else min(held, row.hard_cap_seconds - charged)
-        if usable - spent <= WARNING:
+        if usable - spent * row.rate <= WARNING * row.rate:
             extend(row, charged + held)

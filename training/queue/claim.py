@@ -34,15 +34,15 @@ _BEST = f"""
     FROM line
     CROSS JOIN unnest(%(classes)s::int[], %(misfits)s::float8[]) AS class(gb, misfit)
     CROSS JOIN LATERAL (
-        SELECT id, queued_at FROM {JOBS}
+        SELECT id, line_at FROM {JOBS}
         WHERE state = 'queued' AND NOT is_test AND team_id = line.team_id AND is_short = line.is_short
             AND gpu_gb = class.gb
             AND (run_after IS NULL OR run_after <= clock_timestamp())
-        ORDER BY queued_at, id LIMIT 1
+        ORDER BY line_at, id LIMIT 1
     ) head
     WHERE line.at_once < line.most
     ORDER BY
-        extract(epoch FROM head.queued_at) - line.boost - line.head_start
+        extract(epoch FROM head.line_at) - line.boost - line.head_start
             + least(%(longest_for_use)s, %(per_gpu_hour)s * line.used / 3600 / line.weight)
             + %(per_running_job)s * line.at_once / line.weight
             + class.misfit,

@@ -69,7 +69,7 @@ class Outlook:
 def outlook_of(job: TrainingJob) -> Outlook:
     """Return the outlook of a waiting job (two queries; a few more before the clock has looked)."""
     if job.place is None:
-        return outlook_of_new(job.team, gpu_gb=job.gpu_gb, is_short=job.is_short, queued_at=job.queued_at)
+        return outlook_of_new(job.team, gpu_gb=job.gpu_gb, is_short=job.is_short, line_at=job.line_at)
     now = timezone.now()
 
     def seconds(moment: datetime | None) -> int | None:
@@ -87,7 +87,7 @@ def outlook_of(job: TrainingJob) -> Outlook:
 
 
 def outlook_of_new(
-    team: Team, *, gpu_gb: int = 0, is_short: bool = False, queued_at: datetime | None = None
+    team: Team, *, gpu_gb: int = 0, is_short: bool = False, line_at: datetime | None = None
 ) -> Outlook:
     """Return the outlook of a job of `team` that would be queued now, or was after the last look (nine queries)."""
     values = rules()
@@ -97,7 +97,7 @@ def outlook_of_new(
     fitting = [worker for worker in workers if gpu_gb in classes_of(worker, gpus=gpus)]
     running = _running_count()
     line = _last_look()
-    moment = (queued_at or timezone.now()).timestamp()
+    moment = (line_at or timezone.now()).timestamp()
     mine = score(values, standing, queued_at=moment, is_short=is_short)
     before = bisect.bisect_left(line.scores, mine)
     place = line.places[before - 1] + 1 if before else 1
@@ -135,11 +135,11 @@ def look_ahead() -> int:
     values, now = rules(), timezone.now()
     rows = list(
         TrainingJob.unscoped.filter(state=JobState.QUEUED, is_test=False)
-        .order_by("queued_at", "id")
+        .order_by("line_at", "id")
         .values_list(
             "id",
             "team_id",
-            "queued_at",
+            "line_at",
             "estimated_seconds",
             "step",
             "total_steps",

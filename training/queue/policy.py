@@ -1,6 +1,6 @@
 """In which order waiting jobs start. Pure: the claim says the same in SQL, and a test holds the two together.
 
-score = queued at - the plan's head start - 6 h for short work
+score = queued at - 4 h for who pays for express - the plan's head start - 6 h for short work
         + min(4 h, 600 s x the team's GPU hours of late / the plan's weight)
         + 900 s x the team's running jobs of this sort / the plan's weight
         + 600 s on a GPU that is larger than the job needs
@@ -46,6 +46,8 @@ class Rules:
     short_waits: float = 15.0
     short_if_free_within: float = 45.0
     least_run_for_short: float = 120.0
+    express_boost: float = 4 * 3_600.0
+    express_rate: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def score(
     rules: Rules, standing: Standing, *, queued_at: float, gpu_gb: int = 0, slot_gb: int | None = None,
     is_short: bool = False,
 ) -> float:  # fmt: skip
-    """Return the score of a job queued at `queued_at` (unix seconds) that needs the class `gpu_gb`.
+    """Return the score of a job queued at `queued_at` (unix seconds, less what express gives it) that needs `gpu_gb`.
 
     Without `slot_gb` as it is on a slot that fits.
     """
@@ -97,7 +99,7 @@ def overtaken_for(
     """Return the seconds after which no job of its sort that is queued can start before one that waits already.
 
     While its team stays within its limit; `running` and `weight` are its own. `by_short`: no short work before a
-    training.
+    training. Express jobs among the others count as queued earlier.
     """
     head_start = largest_boost + (rules.short_boost if by_short else 0.0)
     return head_start + rules.longest_for_use + rules.per_running_job * running / weight + rules.misfit

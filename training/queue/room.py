@@ -59,18 +59,18 @@ def _claimants(values: Rules) -> list[Claimant]:
     preempting = [team for team, (_standing, _rank, may_preempt) in stand.items() if may_preempt]
     rows = TrainingJob.unscoped.filter(Q(is_short=True) | Q(team_id__in=preempting))
     rows = rows.filter(state=JobState.QUEUED, is_test=False, team_id__in=stand)
-    rows = rows.filter(Q(run_after=None) | Q(run_after__lte=now)).order_by("queued_at", "id")
+    rows = rows.filter(Q(run_after=None) | Q(run_after__lte=now)).order_by("line_at", "id")
     counts = Counter((team, is_short) for _job, team, is_short in promised)
     found = []
-    for job_id, team, queued_at, gpu_gb, is_short in rows.values_list(
-        "id", "team_id", "queued_at", "gpu_gb", "is_short"
+    for job_id, team, queued_at, line_at, gpu_gb, is_short in rows.values_list(
+        "id", "team_id", "queued_at", "line_at", "gpu_gb", "is_short"
     ):
         standing, rank, _may_preempt = stand[team]
         if job_id in reserved:
             continue
         counts[team, is_short] += 1
         if counts[team, is_short] <= min(_LOOKED_AT, standing.limit - standing.at_once(is_short)):
-            mine = score(values, standing, queued_at=queued_at.timestamp(), is_short=is_short)
+            mine = score(values, standing, queued_at=line_at.timestamp(), is_short=is_short)
             found.append(
                 Claimant(
                     id=job_id,

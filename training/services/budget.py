@@ -19,7 +19,7 @@ from training.services.metering import MARGIN
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Hold what a start reserves, in seconds, what there is, and what of it would be invoiced.
+    """Hold what a start reserves and is likely charged, in seconds, what there is, and what of it would be invoiced.
 
     `funds` is None where GPU time is not metered.
     """
@@ -28,10 +28,14 @@ class Budget:
     funds: Funds | None
     invoiced_cents: int
     problems: list[Problem]
+    charged: int = 0
 
 
-def budget_for(team: Team, base: FoundationModel, estimate: Estimate) -> Budget:
-    """Return the budget of a run, with each limit it would meet as a problem that stops the start."""
+def budget_for(team: Team, base: FoundationModel, estimate: Estimate, *, rate: float = 1.0) -> Budget:
+    """Return the budget of a run, with each limit it would meet as a problem that stops the start.
+
+    Each second is charged as `rate` seconds.
+    """
     answers = [
         answer(team, "trainings_a_month"),
         answer(team, "queued_trainings"),
@@ -44,12 +48,13 @@ def budget_for(team: Team, base: FoundationModel, estimate: Estimate) -> Budget:
     plan = plan_of(team)
     if not plan.is_metered:
         return Budget(0, None, 0, problems)
-    reserve, funds = math.ceil(estimate.seconds * MARGIN), funds_of(team)
+    charged = math.ceil(estimate.seconds * rate)
+    reserve, funds = math.ceil(charged * MARGIN), funds_of(team)
     if reserve > funds.total:
         problems.append(Problem("insufficient_credits", "error", shortage(team, reserve, funds).message))
-    beyond = max(0, estimate.seconds - funds.allowance - funds.bought)
+    beyond = max(0, charged - funds.allowance - funds.bought)
     cents = math.ceil(beyond * (plan.overage_cents_an_hour or 0) / 3600)
-    return Budget(reserve, funds, cents, problems)
+    return Budget(reserve, funds, cents, problems, charged)
 
 
 def _problem(reached: Answer) -> Problem:

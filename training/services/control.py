@@ -22,6 +22,7 @@ from projects.visibility import seen_by
 from training.models import TrainingJob
 from training.services.announce import announce_cancel
 from training.services.checkpoints import has_state
+from training.services.express import place_in_line
 from training.services.lifecycle import append_events, move
 from training.services.metering import reserve, seconds_left
 from training.states import LIVE, Desired, JobState
@@ -161,11 +162,13 @@ def _requeue(job: TrainingJob) -> None:
     from training.tasks import wake
 
     job.queued_at = timezone.now()
+    job.line_at = place_in_line(job.queued_at, is_express=job.is_express)
     job.run_after = None
     job.rest_reason = job.waits_for = ""
     job.place = job.expected_start = job.latest_start = None
     changed = [
         "queued_at",
+        "line_at",
         "run_after",
         "rest_reason",
         "place",

@@ -104,6 +104,7 @@ def create_generation(
                 created_by=actor.user,
                 state=JobState.QUEUED,
                 queued_at=now,
+                line_at=now,
                 estimated_seconds=seconds,
                 gpu_gb=_gpu_gb(spec, chosen.base),
                 total_steps=spec.total,

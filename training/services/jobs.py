@@ -23,6 +23,7 @@ from training.models import FoundationModel, TrainingJob
 from training.queue.policy import class_of_need
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
+from training.services.express import place_in_line, rate_of
 from training.services.form_tokens import ONCE, give_token, job_of_token, take_token
 from training.services.lifecycle import append_events
 from training.services.metering import reserve
@@ -52,6 +53,7 @@ def create_job(
     metadata: Mapping[str, str] | None = None,
     simulate: str = "",
     hard_cap_seconds: int | None = None,
+    priority: str = "standard",
     form_token: str = "",
 ) -> TrainingJob:
     """Queue a training of `dataset_version` on `foundation_model` and return its job.
@@ -61,7 +63,8 @@ def create_job(
     `settings` holds the values that differ from the recommended ones, by JSON pointer (`/training/steps`), dotted
     (`training.steps`) or nested. `prompts` replaces the sample prompts; `{trigger}` in them is filled in. With
     `form_token` the same token gives the same job, however often and however fast it is sent.
-    `hard_cap_seconds` is the most GPU time it may be charged; at the cap it saves and rests.
+    `hard_cap_seconds` is the most GPU time it may be charged; at the cap it saves and rests. One with the priority
+    `express` starts sooner, and each of its seconds is charged as more than one.
     Raise PermissionDenied, NotFound, QuotaExceeded, PlanFeatureRequired, InsufficientCredits, Conflict (archived
     project) or DomainError with `invalid_settings`.
     """
@@ -100,6 +103,7 @@ def create_job(
         metadata=metadata,
         simulate=simulate,
         hard_cap_seconds=hard_cap_seconds,
+        is_express=priority == "express",
         form_token=form_token,
     )
 
@@ -149,6 +153,7 @@ def _queue_again(
         metadata=job.metadata,
         simulate=_outcome_again(actor, job),
         hard_cap_seconds=job.hard_cap_seconds,
+        is_express=job.is_express,
         form_token=form_token,
     )
 
@@ -203,6 +208,7 @@ def _queue(
     metadata: Mapping[str, str] | None = None,
     simulate: str = "",
     hard_cap_seconds: int | None = None,
+    is_express: bool = False,
     form_token: str,
 ) -> TrainingJob:
     is_test = _is_test(actor, simulate)
@@ -210,6 +216,7 @@ def _queue(
     if project.archived_at is not None:
         raise Conflict("project_archived", _("This project is archived. Bring it back first."))
     estimate = estimate_run(spec, foundation_model, team=actor.team, pictures=dataset_version.item_count)
+    rate = rate_of(actor.team, is_express=is_express)
     if not is_test:
         demand(actor.team, "steps_per_training", adding=estimate.steps, pointer="/settings/training/steps")
         require_base(actor.team, foundation_model)
@@ -235,6 +242,9 @@ def _queue(
                 retry_of=retry_of,
                 state=JobState.QUEUED,
                 queued_at=now,
+                line_at=place_in_line(now, is_express=is_express),
+                is_express=is_express,
+                rate=rate,
                 estimated_seconds=estimate.seconds,
                 gpu_gb=class_of_need(estimate.memory_mb),
                 total_steps=estimate.steps,

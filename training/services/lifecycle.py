@@ -160,6 +160,7 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool, kept_until: dat
         useful=useful or kept > 0,
         seconds_lost=seconds - kept if kept else 0.0,
         kind=UsageKind(job.kind),
+        rate=job.rate,
         user=job.created_by,
         project_uid=job.project.uid,
         project_name=job.project.name,

@@ -29,7 +29,7 @@ def reserve(job: TrainingJob, seconds: float) -> None:
     """Reserve GPU time for a job that is queued, as far as its own cap lets it; raise InsufficientCredits."""
     if job.is_test or not plan_of(job.team).is_metered:
         return
-    wanted = max(1, math.ceil(seconds * MARGIN))
+    wanted = max(1, math.ceil(seconds * MARGIN * job.rate))
     if job.hard_cap_seconds is not None:
         wanted = min(wanted, job.hard_cap_seconds - charged_for(job.team, job.uid))
         if wanted <= 0:
@@ -47,7 +47,7 @@ def extend(job: TrainingJob, reserved: int) -> None:
     """Reserve more for a job that runs and has `reserved` so many in all; raise InsufficientCredits."""
     if not plan_of(job.team).is_metered:
         return  # its team moved to a plan that meters nothing
-    more = EXTENSION
+    more = math.ceil(EXTENSION * job.rate)
     if job.hard_cap_seconds is not None:
         more = min(more, job.hard_cap_seconds - reserved)
         if more <= 0:

@@ -10,6 +10,7 @@ from typing import Any
 from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
@@ -25,9 +26,11 @@ from training.advisor.templates import TEMPLATES, Template, TemplateKey, templat
 from training.forms import RECOMMENDED, Setting, TrainingForm, changed_since, grouped, read_settings, setting
 from training.models import FoundationModel
 from training.queue.outlook import Outlook, outlook_of_new
-from training.queue.policy import class_of_need
+from training.queue.policy import Rules, class_of_need
+from training.queue.rules import rules
 from training.services.budget import Budget, budget_for
 from training.services.estimates import Estimate, estimate_run
+from training.services.express import place_in_line
 from training.services.jobs import create_job
 from training.services.recipes import (
     Recipe,
@@ -57,6 +60,8 @@ class Draft:
     outlook: Outlook
     problems: list[Problem]
     budget: Budget | None
+    is_express: bool
+    rules: Rules
 
     @property
     def blocked(self) -> bool:
@@ -240,6 +245,7 @@ def _draft(
         prompts=lines,
     )
     estimate = budget = None
+    values, express = rules(), bool(data.get("express"))
     problems: list[Problem] = []
     team = request.actor.team
     if recipe.spec is not None:
@@ -252,14 +258,18 @@ def _draft(
             Needs(estimate.memory_mb, estimate.device_mb, estimate.seconds),
             estimate.views,
         )
-        budget = budget_for(team, base, estimate)
+        budget = budget_for(team, base, estimate, rate=values.express_rate if express else 1.0)
         problems += budget.problems
     else:
         problems = [
             Problem(error.code, "error", error.message, _back(recipe, error.pointer))
             for error in recipe.errors
         ]
-    outlook = outlook_of_new(team, gpu_gb=class_of_need(estimate.memory_mb) if estimate else 0)
+    outlook = outlook_of_new(
+        team,
+        gpu_gb=class_of_need(estimate.memory_mb) if estimate else 0,
+        line_at=place_in_line(timezone.now(), is_express=express),
+    )
     if outlook.reason == WaitsFor.WORKER:
         problems.append(
             Problem("no_worker", "warning", _("No worker is running. The training waits until one does."))
@@ -268,7 +278,9 @@ def _draft(
         message = _("No worker has a GPU of %(gb)s GB. The training waits until one does.")
         problems.append(Problem("no_gpu", "warning", message % {"gb": outlook.gpu_gb}))
     unit = "epochs" if data.get("length_unit") == "epochs" else "steps"
-    return Draft(base, source, template, pictures, recipe, unit, estimate, outlook, problems, budget)
+    return Draft(
+        base, source, template, pictures, recipe, unit, estimate, outlook, problems, budget, express, values
+    )
 
 
 def _prompts(data: QueryDict) -> list[str]:
@@ -304,6 +316,7 @@ def _start(
             trigger=values["trigger"],
             settings=chosen,
             prompts=draft.recipe.values["/sampling/prompts"],
+            priority="express" if values["express"] else "standard",
             form_token=values["form_token"],
         )
     except DomainError as error:

@@ -9,14 +9,14 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("training", "0010_job_kinds")]
+    dependencies = [("training", "0011_express")]
 
     operations = [
         AddIndexConcurrently(
             model_name="trainingjob",
             index=models.Index(
                 condition=models.Q(("is_test", False), ("state", "queued")),
-                fields=["team", "is_short", "gpu_gb", "queued_at", "id"],
+                fields=["team", "is_short", "gpu_gb", "line_at", "id"],
                 name="training_job_heads",
             ),
         ),
