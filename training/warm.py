@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from training.engine.forkserver import Ticket, start_child, start_server
+from training.engine.forkserver import ANSWER_SECONDS, Ticket, start_child, start_server
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,20 @@ class WarmEngine:
     Linux ends the server when the *thread* that started it ends, so that thread must live as long as the worker.
     """
 
-    def __init__(self, environment: dict[str, str] | None = None, *, niceness: int = 0) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str] | None = None,
+        *,
+        niceness: int = 0,
+        patience: float = ANSWER_SECONDS,
+    ) -> None:
         """`environment` is added to the server's (for instance CUDA_VISIBLE_DEVICES)."""
         # A Unix socket's path may have about 100 characters: the run folder may lie deeper than that.
         self._folder = Path(tempfile.mkdtemp(prefix="lora-foundry-"))
         self._socket = self._folder / "engine.sock"
         self._environment = environment or {}
         self._niceness = niceness
+        self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._failures = 0
@@ -70,23 +77,35 @@ class WarmEngine:
         control_fd: int,
         log_fd: int,
     ) -> Ticket:
-        """Start a run in a fresh child. The caller closes its copies of the descriptors; OSError if it is dead."""
-        return start_child(
-            self._socket,
-            spec=spec,
-            run_dir=run_dir,
-            resume_from=resume_from,
-            events_fd=events_fd,
-            control_fd=control_fd,
-            log_fd=log_fd,
-        )
+        """Start a run in a fresh child. The caller closes its copies of the descriptors.
+
+        OSError if the server is dead, RuntimeError if it refuses. One that does not answer is ended (TimeoutError), so
+        that it cannot start the run later, when nobody watches it; `ensure` then starts another.
+        """
+        try:
+            return start_child(
+                self._socket,
+                spec=spec,
+                run_dir=run_dir,
+                resume_from=resume_from,
+                events_fd=events_fd,
+                control_fd=control_fd,
+                log_fd=log_fd,
+                patience=self._patience,
+            )
+        except TimeoutError:
+            self._end()
+            raise
 
     def stop(self) -> None:
         """End the server and its folder; its children end with it."""
+        self._end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
         source = os.pathsep.join([str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")])
@@ -94,6 +113,7 @@ class WarmEngine:
             self._socket,
             env={**os.environ, "PYTHONPATH": source, **self._environment},
             cwd=settings.BASE_DIR,
+            resident_mb=settings.RESIDENT_BASE_MB,
         )
         self._started = time.monotonic()
         if self._niceness:

@@ -279,9 +279,8 @@ MFA_TOTP_ISSUER = SITE_NAME
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "platform" / "core" / "locale"]
-USE_I18N = True
+USE_I18N = USE_TZ = True
 TIME_ZONE = "UTC"
-USE_TZ = True
 
 # -- Mail -----------------------------------------------------------------------------------------------------
 # EMAIL_URL=smtp://user:password@host:587 sends for real; else every mail is a file that /dev/mail shows.
@@ -320,6 +319,10 @@ ENGINE_CACHE_DIR = VAR_DIR / "cache"
 # How long and how much a worker keeps of pictures and of their encoded forms (training/worker_cache.py).
 CACHE_DAYS = env.int("LF_CACHE_DAYS", default=30)
 CACHE_MAX_GB = env.float("LF_CACHE_MAX_GB", default=50.0)
+# What a worker's ready engine may keep of the last base model in memory, in MB; by default a quarter of all there is.
+RESIDENT_BASE_MB = env.int(
+    "LF_RESIDENT_BASE_MB", default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22
+)
 BASE_MODELS_DIR = Path(env("LF_BASE_MODELS_DIR", default=str(BASE_DIR / "demo")))
 LEASE_SECONDS = env.int("LF_LEASE_SECONDS", default=60)
 LEASE_RENEW_SECONDS = env.int("LF_LEASE_RENEW_SECONDS", default=10)
@@ -349,19 +352,16 @@ DEFAULT_PLAN = env("LF_DEFAULT_PLAN", default="unlimited")  # of a team that cho
 PAST_DUE_DAYS = env.int("LF_PAST_DUE_DAYS", default=14)
 
 # -- Security -------------------------------------------------------------------------------------------------
-SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = "Lax"
-CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 if PRODUCTION:
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     SECURE_SSL_REDIRECT = env.bool("LF_SSL_REDIRECT", default=True)
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 31_536_000
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    SECURE_HSTS_PRELOAD = True
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/admin/"],
     "DIRECTIVES": {

@@ -38,6 +38,7 @@ from training.engine.methods.base import Adapter
 from training.engine.optimizer import Optimizer
 from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family, load_method
+from training.engine.resident import load_base
 from training.engine.sample import Artist
 from training.engine.spec import RunSpec
 from training.engine.step import StepComputer
@@ -160,7 +161,7 @@ class LoRATrainer:
                 "base_model_missing", "the folder of the base model was not found",
                 hint="Choose another base model, or install this one on the worker.",
             )  # fmt: skip
-        return self.family.load(folder, device=self.device, dtype=weights_dtype(self.precision))
+        return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
 
     def _enable_gradient_checkpointing(self) -> None:
         enable = getattr(self.parts.denoiser, "enable_gradient_checkpointing", None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import array
-import ctypes
 import gc
 import json
 import os
@@ -24,25 +23,32 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from training.engine import resident
 from training.engine.child import prepare_environment
+from training.engine.forks import Forks, Request, answer, die_with_parent
+from training.engine.holder import Holder
+from training.engine.resident import Base
 
-PR_SET_PDEATHSIG = 1
 REQUEST_LIMIT = 65536
-
-
-def die_with_parent(parent: int, sig: int = signal.SIGKILL) -> None:
-    """Ask the kernel to send ``sig`` to this process when its parent ends; end at once if it already did."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, sig, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
+ANSWER_SECONDS = 60.0
+"""A server that has not answered a request by then never will: it forks at once or not at all."""
 
 
 class Server:
-    """Accept requests on a Unix socket, fork, and report each child's end on its connection."""
+    """Accept requests on a Unix socket, fork, and report each child's end on its connection.
 
-    def __init__(self, path: Path) -> None:
+    With ``resident_mb`` the base model of the last run is kept in memory by a `Holder`, if it takes no more than that.
+    """
+
+    def __init__(self, path: Path, *, resident_mb: int = 0) -> None:
         self._selector = selectors.DefaultSelector()
-        self._children: dict[int, tuple[int, socket.socket]] = {}
+        self._forks = Forks(self._selector)
+        self._holder: Holder | None = None
+        self._wanted: Base | None = None
+        self._wanted_bytes = 0
+        self._resident_mb = resident_mb
+        self._notes = resident.open_notes()
+        self._selector.register(self._notes, selectors.EVENT_READ, self._read_note)
         # It gets its name when it listens: who waits for the name would be refused before.
         unnamed = path.with_name(f"{path.name}.new")
         unnamed.unlink(missing_ok=True)
@@ -54,72 +60,53 @@ class Server:
             os.umask(mask)
         self._listener.listen(16)
         unnamed.replace(path)
-        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def serve(self) -> NoReturn:
         """Serve for ever."""
         while True:
             for ready, _ in self._selector.select():
-                if ready.fileobj is self._listener:
-                    self._accept()
-                else:
-                    self._ended(int(ready.fd))
+                ready.data()
+            self._tend_holder()
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
         try:
             request, fds = _receive(connection)
         except (OSError, ValueError) as error:
-            _answer(connection, {"error": str(error)})
+            answer(connection, {"error": str(error)})
             connection.close()
             return
-        pid = os.fork()
-        if pid == 0:
-            self._become_child(request, fds, connection)
-        for fd in fds:
-            os.close(fd)
-        pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (pid, connection)
-        self._selector.register(pidfd, selectors.EVENT_READ)
-        _answer(connection, {"pid": pid})
+        if self._holder is None or not self._holder.hand_over(request, fds, connection):
+            self._forks.begin(request, fds, connection)
 
-    def _become_child(
-        self, request: dict[str, str | None], fds: list[int], connection: socket.socket
-    ) -> NoReturn:
-        code = 70
-        try:
-            parent = os.getppid()
-            os.setpgid(0, 0)
-            die_with_parent(parent)
-            for held in (self._listener, connection, *(c for _, c in self._children.values())):
-                held.close()
-            for pidfd in self._children:
-                os.close(pidfd)
-            events, control, log = fds
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            from training.engine.child import run
+    def _read_note(self) -> None:
+        note = json.loads(self._notes.recv(resident.NOTE_LIMIT))
+        resident.digests.update(note.get("digests", {}))
+        if "base" in note:
+            fits = note["bytes"] <= self._resident_mb * 2**20
+            self._wanted, self._wanted_bytes = Base(**note["base"]) if fits else None, note["bytes"]
 
-            resume = request.get("resume_from")
-            code = run(
-                Path(str(request["spec"])), Path(str(request["run_dir"])), resume_from=Path(resume) if resume else None,
-                events_fd=events, control_fd=control,
-            )  # fmt: skip
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-
-    def _ended(self, pidfd: int) -> None:
-        pid, connection = self._children.pop(pidfd)
-        self._selector.unregister(pidfd)
-        os.close(pidfd)
-        _, status = os.waitpid(pid, 0)
-        _answer(connection, {"exit": os.waitstatus_to_exitcode(status)})
-        connection.close()
+    def _tend_holder(self) -> None:
+        """While no run is under way, have the base model of the last one held."""
+        holder = self._holder
+        if holder is not None and holder.has_ended:
+            # It failed or was killed, perhaps for its memory: not again before a run has loaded a base model.
+            holder = self._holder = None
+            self._wanted = None
+        if len(self._forks) or (holder is not None and (holder.runs or holder.base == self._wanted)):
+            return
+        if holder is not None and self._wanted is not None:
+            holder.dismiss()
+            holder = self._holder = None
+        if holder is None and self._wanted is not None:
+            if 2 * self._wanted_bytes > resident.available_mb() * 2**20:  # loading takes up to twice as much
+                self._wanted = None
+                return
+            self._holder = Holder(self._wanted, self._selector, self._forks)
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, str | None], list[int]]:
+def _receive(connection: socket.socket) -> tuple[Request, list[int]]:
     """Read one request line with its three descriptors."""
     connection.settimeout(5.0)
     fds = array.array("i")
@@ -140,20 +127,16 @@ def _receive(connection: socket.socket) -> tuple[dict[str, str | None], list[int
     return request, list(fds)
 
 
-def _answer(connection: socket.socket, message: dict[str, object]) -> None:
-    try:
-        connection.sendall(json.dumps(message).encode() + b"\n")
-    except OSError:
-        return  # The supervisor went away; its children end through their control pipe.
-
-
 class Ticket:
     """Be a started child, as seen by the supervisor."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, patience: float = ANSWER_SECONDS) -> None:
+        """Wait for the first answer; raise TimeoutError after ``patience`` seconds, RuntimeError for a refusal."""
         self._connection = connection
         self._buffer = b""
-        first = self._read(None) or {}
+        first = self._read(patience)
+        if first is None:
+            raise TimeoutError(f"the ready engine did not answer within {patience:g} s")
         if "pid" not in first:
             raise RuntimeError(f"the ready engine refused: {first.get('error', 'no answer')}")
         self.pid: int = first["pid"]
@@ -192,31 +175,42 @@ class Ticket:
 
 def start_child(
     socket_path: Path, *, spec: Path, run_dir: Path, events_fd: int, control_fd: int, log_fd: int,
-    resume_from: Path | None = None,
+    resume_from: Path | None = None, patience: float = ANSWER_SECONDS,
 ) -> Ticket:  # fmt: skip
-    """Ask a server to fork a run. The caller closes its copies of the three descriptors afterwards."""
+    """Ask a server to fork a run. The caller closes its copies of the three descriptors afterwards.
+
+    Raise TimeoutError if it does not answer within ``patience`` seconds, RuntimeError if it refuses, other OSError if
+    it is dead.
+    """
     request = {
         "spec": str(spec),
         "run_dir": str(run_dir),
         "resume_from": str(resume_from) if resume_from else None,
     }
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(str(socket_path))
-    line = json.dumps(request).encode() + b"\n"
-    socket.send_fds(connection, [line], [events_fd, control_fd, log_fd])
-    return Ticket(connection)
+    try:
+        connection.settimeout(patience)
+        connection.connect(str(socket_path))
+        line = json.dumps(request).encode() + b"\n"
+        socket.send_fds(connection, [line], [events_fd, control_fd, log_fd])
+        return Ticket(connection, patience=patience)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def start_server(
-    socket_path: Path, *, env: dict[str, str] | None = None, cwd: Path | None = None
+    socket_path: Path, *, env: dict[str, str] | None = None, cwd: Path | None = None, resident_mb: int = 0
 ) -> subprocess.Popen[bytes]:
     """Start a server that dies with the calling thread; it takes requests once its socket is there.
+
+    It keeps a base model of up to ``resident_mb`` MB in memory between runs; 0 for none.
 
     Call it from the main thread: the kernel's signal comes when the *thread* that started the server ends.
     """
     socket_path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "training.engine.forkserver", "--socket", str(socket_path), "--parent",
-               str(os.getpid())]  # fmt: skip
+               str(os.getpid()), "--resident-mb", str(resident_mb)]  # fmt: skip
     return subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL)
 
 
@@ -252,6 +246,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="training.engine.forkserver", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--parent", type=int, default=os.getppid())
+    parser.add_argument(
+        "--resident-mb", type=int, default=0, help="keep a base model of up to so many MB in memory"
+    )
     options = parser.parse_args(arguments)
     # Ctrl-C and a service manager reach the whole process group; the children, which die with this process, are to
     # save first. The supervisor ends it, by SIGKILL. A child takes both signals for itself (`Control`).
@@ -263,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     quieten_libraries()
     import_everything()
-    Server(options.socket).serve()
+    Server(options.socket, resident_mb=options.resident_mb).serve()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Digests of model folders, remembered by path, size and time of change so that large files are read once."""
+"""Digests of model folders, remembered by path, size and time of change so that large files are read once.
+
+They are remembered in a file, and by the server of this process for whoever has another file.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from training.engine import resident
 from training.engine.data.manifest import file_sha256
 
 WEIGHTS = {".safetensors", ".json", ".txt", ".model"}
@@ -19,6 +23,7 @@ class ModelIdentity:
     def __init__(self, memory: Path) -> None:
         """Remember digests in the JSON file ``memory``."""
         self._memory = memory
+        self._seen: dict[str, str] = {}
         try:
             self._known: dict[str, str] = json.loads(memory.read_text())
         except (OSError, ValueError):
@@ -37,7 +42,8 @@ class ModelIdentity:
         stat = path.stat()
         mark = f"{path.absolute()}:{stat.st_size}:{stat.st_mtime_ns}"
         if mark not in self._known:
-            self._known[mark] = file_sha256(path)
+            self._known[mark] = resident.digests.get(mark) or file_sha256(path)
+        self._seen[mark] = self._known[mark]
         return self._known[mark]
 
     def _remember(self) -> None:
@@ -45,3 +51,4 @@ class ModelIdentity:
         self._memory.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(self._known))
         os.replace(aside, self._memory)
+        resident.remember(self._seen)

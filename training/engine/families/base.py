@@ -38,10 +38,26 @@ class Parts:
         """Return where the denoiser lives."""
         return next(self.denoiser.parameters()).device
 
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Return everything that has weights."""
+        return (self.denoiser, self.vae, self.text_encoder)
+
     def freeze(self) -> None:
         """Switch everything to evaluation and no gradient; adapters are attached afterwards."""
-        for module in (self.denoiser, self.vae, self.text_encoder):
+        for module in self.modules:
             module.requires_grad_(False).eval()
+
+    def to(self, device: torch.device) -> Parts:
+        """Move all weights to a device and return this."""
+        for module in self.modules:
+            module.to(device)
+        return self
+
+    def bytes(self) -> int:
+        """Return how much memory the weights take."""
+        tensors = (t for module in self.modules for t in (*module.parameters(), *module.buffers()))
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @dataclasses.dataclass(frozen=True)
