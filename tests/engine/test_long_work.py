@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from training.engine import api, checkpoint, progress
+from training.engine.device import choose_threads
 from training.engine.errors import Interrupted
 
 from .conftest import Build, assert_equal, recorded, weights
@@ -190,13 +191,62 @@ def test_threads_are_chosen_by_a_forward_and_a_backward_pass(
         passes.append("backward")
         backward(self, *args)
 
-    def choose(run_once: Callable[[], None]) -> int:
-        run_once()
-        return 1
+    def choose(losses: Callable[[], torch.Tensor]) -> int:
+        return choose_threads(losses, most=2)
 
     monkeypatch.setattr(torch.Tensor, "backward", watched)
     monkeypatch.setattr(api, "choose_threads", choose)
     trainer = build(threads=0)
-    assert passes == ["backward"]
-    assert trainer.state.threads == recorded(trainer).of("plan")[0].threads == 1
+    assert passes[:2] == ["backward"] * 2
+    assert trainer.state.threads == recorded(trainer).of("plan")[0].threads
     assert all(parameter.grad is None for parameter in trainer.optimizer.parameters)
+
+
+class Machine:
+    """Be a clock by which a pass takes so many seconds, by the number of threads; a third of it forward."""
+
+    def __init__(self, seconds: dict[int, float], first: float = 0.0) -> None:
+        self.now = 0.0
+        self.done: list[str] = []
+        self._seconds = seconds
+        self._first = first
+
+    def clock(self) -> float:
+        return self.now
+
+    def losses(self) -> torch.Tensor:
+        whole = self._seconds[torch.get_num_threads()]
+        self.done.append(f"forward on {torch.get_num_threads()}")
+        self.now += whole / 3 + self._first
+        self._first = 0.0
+        losses = torch.ones(2, requires_grad=True)
+        losses.register_hook(lambda _gradient: self._backward(whole * 2 / 3))
+        return losses
+
+    def _backward(self, seconds: float) -> None:
+        self.done.append("backward")
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "chosen", "passes"),
+    [
+        # Small: the first pass, with all that is made once, does not count.
+        ({1: 0.3, 4: 0.2}, 0.4, 4, ["forward on 1", "backward"] * 2 + ["forward on 4", "backward"]),
+        ({1: 0.3, 4: 0.28}, 0.4, 1, ["forward on 1", "backward"] * 2 + ["forward on 4", "backward"]),
+        # So slow on many threads that the forward pass says it.
+        ({1: 0.06, 4: 0.25}, 0.1, 1, ["forward on 1", "backward"] * 2 + ["forward on 4"]),
+        # Large: no pass is made twice.
+        ({1: 60.0, 4: 20.0}, 0.1, 4, ["forward on 1", "backward", "forward on 4", "backward"]),
+    ],
+)  # fmt: skip
+def test_fewest_passes_that_tell_the_faster_number_of_threads_are_made(
+    seconds: dict[int, float], first: float, chosen: int, passes: list[str]
+) -> None:
+    machine = Machine(seconds, first)
+    before = torch.get_num_threads()
+    try:
+        assert choose_threads(machine.losses, most=4, clock=machine.clock) == chosen
+    finally:
+        torch.set_num_threads(before)
+    assert machine.done == passes

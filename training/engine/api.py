@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from training.engine import ENGINE_VERSION, checkpoint, evaluate
 from training.engine.checkpoint import Identity, TrainState
@@ -201,12 +202,12 @@ class LoRATrainer:
             count = min(2, self.state.micro_batch)
 
             # Forward and backward: the two scale differently, and the backward pass is the longer one.
-            def once() -> None:
-                self.computer.losses(self.computer.draws(0)[0][:count]).sum().backward()
-                self.optimizer.zero_grad()
+            def losses() -> Tensor:
                 teller(0, 1)
+                return self.computer.losses(self.computer.draws(0)[0][:count])
 
-            self.state.threads = choose_threads(once)
+            self.state.threads = choose_threads(losses)
+            self.optimizer.zero_grad()
             teller.finish(1)
         torch.set_num_threads(self.state.threads)
 
