@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import time
+from collections.abc import Iterator
 from importlib.metadata import version
+from threading import Event, Timer
+from uuid import uuid4
 
 import dramatiq
+import pytest
 import redis
 import yaml
 from django.conf import settings
+from dramatiq.brokers.redis import RedisBroker
 from packaging.version import Version
 
 from config import settings as installed
@@ -24,22 +30,47 @@ def test_dramatiq_is_new_enough() -> None:
     assert Version(version("dramatiq")) >= Version("2.2")
 
 
-def test_a_slot_takes_one_ticket_at_a_time_and_only_while_idle() -> None:
-    """Prefetched tickets would wait behind a training of hours."""
-    taken: list[tuple[str, int]] = []
-
-    class Broker:
-        def consume(self, queue: str, prefetch: int, timeout: int) -> object:
-            taken.append((queue, prefetch))
-            return iter([None])
-
+@pytest.fixture
+def broker() -> Iterator[RedisBroker]:
+    """The broker of an installation, on keys of its own."""
     original = dramatiq.get_broker()
-    dramatiq.set_broker(Broker())  # type: ignore[arg-type]
-    try:
-        worker.Tickets()._take()
-    finally:
-        dramatiq.set_broker(original)
-    assert taken == [(TICKET_QUEUE, 1)]
+    broker = RedisBroker(url=settings.REDIS_URL, namespace=f"tickets-{uuid4().hex}")
+    broker.declare_queue(TICKET_QUEUE)
+    dramatiq.set_broker(broker)
+    yield broker
+    dramatiq.set_broker(original)
+    broker.close()
+
+
+def send_ticket(broker: RedisBroker) -> None:
+    broker.enqueue(gpu_ticket.message())
+
+
+def test_a_slot_takes_one_ticket_at_a_time_and_only_while_idle(broker: RedisBroker) -> None:
+    """Prefetched tickets would wait behind a training of hours."""
+    send_ticket(broker)
+    send_ticket(broker)
+    tickets = worker.Tickets()
+    assert tickets.wait(5, Event())
+    assert broker.do_qsize(TICKET_QUEUE) == 1
+    assert tickets.wait(5, Event())
+    assert broker.do_qsize(TICKET_QUEUE) == 0
+    assert broker.client.keys(f"{broker.namespace}:{TICKET_QUEUE}*") == []  # nothing is left behind
+    assert not tickets.wait(0.01, Event())
+
+
+def test_a_ticket_wakes_a_slot_at_once(broker: RedisBroker) -> None:
+    sender = Timer(0.3, send_ticket, [broker])
+    began = time.monotonic()
+    sender.start()
+    assert worker.Tickets().wait(60, Event())
+    assert time.monotonic() - began < 20
+    sender.join()
+
+
+def test_a_slot_waits_without_a_broker(broker: RedisBroker) -> None:
+    broker.client.connection_pool = redis.ConnectionPool.from_url("redis://127.0.0.1:1/0")
+    assert not worker.Tickets().wait(0.3, Event())
 
 
 def test_tickets_are_never_tried_again_and_the_short_workers_do_not_listen_to_them() -> None:
