@@ -27,8 +27,8 @@ def record_usage(
 ) -> None:
     """Note what one attempt used, for whom and what, and charge it if it was useful; lost work is free.
 
-    Each second is charged as `rate` seconds. `seconds_lost` came after the `seconds` of an attempt that was useful up to
-    there, and are free too. A repeat for the same attempt changes nothing.
+    Each second is charged as `rate` seconds. `seconds_lost` came after the `seconds` of an attempt that was useful up
+    to there, and are free too. A repeat for the same attempt changes nothing.
     """
     seconds, seconds_lost = max(0.0, seconds), max(0.0, seconds_lost)
     with transaction.atomic():

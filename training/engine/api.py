@@ -18,7 +18,7 @@ from training.engine.control import Control
 from training.engine.data.dataset import Dataset
 from training.engine.data.identity import ModelIdentity
 from training.engine.device import available_cpus, choose_threads, pick_device, pick_precision, weights_dtype
-from training.engine.errors import ConfigurationError, DataError, Interrupted
+from training.engine.errors import DataError, Interrupted
 from training.engine.events import (
     Checkpoint,
     Done,
@@ -157,11 +157,6 @@ class LoRATrainer:
         if self._base is not None:
             return self._base
         folder = Path(self.spec.base_model.path)
-        if not folder.is_dir():
-            raise ConfigurationError(
-                "base_model_missing", "the folder of the base model was not found",
-                hint="Choose another base model, or install this one on the worker.",
-            )  # fmt: skip
         return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
 
     def _enable_gradient_checkpointing(self) -> None:

@@ -20,6 +20,7 @@ from training.engine.families.base import Parts, TextRow
 from training.engine.generation import GenerationSpec, Mix, Picture
 from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family
+from training.engine.resident import load_base
 from training.engine.sample import Artist
 
 # Pictures that are drawn together and told together: fewer are seen sooner, more are faster on a GPU.
@@ -80,12 +81,7 @@ class Generator:
 
     def _load(self) -> Parts:
         folder = Path(self.spec.base_model.path)
-        if not folder.is_dir():
-            raise ConfigurationError(
-                "base_model_missing", "the folder of the base model was not found",
-                hint="Choose another base model, or install this one on the worker.",
-            )  # fmt: skip
-        return self.family.load(folder, device=self.device, dtype=weights_dtype(self.precision))
+        return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
 
     @contextmanager
     def _mixed(self, parts: Parts, mix: Mix) -> Iterator[None]:

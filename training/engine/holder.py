@@ -106,9 +106,10 @@ class Holder:
 def base_folder(request: Request) -> str | None:
     """Return the folder of the base model that a request's specification names, None if it does not say."""
     try:
-        spec = json.loads(Path(str(request["spec"])).read_text(encoding="utf-8"))
+        order = json.loads(Path(str(request["spec"])).read_text(encoding="utf-8"))
+        spec = order.get("spec", order)  # short work has its specification inside of its order
         return str(Path(spec["base_model"]["path"]).resolve())
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # the run itself says what is wrong with it
 
 

@@ -15,6 +15,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.engine.errors import ConfigurationError
+
 if TYPE_CHECKING:
     import torch
 
@@ -68,9 +70,14 @@ def fingerprint(folder: Path) -> str:
 def load_base(family: ModelFamily, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Parts:
     """Return a base model on ``device``: the one in memory if it is this one, else from its folder.
 
-    Raise what the family raises for a folder that it cannot load.
+    Raise ConfigurationError if there is no such folder, and what the family raises for one that it cannot load.
     """
     global _held
+    if not folder.is_dir():
+        raise ConfigurationError(
+            "base_model_missing", "the folder of the base model was not found",
+            hint="Choose another base model, or install this one on the worker.",
+        )  # fmt: skip
     base = Base.of(family.name, folder, dtype)
     held, _held = _held, None  # the run changes it: it is given away once
     if held is not None and held.base == base:
