@@ -18,16 +18,17 @@ from core.api.idempotency import idempotent
 from core.errors import DomainError
 from projects.models import Project
 from projects.visibility import seen_by
+from training.api.events import FollowedJobs
 from training.api.generation_shapes import GenerationInput, GenerationQuery, GenerationSerializer
-from training.api.serializers import EventPage, EventQuery
-from training.api.trainings import base_model_by_key, event_page
+from training.api.serializers import EventQuery
+from training.api.trainings import base_model_by_key
 from training.kinds import JobKind
 from training.models import Sample, TrainingJob
 from training.services.control import cancel_job, pause_job, resume_job
 from training.services.generations import Use, create_generation
 
 
-class GenerationViewSet(Listed):
+class GenerationViewSet(FollowedJobs, Listed):
     can = {
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
@@ -36,9 +37,10 @@ class GenerationViewSet(Listed):
         "pause": Can.TRAINING_EDIT,
         "resume": Can.TRAINING_EDIT,
         "events": Can.TRAINING_VIEW,
+        "stream": Can.TRAINING_VIEW,
     }
     serializer_class = GenerationSerializer
-    queries: ClassVar[dict[str, Any]] = {"list": GenerationQuery, "events": EventQuery}
+    queries: ClassVar[dict[str, Any]] = {"list": GenerationQuery, "events": EventQuery, "stream": EventQuery}
     problems: ClassVar[dict[str, tuple[int, ...]]] = dict.fromkeys(("create", "resume"), (402,))
     buckets: ClassVar[dict[str, str]] = {"create": "generate"}
 
@@ -88,12 +90,6 @@ class GenerationViewSet(Listed):
     def resume(self, request: Request, uid: str) -> Response:
         """Put a paused order back into the queue; what is drawn is not drawn again."""
         return self._changed(resume_job)
-
-    @extend_schema(responses=EventPage)
-    @action(detail=True)
-    def events(self, request: Request, uid: str) -> Response:
-        """List what happened, in order; the same events come over the WebSocket, with the same seq."""
-        return Response(event_page(self.get_object(), self.query.get("after", 0)))
 
     def _changed(self, change: Callable[..., TrainingJob]) -> Response:
         job = change(actor=self.actor, job=self.get_object())

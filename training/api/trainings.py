@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.actor import Actor
-from accounts.api.auth import actor_now
 from accounts.api.base import Listed, ListQuery, Shown
 from accounts.roles import Can
 from billing.receipts import receipt_of
 from core.api.idempotency import idempotent
 from core.errors import DomainError, NotFound
-from core.realtime.event_streams import CONTENT_TYPE, Stream, follow, last_event_id
 from projects.api.serializers import FOUND_ELSEWHERE
 from projects.models import DatasetVersion
 from projects.serving import serve_download, serve_picture
 from projects.visibility import seen_by
 from training import selectors
-from training.access import is_shown_to
 from training.advisor.templates import template_for
+from training.api.events import FollowedJobs
 from training.api.receipts import ReceiptResult
 from training.api.serializers import (
     CheckpointSerializer,
     CloneInput,
     EstimateInput,
     EstimateResult,
-    EventPage,
     EventQuery,
     MetricsQuery,
     MetricsResult,
@@ -59,20 +55,11 @@ from training.services.recipes import (
     make_recipe,
     require_valid,
 )
-from training.services.telemetry import EVENTS_PER_PAGE, events_after
 
 Change = Callable[..., TrainingJob]
 
-LAST_EVENT_ID = OpenApiParameter(
-    name="Last-Event-ID",
-    type={"type": "string", "pattern": "^[0-9]{1,9}$"},
-    location=OpenApiParameter.HEADER,
-    description="The last seq that came, to go on behind it; it goes before `after`.",
-)
-NOTHING_MORE = OpenApiResponse(description="The training has ended, and there is nothing after this seq.")
 
-
-class TrainingViewSet(Listed):
+class TrainingViewSet(FollowedJobs, Listed):
     can = {
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
@@ -105,7 +92,6 @@ class TrainingViewSet(Listed):
         ("create", "retry", "clone", "resume"), (402,)
     )
     buckets: ClassVar[dict[str, str]] = dict.fromkeys(("create", "retry", "clone"), "generate")
-    binary = ("stream",)
 
     def scoped(self, actor: Actor) -> QuerySet[Any]:
         rows = seen_by(actor, TrainingJob.objects.for_team(actor.team)).select_related(
@@ -224,38 +210,6 @@ class TrainingViewSet(Listed):
         job = clone_job(actor=self.actor, job=self.get_object(), patch=data["settings"], name=data["name"])
         return self.shown(job.uid, 201)
 
-    @extend_schema(responses=EventPage)
-    @action(detail=True)
-    def events(self, request: Request, uid: str) -> Response:
-        """List what happened, in order; the same events come over the WebSocket, with the same seq."""
-        return Response(event_page(self.get_object(), self.query.get("after", 0)))
-
-    @extend_schema(
-        operation_id="trainings_stream",
-        parameters=[LAST_EVENT_ID],
-        responses={(200, CONTENT_TYPE): OpenApiTypes.STR, 204: NOTHING_MORE},
-    )
-    @action(detail=True)
-    def stream(self, request: Request, uid: str) -> HttpResponseBase:
-        """Follow a training as Server-Sent Events: what is stored, then what comes, with the same seq as `id`.
-
-        `event` is the type and `data` the event as `/events` gives it. A comment comes at least every 15 seconds. The
-        stream ends behind the event that ends the training, and when the credential may not see it any more.
-        """
-        job = self.get_object()
-        after = last_event_id(request.headers.get("Last-Event-ID", ""), self.query.get("after", 0))
-        if job.is_finished and after >= job.last_seq:
-            # This is how the standard tells clients not to come again.
-            return Response(status=204)
-        followed = Stream(
-            topic=f"training:{job.uid}",
-            after=after,
-            subject=self.throttle_subject(),
-            has_ended=job.is_finished,
-            may_read=functools.partial(_may_still_see, request, job.uid),
-        )
-        return follow(request._request, followed)
-
     @extend_schema(operation_id="trainings_metrics", responses=MetricsResult)
     @action(detail=True)
     def metrics(self, request: Request, uid: str) -> Response:
@@ -343,22 +297,6 @@ class CheckpointViewSet(Shown):
         if blob is None:
             raise NotFound
         return serve_download(blob, download_name(checkpoint))
-
-
-def _may_still_see(request: Request, uid: str) -> bool:
-    actor = actor_now(request)
-    return actor is not None and is_shown_to(actor, uid)
-
-
-def event_page(job: TrainingJob, after: int) -> dict[str, Any]:
-    """Return the events of a job after a seq, one page of them."""
-    items = events_after(job, after, EVENTS_PER_PAGE + 1)
-    page = items[:EVENTS_PER_PAGE]
-    return {
-        "data": page,
-        "has_more": len(items) > len(page),
-        "next_after": page[-1]["seq"] if page else after,
-    }
 
 
 def base_model_by_key(key: str) -> FoundationModel:
