@@ -25,6 +25,7 @@ def busy(scenario: Scenario) -> Bench:
     bench.job("running", waited=120)
     bench.claim()
     bench.job("waiting", waited=60)
+    bench.order(waited=10)
     failed = bench.job("failed")
     TrainingJob.objects.for_team(scenario.team).filter(pk=failed.pk).update(
         state="failed", finished_at=failed.created_at, error_code="diverged"
@@ -41,11 +42,12 @@ def test_prometheus_reads_the_queue_with_the_token_and_nobody_without(
     assert client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 404
     answer = client.get("/metrics", headers={"Authorization": "Bearer a-token"})
     lines = answer.content.decode().splitlines()
-    assert 'lf_jobs_waiting{plan="pro"} 1.0' in lines
-    assert 'lf_jobs_running{plan="pro"} 1.0' in lines
-    assert 'lf_jobs_waiting_for{reason="turn"} 1.0' in lines
+    assert 'lf_jobs_waiting{kind="training",plan="pro"} 1.0' in lines
+    assert 'lf_jobs_waiting{kind="generation",plan="pro"} 1.0' in lines
+    assert 'lf_jobs_running{kind="training",plan="pro"} 1.0' in lines
+    assert 'lf_jobs_waiting_for{reason="turn"} 2.0' in lines
     assert 'lf_failures_of_a_day{code="diverged"} 1.0' in lines
-    (median,) = [line for line in lines if line.startswith('lf_wait_seconds{plan="pro",quantile="0.5"}')]
+    (median,) = [line for line in lines if line.startswith('lf_wait_seconds{kind="training",plan="pro",quantile="0.5"}')]
     assert float(median.split()[1]) == pytest.approx(120, abs=5)
 
 

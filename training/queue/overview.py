@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from billing.models import BillingAccount, Plan
 from billing.plans import default_plan
+from training.kinds import JobKind
 from training.models import TrainingJob, Worker
 from training.models.worker import WorkerState
 from training.queue.standing import JOBS
@@ -20,7 +21,7 @@ OF_LATE = timedelta(days=1)
 WORKERS_SHOWN = 200
 
 _BY_PLAN = f"""
-    SELECT plan.key, plan.name,
+    SELECT plan.key, plan.name, job.kind,
         count(*) FILTER (WHERE job.state = 'queued'),
         count(*) FILTER (WHERE job.state = ANY(%(live)s)),
         coalesce(extract(epoch FROM now() - min(job.queued_at) FILTER (WHERE job.state = 'queued')), 0),
@@ -32,16 +33,17 @@ _BY_PLAN = f"""
     LEFT JOIN {BillingAccount._meta.db_table} account USING (team_id)
     JOIN {Plan._meta.db_table} plan ON plan.id = coalesce(account.plan_id, %(default_plan)s)
     WHERE NOT job.is_test AND (job.finished_at IS NULL OR job.finished_at > %(since)s)
-    GROUP BY plan.id ORDER BY plan.position, plan.id
+    GROUP BY plan.id, job.kind ORDER BY plan.position, plan.id, job.kind DESC
 """  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """Hold one plan's part of the queue; waits are those of the last day's starts, in seconds, None without any."""
+    """Hold one plan's jobs of one kind; waits are those of the last day's starts, in seconds, None without any."""
 
     key: str
     name: str
+    kind: JobKind
     waiting: int
     running: int
     oldest: float
@@ -66,8 +68,8 @@ def queue_overview() -> QueueOverview:
     with connection.cursor() as cursor:
         cursor.execute(_BY_PLAN, {"live": sorted(LIVE), "since": since, "default_plan": default_plan().pk})
         plans = [
-            PlanLine(key, name, waiting, running, float(oldest), p50, p90)
-            for key, name, waiting, running, oldest, p50, p90 in cursor.fetchall()
+            PlanLine(key, name, JobKind(kind), waiting, running, float(oldest), p50, p90)
+            for key, name, kind, waiting, running, oldest, p50, p90 in cursor.fetchall()
         ]
     waiting = TrainingJob.unscoped.filter(state=JobState.QUEUED, is_test=False)
     counted = waiting.values_list("waits_for").annotate(n=Count("id")).order_by()
