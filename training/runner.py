@@ -92,9 +92,9 @@ class Keeper:
             if desired is not None:
                 self._renewed = before
                 # Counted from before the statement: the engine must give up before the lease does.
-                left = settings.ENGINE_LEASE_SECONDS - (time.monotonic() - before)
-                if engine is not None and left > 0:
-                    engine.send("lease", ttl=left)
+                until = before + settings.ENGINE_LEASE_SECONDS
+                if engine is not None and (left := until - time.monotonic()) > 0:
+                    engine.send("lease", ttl=left, until=until)
                 if engine is not self.engine:
                     self._renewed = float("-inf")
         if desired is None:

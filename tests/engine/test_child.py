@@ -61,6 +61,12 @@ class Child:
     def hang_up(self) -> None:
         os.close(self._control)
 
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def read_until(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 60.0) -> dict[str, Any]:
         """Read events until one is wanted."""
         deadline = time.monotonic() + timeout
@@ -242,6 +248,20 @@ def test_lease_ends_even_a_process_that_cannot_write(start: Start) -> None:
     assert child.ticket.wait(30) == 75
     filed = [json.loads(line) for line in (child.run_dir / "events.jsonl").read_text().splitlines()]
     assert [e["type"] for e in filed] == ["phase"]
+
+
+def test_lease_that_lay_in_the_pipe_gives_a_frozen_run_no_more_time(start: Start) -> None:
+    """Worker and engine are frozen together, as a suspended machine does: what is read afterwards is old."""
+    child = start(training=LONG)
+    child.tell(type="lease", ttl=600)
+    child.step(1)
+    child.freeze()
+    child.tell(type="lease", ttl=600, until=time.monotonic() + 0.2)
+    time.sleep(0.3)
+    child.thaw()
+    assert child.wait(20) == 75
+    last = json.loads((child.run_dir / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["type"], last["reason"]) == ("interrupted", "lease_lost")
 
 
 def test_closed_control_pipe_ends_the_process_once_there_was_a_lease(start: Start) -> None:

@@ -36,6 +36,7 @@ class Control:
 
     def take(self) -> str | None:
         """Return and clear the strongest waiting request; an interrupting one stays until the end."""
+        self._wait_for_lease()
         with self._lock:
             for request in REQUESTS:
                 if request in self._pending:
@@ -46,10 +47,19 @@ class Control:
 
     def check(self) -> None:
         """Raise Interrupted if the run shall end; for the phases before the first step."""
+        self._wait_for_lease()
         with self._lock:
             for request in REQUESTS:
                 if request in self._pending and request in INTERRUPTING:
                     raise Interrupted(request)
+
+    def _wait_for_lease(self) -> None:
+        """Go no further on a lease that has ended: the reading thread gets a newer one, or ends the process.
+
+        A process that was frozen wakes up with all its threads at once; the run must not be the first.
+        """
+        while self._deadline is not None and time.monotonic() >= self._deadline:
+            time.sleep(0.01)
 
     # -- told by others -------------------------------------------------------------------------------------------
 
@@ -96,7 +106,9 @@ class Control:
             message = json.loads(line)
             kind = message["type"]
             if kind == "lease":
-                self._deadline = time.monotonic() + float(message["ttl"])
+                # A line may have lain in the pipe while this process was frozen: the sender's own count goes first.
+                ends = time.monotonic() + float(message["ttl"])
+                self._deadline = min(ends, float(message.get("until", ends)))
             else:
                 self.request(str(kind))
         except (ValueError, KeyError, TypeError):
