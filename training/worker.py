@@ -12,10 +12,12 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dramatiq
 import redis
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
@@ -56,6 +58,15 @@ def probe(index: int) -> Device:
         if found.returncode == 0 and memory.strip().isdigit():
             return Device(name.strip(), int(memory))
     return Device(f"{platform.machine()} CPU, {os.cpu_count()} cores")
+
+
+def free_mb(folder: Path) -> int:
+    """Return how much can be written into `folder`, made if it is not there; 0 where nothing can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(folder).free // 2**20
+    except OSError:
+        return 0
 
 
 class Tickets:
@@ -117,6 +128,7 @@ class WorkerSlot:
         self._once_only = once
         self._idle_since = time.monotonic()
         self._stopped = threading.Event()
+        self._had_room = True
 
     def run(self) -> None:
         """Serve until `draining` is set; a running job then saves a checkpoint and goes back to the queue."""
@@ -140,7 +152,7 @@ class WorkerSlot:
         self._sweep()
         try:
             row, state = self._registered()
-            apart = is_quarantined(row, state)
+            apart = is_quarantined(row, state) or not self._has_room()
             lease = None if apart else claim_next(row)
         except DatabaseError as error:
             log.warning("no jobs, the database does not answer: %s", error)
@@ -164,6 +176,17 @@ class WorkerSlot:
         self._idle_since = time.monotonic()
         with contextlib.suppress(DatabaseError):
             self._set_state(count_crashes(row, lease, runner.crash))
+
+    def _has_room(self) -> bool:
+        """Tell whether the runs' disk has room for one more, and say so when that changes.
+
+        Without it every job would crash here at once, the next one too: a full disk would work off the whole queue.
+        """
+        has_room = free_mb(Path(settings.RUNS_DIR)) >= settings.RUNS_FREE_MB
+        if has_room != self._had_room:
+            log.warning("the disk of the runs %s", "has room again" if has_room else "is full: no jobs")
+        self._had_room = has_room
+        return has_room
 
     def _sweep(self) -> None:
         """Between two jobs, once an hour: give up what the cache has kept for too long."""

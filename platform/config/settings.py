@@ -315,10 +315,10 @@ if CORS_ALLOWED_ORIGINS:  # noqa: F405
 
 # -- Training -------------------------------------------------------------------------------------------------
 RUNS_DIR = VAR_DIR / "runs"
+RUNS_FREE_MB = env.int("LF_RUNS_FREE_MB", default=512)
 ENGINE_CACHE_DIR = VAR_DIR / "cache"
 # How long and how much a worker keeps of pictures and of their encoded forms (training/worker_cache.py).
-CACHE_DAYS = env.int("LF_CACHE_DAYS", default=30)
-CACHE_MAX_GB = env.float("LF_CACHE_MAX_GB", default=50.0)
+CACHE_DAYS, CACHE_MAX_GB = env.int("LF_CACHE_DAYS", default=30), env.float("LF_CACHE_MAX_GB", default=50.0)
 # What a worker's ready engine may keep of the last base model in memory, in MB; by default a quarter of all there is.
 RESIDENT_BASE_MB = env.int(
     "LF_RESIDENT_BASE_MB", default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22
