@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench reset lock doctor setup
+.PHONY: help up test lint format bench chaos reset lock doctor setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,10 @@ format: ## Rewrite Python files in the house style
 bench: ## Measure the trainer, the demo training and the pages
 	@bin/setup --dev
 	$(PY) -m bench $(ARGS)
+
+chaos: ## Break everything at random while 200 trainings run, then check each of them
+	@bin/setup --dev
+	$(PY) -m bench.chaos $(ARGS)
 
 doctor: ## Check this machine and say what to do
 	@bin/setup

@@ -2,7 +2,8 @@
 
 python -m bench [engine] [styles] [pages]
 
-Apart, because they need a browser and several minutes: python -m bench.chaos, python -m bench.tour.
+Apart, because they need a browser and several minutes: python -m bench.chaos --once, python -m bench.tour; and
+python -m bench.chaos (`make chaos`), which needs half an hour.
 """
 
 from __future__ import annotations

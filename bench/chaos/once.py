@@ -1,4 +1,4 @@
-"""Kill everything in the middle of a training and show that nothing is lost: `python -m bench.chaos`.
+"""Kill everything in the middle of a training and show that nothing is lost: `python -m bench.chaos --once`.
 
 Starts the whole platform in a folder of its own and trains the demo model while it kills (-9) the engine before its
 first checkpoint, the worker, the web server, Valkey and PostgreSQL; then once more undisturbed, on as many threads as
@@ -9,24 +9,18 @@ Chromium.
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import psutil
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
-
-from tests.browser import launch  # noqa: E402
-from tests.installation import Installation  # noqa: E402
+from tests.browser import launch
+from tests.installation import Installation
 
 
 class Platform(Installation):
@@ -123,15 +117,13 @@ def until(condition: Callable[[], bool], *, seconds: float = 1800) -> None:
         time.sleep(0.2)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=60)
-    options = parser.parse_args()
+def main(steps: int) -> int:
+    """Run it and return the exit status."""
     platform = Platform()
     os.environ.update(LF_VAR_DIR=str(platform.var), DJANGO_SETTINGS_MODULE="config.settings")
     try:
         platform.wait_until_ready()
-        return run(platform, options.steps)
+        return run(platform, steps)
     finally:
         platform.stop()
 
@@ -292,7 +284,3 @@ def weights(job: Any) -> dict[str, bytes]:
     blob = files.get(version__training_uid=job.uid, is_final=True).blob
     content = storage.read_bytes(storage.blob_key(job.team.uid, blob.sha256))
     return {name: tensor.tobytes() for name, tensor in load(content).items()}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Faults of every kind, and the proof that no training loses or doubles anything: `make chaos`."""
