@@ -19,10 +19,21 @@ from core.processes import Launch, is_running
 from core.supervisor import Program, Supervisor
 from tests.installation import ROOT, Installation
 
-LEASE, RENEW, ENGINE_LEASE = 12, 2, 8
 DISK_MB = 320
 # Below this a worker takes no job; the rest of the small disk is for the jobs that run.
 FREE_MB = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Hold the three times of a lease, in seconds (60, 10 and 40 in a real installation)."""
+
+    lease: int
+    renew: int
+    engine: int
+
+
+USUAL, SHORT = Timing(12, 2, 8), Timing(7, 1, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +99,14 @@ class Disk:
 class Arena(Installation):
     """An installation whose training workers and disks the bench holds in its own hands."""
 
-    def __init__(self, *, slots: int, pace: float, undo: str = "") -> None:
+    def __init__(self, *, slots: int, pace: float, timing: Timing = USUAL, undo: str = "") -> None:
         self.slot_count = slots
-        self.pace, self.undo = pace, undo
+        self.pace, self.timing, self.undo = pace, timing, undo
         self.settings = {
-            "LF_LEASE_SECONDS": str(LEASE),
-            "LF_LEASE_RENEW_SECONDS": str(RENEW),
+            "LF_LEASE_SECONDS": str(timing.lease),
+            "LF_LEASE_RENEW_SECONDS": str(timing.renew),
             # Without the dead-man's switch an engine outlives the lease of its frozen worker.
-            "LF_ENGINE_LEASE_SECONDS": str(3600 if undo == "switch" else ENGINE_LEASE),
+            "LF_ENGINE_LEASE_SECONDS": str(3600 if undo == "switch" else timing.engine),
             "LF_RUNS_FREE_MB": str(FREE_MB),
             "LF_TEAM_MAX_RUNNING": "1000",
             "LF_TEAM_MAX_QUEUED": "1000",

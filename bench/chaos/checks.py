@@ -98,7 +98,7 @@ def redo_bound(facts: Facts) -> list[str]:
 def _unheard(facts: Facts, mine: list[Step]) -> int:
     """Count the last steps of an attempt that nobody need have heard of: of its lease's end, and of full disks."""
     last = mine[-1].ended
-    silent = min(facts.engine_lease, facts.lease) + MARGIN
+    silent = facts.engine_lease + MARGIN
     begin = last - silent
     for start, end in facts.full:
         if start - MARGIN < last and begin < end:

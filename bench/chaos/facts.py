@@ -102,8 +102,8 @@ def gather(
         waiting_letters=OutboxMessage.objects.filter(actor="mail_outcome", done_at=None).count(),
         folders=sorted(path.name for path in runs.glob("trn_*")),
         web_answers=arena.status() == 200,
-        lease=float(arena.settings["LF_LEASE_SECONDS"]),
-        engine_lease=float(arena.settings["LF_ENGINE_LEASE_SECONDS"]),
+        lease=float(arena.timing.lease),
+        engine_lease=float(arena.timing.engine),
         cadence=CADENCE,
         full=full,
     )

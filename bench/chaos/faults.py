@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import redis
 
-from bench.chaos.arena import LEASE, Arena, Disk, Slot
+from bench.chaos.arena import Arena, Disk, Slot
 from bench.chaos.patience import steadily
 
-# How long a frozen process stays so: its lease (12 s) ends, the clock (every 5 s) takes the job back, another attempt
+# How long a frozen process stays so beyond its lease: the clock (every 5 s) takes the job back, another attempt
 # begins, and all of that is over when it wakes up.
-FROZEN = (LEASE + 8.0, LEASE + 14.0)
+FROZEN = (8.0, 14.0)
 FULL = (3.0, 6.0)
 # A third crash ends a job as failed, rightly: no job is hit more often.
 MOST_HITS = 2
@@ -30,9 +30,7 @@ DECK = {
     "freeze worker": 3, "freeze engine": 2, "freeze whole slot": 3,
     "wipe Valkey": 2, "stop Postgres at once": 2, "run disk full": 1, "blob disk full": 1,
 }  # fmt: skip
-SHORT_DECK = (
-    "kill engine", "freeze whole slot", "kill worker", "wipe Valkey", "freeze worker", "stop Postgres at once",
-)  # fmt: skip
+SHORT_DECK = ("freeze worker", "kill engine", "wipe Valkey", "stop Postgres at once", "kill worker")
 
 
 @dataclass
@@ -96,11 +94,6 @@ class Faults:
         for each in self._under_way:
             each.undo()
         self._under_way.clear()
-
-    @property
-    def is_through(self) -> bool:
-        """Tell whether every fault of a short run has been dealt."""
-        return not self._deck and not self._under_way
 
     def _shuffled(self) -> list[str]:
         if self.short:
@@ -183,7 +176,8 @@ class Faults:
                 with contextlib.suppress(psutil.Error):
                     process.resume()
 
-        self._under_way.append(Until(time.monotonic() + self.dice.uniform(*FROZEN), thaw, slot=slot))
+        seconds = self.arena.timing.lease + self.dice.uniform(*FROZEN)
+        self._under_way.append(Until(time.monotonic() + seconds, thaw, slot=slot))
 
     # -- What all share ----------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.chaos import checks
-from bench.chaos.arena import LEASE, Arena
+from bench.chaos.arena import SHORT, USUAL, Arena
 from bench.chaos.facts import Facts, gather
 from bench.chaos.faults import Faults
 from bench.chaos.orders import CADENCE, Order, Shop, make_orders
@@ -41,7 +41,8 @@ class Plan:
 def main(plan: Plan) -> int:
     """Run it and return the exit status: 0 if every check held."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started and mounted is cleared away
-    arena = Arena(slots=plan.slots, pace=STEP_SECONDS, undo=plan.undo)
+    timing = SHORT if plan.short else USUAL
+    arena = Arena(slots=plan.slots, pace=STEP_SECONDS, timing=timing, undo=plan.undo)
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)
     os.environ.update(LF_VAR_DIR=str(arena.var), DJANGO_SETTINGS_MODULE="config.settings")
@@ -64,7 +65,8 @@ def _run(arena: Arena, plan: Plan) -> int:
     orders = make_orders(plan.jobs, plan.steps, dice)
     real = all(disk.is_real for disk in arena.disks.values())
     print(
-        f"{plan.jobs} jobs of {plan.steps} steps on {plan.slots} slots, a checkpoint every {CADENCE}, lease {LEASE} s; "
+        f"{plan.jobs} jobs of {plan.steps} steps on {plan.slots} slots, a checkpoint every {CADENCE}, "
+        f"lease {arena.timing.lease} s; "
         f"disks: {'real, of their own' if real else 'a limit on file sizes (no right to mount)'}",
         flush=True,
     )

@@ -43,7 +43,7 @@ class Order:
 
 def make_orders(jobs: int, steps: int, dice: random.Random) -> list[Order]:
     """Draw the orders of a chaos of so many jobs."""
-    demo = max(LEAST_DEMO, jobs * DEMO // 100) if jobs >= 40 else 1
+    demo = max(LEAST_DEMO, jobs * DEMO // 100) if jobs >= 40 else jobs // 8
     orders = [Order(f"job {number:03d}", "demo" if number < demo else "tiny") for number in range(jobs)]
     plain = orders[demo:]
     dice.shuffle(plain)
