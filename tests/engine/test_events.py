@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from training.engine import child, hints
 from training.engine.events import (
     EVENT_TYPES,
     LINE_LIMIT,
@@ -86,6 +88,15 @@ def test_reader_that_went_away_does_not_stop_the_file(tmp_path: Path) -> None:
     sink.emit(Phase("train", 1, 2))
     sink.emit(Phase("train", 2, 2))
     assert (tmp_path / "events.jsonl").read_text().count("\n") == 2
+
+
+def test_full_disk_is_told_to_the_pipe_with_its_cause() -> None:
+    reader, writer = os.pipe()
+    sink = EventWriter(Path("/dev/full"), writer)
+    child._tell(sink, hints.explain(OSError(errno.ENOSPC, "No space left on device")))
+    os.close(writer)
+    log, error = (json.loads(line) for line in os.read(reader, 65536).splitlines())
+    assert (log["type"], error["type"], error["code"]) == ("log", "error", "disk_full")
 
 
 def test_metrics_are_told_at_most_four_times_a_second_and_lose_no_point() -> None:

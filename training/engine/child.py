@@ -74,11 +74,12 @@ def run(
 
 
 def _tell(writer: EventWriter, error: EngineError) -> None:
-    try:
-        writer.emit(Log("error", str(error)))
-        writer.emit(Error(error.code, error.category, str(error), error.hint, error.patch))
-    except OSError:
-        sys.stderr.write(f"{error.code}: {error}\n")
+    told = (Log("error", str(error)), Error(error.code, error.category, str(error), error.hint, error.patch))
+    for event in told:
+        try:
+            writer.emit(event)
+        except OSError:
+            sys.stderr.write(f"{error.code}: {error}\n")
 
 
 def quieten_libraries() -> None:

@@ -240,12 +240,17 @@ class EventWriter:
             line = to_line(part).encode()
             with self._lock:
                 self.started = True
-                os.write(self._file, line)
-                if self._fd is not None:
-                    try:
-                        _write_all(self._fd, line)
-                    except BrokenPipeError:
-                        self._fd = None
+                try:
+                    os.write(self._file, line)
+                finally:  # that the disk is full must be told all the same
+                    self._pipe(line)
+
+    def _pipe(self, line: bytes) -> None:
+        if self._fd is not None:
+            try:
+                _write_all(self._fd, line)
+            except BrokenPipeError:
+                self._fd = None
 
     def emit_last(self, event: Event, patience: float = 0.2) -> None:
         """Write an event to the file only, for a thread that is about to end the process."""
