@@ -4,7 +4,8 @@ python -m bench.chaos [--jobs 200] [--slots 10] [--steps 48] [--pause 8] [--seed
 python -m bench.chaos --short        a handful of jobs, one fault of a kind, shorter leases: what the tests run
 python -m bench.chaos --once         each part killed once, the training's page open in a Chromium
 
-`--undo` takes one of the platform's safeguards away, to show that the checks see it: the command must fail then.
+`--undo` takes one of the platform's safeguards away, to see what the checks say. Without `resume` the weights differ.
+Without `switch` a step beside a later attempt is possible, not certain: a passing run proves nothing about that check.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 USUAL = {"jobs": 200, "slots": 10, "steps": 48, "pause": 8.0}
 SHORT = {"jobs": 4, "slots": 2, "steps": 28, "pause": 3.0}
 ONCE_STEPS = 60
+# A frozen worker's engine must still be at it when its job was taken back and has begun elsewhere.
+LONG_STEPS = 110
 
 
 def main() -> int:
@@ -40,7 +43,9 @@ def main() -> int:
     from bench.chaos.many import Plan
     from bench.chaos.many import main as many
 
-    usual = SHORT if options.short else USUAL
+    usual = dict(SHORT if options.short else USUAL)
+    if options.undo == "switch":
+        usual["steps"] = LONG_STEPS
     size = {name: getattr(options, name) or value for name, value in usual.items()}
     return many(Plan(**size, seed=options.seed, undo=options.undo, short=options.short))
 

@@ -75,9 +75,9 @@ class Faults:
         self._see_wiped()
         if now < self._next:
             return
+        if self.short and not (self._deck and steadily(_running)):
+            return
         if not self._deck:
-            if self.short:
-                return
             self._deck = self._shuffled()
         # What finds nobody to hit now stays in the deck, and another one is tried at once.
         for place in range(len(self._deck) - 1, -1, -1):
