@@ -14,9 +14,13 @@ def queue_metrics() -> Iterator[Metric]:
     found = queue_overview()
     waiting = GaugeMetricFamily("lf_jobs_waiting", "Jobs that wait", labels=["plan", "kind"])
     running = GaugeMetricFamily("lf_jobs_running", "Jobs that a worker is busy with", labels=["plan", "kind"])
-    oldest = GaugeMetricFamily("lf_oldest_wait_seconds", "How long the oldest job waits", labels=["plan", "kind"])
+    oldest = GaugeMetricFamily(
+        "lf_oldest_wait_seconds", "How long the oldest job waits", labels=["plan", "kind"]
+    )
     waits = GaugeMetricFamily(
-        "lf_wait_seconds", "Waits of the jobs that started in the last day", labels=["plan", "kind", "quantile"]
+        "lf_wait_seconds",
+        "Waits of the jobs that started in the last day",
+        labels=["plan", "kind", "quantile"],
     )
     for line in found.plans:
         waiting.add_metric([line.key, line.kind.value], line.waiting)

@@ -1,7 +1,7 @@
 """Supervise one attempt: prepare its folder, start the engine, carry wishes to it, store what it tells, end it.
 
 Threads: the caller's decides and writes; those of the engine's process read it and wait for its end; one keeps the
-lease (`Keeper`). Only the keeper may say that the lease is lost, and it kills the engine itself then.
+lease (`training.keeper`). Only the keeper may say that the lease is lost, and it kills the engine itself then.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from training import engine_process
 from training.engine import events as told
 from training.engine_process import DRAIN, EXIT_DONE, EXIT_INTERRUPTED, GRACE, Engine, Ladder
+from training.keeper import Keeper
 from training.models import TrainingJob
 from training.orders import MissingPart
-from training.queue import lease as leases
 from training.queue.lease import Lease
 from training.run_folder import prepare, remove, run_path
 from training.services import finalize, lifecycle, telemetry
@@ -35,7 +34,6 @@ from training.worker_cache import DamagedBlob
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-WISH_EVERY = 1.0
 MAKES_ROOM = (Desired.PREEMPT, Desired.YIELD)
 STALL_SECONDS, STALL_STEPS = 600.0, 20
 # How long storing goes on trying while database or storage are away; the lease usually ends it sooner.
@@ -44,65 +42,6 @@ PATIENCE = 1800.0
 
 class Unwanted(Exception):
     """Say that the attempt ends before an engine is started."""
-
-
-class Keeper:
-    """Renew the lease, pass it on to the engine, and learn what is wanted of the job."""
-
-    def __init__(self, lease: Lease) -> None:
-        self.lease = lease
-        self.desired = ""
-        self.lost = threading.Event()
-        self.engine: Engine | None = None
-        self._stop = threading.Event()
-        self._renewed = float("-inf")
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; the lease stays as it is."""
-        self._stop.set()
-        self._thread.join()
-
-    def attach(self, engine: Engine) -> None:
-        """Give the engine its first lease message, which arms its dead-man's switch."""
-        self.engine = engine
-        self._renewed = float("-inf")
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set() and not self.lost.is_set():
-                try:
-                    self._once()
-                except DatabaseError as error:
-                    # The engine's own switch ends the run if this lasts: no lease message, no work.
-                    log.warning("%s: the lease could not be renewed: %s", self.lease.job_uid, error)
-                    connection.close()
-                self._stop.wait(min(WISH_EVERY, settings.LEASE_RENEW_SECONDS / 4))
-        finally:
-            connection.close()
-
-    def _once(self) -> None:
-        before = time.monotonic()
-        if before - self._renewed < settings.LEASE_RENEW_SECONDS:
-            desired = leases.wish(self.lease)
-        else:
-            engine = self.engine
-            desired = leases.renew(self.lease)
-            if desired is not None:
-                self._renewed = before
-                # Counted from before the statement: the engine must give up before the lease does.
-                until = before + settings.ENGINE_LEASE_SECONDS
-                if engine is not None and (left := until - time.monotonic()) > 0:
-                    engine.send("lease", ttl=left, until=until)
-                if engine is not self.engine:
-                    self._renewed = float("-inf")
-        if desired is None:
-            self.lost.set()
-            if self.engine is not None:
-                self.engine.signal(signal.SIGKILL)
-            return
-        self.desired = desired
 
 
 class Runner:

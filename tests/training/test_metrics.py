@@ -47,7 +47,11 @@ def test_prometheus_reads_the_queue_with_the_token_and_nobody_without(
     assert 'lf_jobs_running{kind="training",plan="pro"} 1.0' in lines
     assert 'lf_jobs_waiting_for{reason="turn"} 2.0' in lines
     assert 'lf_failures_of_a_day{code="diverged"} 1.0' in lines
-    (median,) = [line for line in lines if line.startswith('lf_wait_seconds{kind="training",plan="pro",quantile="0.5"}')]
+    (median,) = [
+        line
+        for line in lines
+        if line.startswith('lf_wait_seconds{kind="training",plan="pro",quantile="0.5"}')
+    ]
     assert float(median.split()[1]) == pytest.approx(120, abs=5)
 
 
