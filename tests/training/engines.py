@@ -108,7 +108,7 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 240) -> None:
 class WorkerProcess:
     """A `manage.py gpu_worker` on the test's own database, Redis and files."""
 
-    def __init__(self, var: Path, *arguments: str) -> None:
+    def __init__(self, var: Path, *arguments: str, **settings_of_its_own: str) -> None:
         database = connection.settings_dict
         url = f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
         self.log = var / f"worker-{time.monotonic_ns()}.log"
@@ -125,6 +125,7 @@ class WorkerProcess:
                     "LF_LEASE_SECONDS": "8",
                     "LF_LEASE_RENEW_SECONDS": "1",
                     "LF_ENGINE_LEASE_SECONDS": "6",
+                    **settings_of_its_own,
                 },
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 import pytest
@@ -117,6 +119,36 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(studio: Studio
     assert_whole(hit, 60)
     assert [outcome for _, outcome in attempts(hit)] == ["crashed", "succeeded"]
     assert weights(hit) == weights(quiet)
+
+
+def steps_told(witness: TextIO) -> list[tuple[float, int]]:
+    """Return (unix time, step) of an attempt as its engine wrote them down, whoever listened."""
+    witness.seek(0)
+    lines = [json.loads(line) for line in witness if line.endswith("\n")]
+    told = [line for line in lines if line["type"] == "metrics"]
+    return [(datetime.fromisoformat(line["at"]).timestamp(), line["step"]) for line in told]
+
+
+def test_without_its_switch_the_engine_of_a_frozen_worker_would_train_beside_the_next_attempt(
+    studio: Studio, shop: Shop
+) -> None:
+    """What the switch is for: two engines make the same job's steps at once as soon as one of them lacks it."""
+    shop.close()
+    frozen = WorkerProcess(shop.var, LF_ENGINE_LEASE_SECONDS="600")
+    job = studio.job(steps=20_000, checkpoint_every=10_000)
+    wait_for(lambda: reached(job, 12))
+    # Held open: the next worker clears away what nobody holds a lease for.
+    with (shop.var / "runs" / job.uid / "1" / "events.jsonl").open() as witness:
+        frozen.process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: reap_and(job, "queued"), seconds=15)
+        second = WorkerProcess(shop.var)
+        try:
+            wait_for(lambda: Attempt.objects.for_team(job.team).filter(job=job, fence__gt=1).exists())
+            began = Attempt.objects.for_team(job.team).filter(job=job, fence__gt=1).get().started_at
+            wait_for(lambda: steps_told(witness)[-1][0] > began.timestamp() + 1, seconds=30)
+        finally:
+            second.kill()
+            frozen.kill()
 
 
 def test_a_frozen_worker_loses_its_job_and_its_engine(studio: Studio, shop: Shop) -> None:
