@@ -11,13 +11,10 @@ from typing import Any
 from accounts.models import Team
 from core import storage
 from projects.models import LoraFile
+from training.base_model_cache import Progress, local_base
 from training.kinds import JobKind
 from training.models import Sample, TrainingJob
-from training.services.foundation_models import base_model_path
 from training.worker_cache import DamagedBlob
-
-Progress = Callable[[int, int], None]
-"""Takes (done, total) files, and raises to end the fetching."""
 
 
 class MissingPart(Exception):
@@ -37,7 +34,7 @@ def write_order(team: Team, job: TrainingJob, folder: Path, progress: Progress) 
 
 def _generation(team: Team, job: TrainingJob, folder: Path, progress: Progress) -> dict[str, Any]:
     spec = copy.deepcopy(job.spec)
-    spec["base_model"]["path"] = str(base_model_path(job.foundation_model.path))
+    spec["base_model"]["path"] = str(local_base(job.foundation_model, progress))
     _fetch_loras(team, spec, folder / "loras", progress)
     drawn = list(Sample.objects.for_team(team).filter(job=job).values_list("prompt_index", flat=True))
     return {"spec": spec, "drawn": drawn}

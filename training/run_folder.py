@@ -18,13 +18,13 @@ from django.db.models import Q
 from accounts.models import Team
 from core import storage
 from projects.models import DatasetVersion, DatasetVersionItem
+from training.base_model_cache import Progress, local_base
 from training.kinds import PREFIXES
 from training.models import Sample, TrainingJob
 from training.orders import write_order
 from training.queue.lease import Lease
 from training.queue.lookup import live_uids
 from training.services.checkpoints import STATE_FILES, newest_states
-from training.services.foundation_models import base_model_path
 from training.worker_cache import cached_picture, encoded_folder
 
 _UNSAFE = re.compile(r"[\x00-\x1f/\\]")
@@ -44,8 +44,8 @@ def run_path(lease: Lease) -> Path:
     return Path(settings.RUNS_DIR) / lease.job_uid / str(lease.fence)
 
 
-def prepare(lease: Lease, job: TrainingJob, progress: Callable[[int, int], None]) -> RunFolder:
-    """Make the folder of an attempt and return its paths; `progress` is told (done, total) after each picture.
+def prepare(lease: Lease, job: TrainingJob, progress: Progress) -> RunFolder:
+    """Make the folder of an attempt and return its paths; `progress` is told (done, total) of what is fetched.
 
     Raise DamagedBlob, MissingPart, OSError when storage or disk fail, and whatever `progress` raises to end it.
     """
@@ -58,7 +58,8 @@ def prepare(lease: Lease, job: TrainingJob, progress: Callable[[int, int], None]
     entries = _fetch_pictures(lease.team, job.pictures, folder / "data", progress)
     manifest.write_text(json.dumps({"items": entries}, ensure_ascii=False), encoding="utf-8")
     spec = folder / "run.json"
-    spec.write_text(json.dumps(complete_spec(job, manifest), ensure_ascii=False, indent=1), encoding="utf-8")
+    complete = complete_spec(job, manifest, local_base(job.foundation_model, progress))
+    spec.write_text(json.dumps(complete, ensure_ascii=False, indent=1), encoding="utf-8")
     states = folder / "checkpoints"
     steps = _fetch_states(lease, states)
     if steps:
@@ -66,12 +67,12 @@ def prepare(lease: Lease, job: TrainingJob, progress: Callable[[int, int], None]
     return RunFolder(folder, spec, _state_path(states, steps[0]) if steps else None)
 
 
-def complete_spec(job: TrainingJob, manifest: Path) -> dict[str, Any]:
+def complete_spec(job: TrainingJob, manifest: Path, base: Path) -> dict[str, Any]:
     """Return the frozen recipe with the places of this machine, and what an earlier attempt measured, filled in."""
     spec = dict(job.spec)
     if job.threads:
         spec["threads"] = job.threads
-    spec["base_model"] = {**spec["base_model"], "path": str(base_model_path(job.foundation_model.path))}
+    spec["base_model"] = {**spec["base_model"], "path": str(base)}
     spec["dataset"] = {**spec["dataset"], "manifest": str(manifest), "folder": None}
     spec["cache_dir"] = str(encoded_folder(job.team))
     return spec

@@ -18,6 +18,7 @@ from typing import TypeVar
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from training import engine_process
+from training.base_model_cache import Progress
 from training.engine import events as told
 from training.engine_process import DRAIN, EXIT_DONE, EXIT_INTERRUPTED, GRACE, Engine, Ladder
 from training.keeper import Keeper
@@ -126,19 +127,19 @@ class Runner:
         )
         return job
 
-    def _fetching(self) -> Callable[[int, int], None]:
-        """Return what is called after each picture: a wish ends the fetching, as a lost lease does."""
+    def _fetching(self) -> Progress:
+        """Return what is told after each picture and file: a wish ends the fetching, as a lost lease does."""
         tell = _Throttled(self._tell_fetching)
 
-        def fetched(done: int, total: int) -> None:
+        def fetched(done: int, total: int, phase: str = "fetch_data") -> None:
             self._go_on()
-            tell(done, total)
+            tell(done, total, phase)
 
         return fetched
 
-    def _tell_fetching(self, done: int, total: int) -> None:
-        gauges = {"phase": "fetch_data", "phase_done": done, "phase_total": total}
-        data = {"phase": "fetch_data", "done": done, "total": total}
+    def _tell_fetching(self, done: int, total: int, phase: str) -> None:
+        gauges = {"phase": phase, "phase_done": done, "phase_total": total}
+        data = {"phase": phase, "done": done, "total": total}
         self._patiently(lambda: telemetry.note(self.lease, "phase", data, **gauges))
 
     # -- The engine -------------------------------------------------------------------------------------------
@@ -330,11 +331,11 @@ class Runner:
 class _Throttled:
     """Pass progress on at most twice a second, and the end always."""
 
-    def __init__(self, tell: Callable[[int, int], None]) -> None:
+    def __init__(self, tell: Callable[[int, int, str], None]) -> None:
         self._tell = tell
         self._told = float("-inf")
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, phase: str) -> None:
         if done == total or time.monotonic() - self._told >= 0.5:
             self._told = time.monotonic()
-            self._tell(done, total)
+            self._tell(done, total, phase)

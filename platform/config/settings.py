@@ -313,24 +313,8 @@ if CORS_ALLOWED_ORIGINS:  # noqa: F405
         MIDDLEWARE.index("django.middleware.common.CommonMiddleware"), "corsheaders.middleware.CorsMiddleware"
     )
 
-# -- Training -------------------------------------------------------------------------------------------------
-RUNS_DIR = VAR_DIR / "runs"
-RUNS_FREE_MB = env.int("LF_RUNS_FREE_MB", default=512)
-ENGINE_CACHE_DIR = VAR_DIR / "cache"
-# How long and how much a worker keeps of pictures and of their encoded forms (training/worker_cache.py).
-CACHE_DAYS, CACHE_MAX_GB = env.int("LF_CACHE_DAYS", default=30), env.float("LF_CACHE_MAX_GB", default=50.0)
-# What a worker's ready engine may keep of the last base model in memory, in MB; by default a quarter of all there is.
-RESIDENT_BASE_MB = env.int(
-    "LF_RESIDENT_BASE_MB", default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22
-)
-BASE_MODELS_DIR = Path(env("LF_BASE_MODELS_DIR", default=str(BASE_DIR / "demo")))
-LEASE_SECONDS = env.int("LF_LEASE_SECONDS", default=60)
-LEASE_RENEW_SECONDS = env.int("LF_LEASE_RENEW_SECONDS", default=10)
-# The engine gives up this long after its last lease message: before the lease itself can end.
-ENGINE_LEASE_SECONDS = env.int("LF_ENGINE_LEASE_SECONDS", default=40)
-MAX_CRASHES = 3
-TEAM_MAX_RUNNING = env.int("LF_TEAM_MAX_RUNNING", default=2)
-TEAM_MAX_QUEUED = env.int("LF_TEAM_MAX_QUEUED", default=50)
+# Needs VAR_DIR in the environment's own words: a worker's folders lie under it.
+from config.training_work import *  # noqa: E402, F403
 
 # Operators reach the admin with a second factor only; a private machine may do without.
 OPERATORS_NEED_TWO_FACTOR = env.bool("LF_OPERATORS_NEED_TWO_FACTOR", default=PRODUCTION)

@@ -68,7 +68,7 @@ def test_thread_count_of_the_first_attempt_is_handed_to_the_next(scenario: Scena
     bench = Bench(scenario.alice)
     job = bench.job()
     lease = bench.claim()
-    assert complete_spec(fresh(job), disk / "m")["threads"] == 0
+    assert complete_spec(fresh(job), disk / "m", disk / "base")["threads"] == 0
     telemetry.record(lease, disk, [(plan(threads=3), timezone.now())])
     assert fresh(job).spec["threads"] == 0
     folder = prepare(lease, fresh(job), untold)

@@ -40,6 +40,7 @@ def phase(row: TrainingJob) -> str:
         return _("Checking and storing the file")
     names = {
         "fetch_data": _("Fetching pictures"),
+        "fetch_base": _("Fetching the base model"),
         "load_base": _("Loading the base model"),
         "cache_latents": _("Encoding pictures"),
         "cache_text": _("Encoding captions"),
