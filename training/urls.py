@@ -22,6 +22,7 @@ urlpatterns = [
     path("trainings/<uid:uid>/resume/", jobs.job_resume, name="job_resume"),
     path("trainings/<uid:uid>/retry/", jobs.job_retry, name="job_retry"),
     path("playground/", playground.playground, name="playground"),
+    path("generations/", playground.generation_create, name="generation_create"),
     path("generations/<uid:uid>/", playground.generation, name="generation"),
     path("generations/<uid:uid>/cancel/", playground.generation_cancel, name="generation_cancel"),
     path("generations/<uid:uid>/resume/", playground.generation_resume, name="generation_resume"),

@@ -41,7 +41,9 @@ def newest(scenario: Scenario) -> TrainingJob:
 
 
 def send(scenario: Scenario, address: str, **data: Any) -> Any:
-    return client_of(scenario.alice).post(address, {"prompts": "a cat\n\n a dog ", **data})
+    return client_of(scenario.alice).post(
+        address.replace("playground", "generations"), {"prompts": "a cat\n\n a dog ", **data}
+    )
 
 
 def test_the_page_offers_the_team_s_models_and_draws_what_it_is_told(
@@ -124,7 +126,8 @@ def test_an_order_can_be_drawn_again(scenario: Scenario, world: World, address: 
 def test_a_viewer_sees_the_pictures_and_draws_none(scenario: Scenario, world: World, address: str) -> None:
     client = client_of(scenario.bob)
     assert "Draw</button>" not in client.get(address).content.decode()
-    assert client.post(address, {"prompts": "a cat"}).status_code == 403
+    create = address.replace("playground", "generations")
+    assert client.post(create, {"prompts": "a cat"}).status_code == 403
     assert client.get(f"/t/{scenario.team.slug}/generations/{world.order.uid}/").status_code == 200
 
 

@@ -11,7 +11,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
 from accounts.roles import Can
 from accounts.web import TeamRequest, team_view
@@ -31,16 +31,19 @@ _SEEDS = 2**31
 
 
 @team_view(can=Can.TRAINING_VIEW)
-@require_http_methods(["GET", "POST"])
+@require_GET
 def playground(request: TeamRequest) -> HttpResponse:
-    """Show the form and what was drawn; a POST orders pictures."""
-    if request.method == "POST":
-        form = _form(request, request.POST)
-        answer = _order(request, form) if request.actor.can(Can.TRAINING_EDIT) else None
-        if answer is not None:
-            return answer
-        return _page(request, form, status=422 if request.actor.can(Can.TRAINING_EDIT) else 403)
+    """Show the form and what was drawn."""
     return _page(request, _form(request, _first_data(request)), is_first=True)
+
+
+@team_view(can=Can.TRAINING_EDIT)
+@require_POST
+def generation_create(request: TeamRequest) -> HttpResponse:
+    """Order pictures; the form comes back with what is wrong in it."""
+    form = _form(request, request.POST)
+    answer = _order(request, form)
+    return answer if answer is not None else _page(request, form, status=422)
 
 
 @team_view(can=Can.TRAINING_VIEW)
