@@ -1,7 +1,8 @@
 """Short work beside training, by its kind: what a run folder's ``run.json`` says with ``kind``.
 
-An order is a mapping with ``kind``, ``spec`` and what an earlier attempt left (``drawn``). Every errand tells the
-events of a training that fit it, and ends with ``done``.
+An order is a mapping with ``kind``, ``spec`` and what an earlier attempt left (pictures: ``drawn``; captions: how many are
+``done``, which are not in ``pictures`` any more). Every errand tells the events of a training that fit it, and ends
+with ``done``.
 """
 
 from __future__ import annotations
@@ -32,4 +33,15 @@ def _generate(order: Mapping[str, Any], run_dir: Path, sink: EventSink, control:
     Generator(spec, run_dir=run_dir, sink=sink, control=control, drawn=order.get("drawn", ())).run()
 
 
-ERRANDS: dict[str, Callable[[Mapping[str, Any], Path, EventSink, Control], None]] = {"generation": _generate}
+def _caption(order: Mapping[str, Any], run_dir: Path, sink: EventSink, control: Control) -> None:
+    from training.engine.caption import CaptionWriter
+    from training.engine.captioning import CaptioningSpec
+
+    spec = CaptioningSpec.from_dict(order["spec"])
+    CaptionWriter(spec, order["pictures"], sink=sink, control=control, done=order.get("done", 0)).run()
+
+
+ERRANDS: dict[str, Callable[[Mapping[str, Any], Path, EventSink, Control], None]] = {
+    "captioning": _caption,
+    "generation": _generate,
+}

@@ -83,6 +83,15 @@ class Sample(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Caption(Event):
+    """Tell the caption that was written for the picture ``id`` of the order."""
+
+    type: ClassVar[str] = "caption"
+    id: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Checkpoint(Event):
     """Tell of a resumable folder (``path``) and the downloadable file made from it (``export``)."""
 
@@ -173,7 +182,7 @@ class Error(Event):
 
 
 EVENT_TYPES: dict[str, type[Event]] = {cls.type: cls for cls in (
-    Phase, Plan, Metrics, Sample, Checkpoint, Log, Warning, Evaluation, Export, Done, InterruptedEvent, Error,
+    Phase, Plan, Metrics, Sample, Caption, Checkpoint, Log, Warning, Evaluation, Export, Done, InterruptedEvent, Error,
 )}  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Find model families and training methods by name: our own and those of installed plugins.
+"""Find model families, training methods and captioners by name: our own and those of installed plugins.
 
-A plugin registers an entry point in the group ``lora_foundry.families`` or ``lora_foundry.methods``; ours are
-known without one, so that the engine also works from a plain checkout.
+A plugin registers an entry point in the group ``lora_foundry.families``, ``lora_foundry.methods`` or
+``lora_foundry.captioners``; ours are known without one, so that the engine also works from a plain checkout.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ from typing import TYPE_CHECKING, Any
 from training.engine.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from training.engine.captioners.base import Captioner
     from training.engine.families.base import ModelFamily
     from training.engine.methods.base import Method
 
 FAMILIES = "lora_foundry.families"
 METHODS = "lora_foundry.methods"
+CAPTIONERS = "lora_foundry.captioners"
 
 BUILT_IN = {
     FAMILIES: {"sd": "training.engine.families.sd:StableDiffusion"},
     METHODS: {"lora": "training.engine.methods.lora:Lora"},
+    CAPTIONERS: {
+        "blip": "training.engine.captioners.blip:Blip",
+        "colours": "training.engine.captioners.colours:Colours",
+    },
 }
 
 
@@ -46,6 +52,11 @@ def method_names() -> list[str]:
     return list(_entries(METHODS))
 
 
+def captioner_names() -> list[str]:
+    """List the captioners, by name; most need the folder of a model."""
+    return list(_entries(CAPTIONERS))
+
+
 def load_family(name: str) -> ModelFamily:
     """Return the family of that name; raise ConfigurationError naming the nearest one."""
     family: ModelFamily = _load(FAMILIES, name, "model family", "/base_model/family")
@@ -56,6 +67,12 @@ def load_method(name: str) -> Method:
     """Return the method of that name; raise ConfigurationError naming the nearest one."""
     method: Method = _load(METHODS, name, "training method", "/method/type")
     return method
+
+
+def load_captioner(name: str) -> Captioner:
+    """Return the captioner of that name; raise ConfigurationError naming the nearest one."""
+    captioner: Captioner = _load(CAPTIONERS, name, "captioner", "/captioner")
+    return captioner
 
 
 def _load(group: str, name: str, what: str, pointer: str) -> Any:
