@@ -143,7 +143,7 @@ def first_values(job: TrainingJob | None, version: str, trigger: str, seed: int)
     mixes = spec["mixes"]
     values |= {"prompts": "\n".join(spec["prompts"]), "compare": _compared(mixes)}
     values |= {f"strength_{row}": 1 for row in ROWS}
-    values |= {"base_model": job.foundation_model.key, "project": job.project.uid}
+    values |= {"base_model": job.base.key, "project": job.project.uid}
     for row, use in zip(ROWS, mixes[-1], strict=False):
         values |= {f"lora_{row}": use["version"], f"strength_{row}": use["strength"]}
     return values

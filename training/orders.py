@@ -10,11 +10,13 @@ from typing import Any
 
 from accounts.models import Team
 from core import storage
-from projects.models import LoraFile
+from projects.models import Blob, LoraFile
 from training.base_model_cache import Progress, local_base
 from training.kinds import JobKind
-from training.models import Sample, TrainingJob
-from training.worker_cache import DamagedBlob
+from training.models import Sample, TrainingJob, WantedCaption
+from training.services.captioners import captioner_path
+from training.services.captioning import CaptioningOrder
+from training.worker_cache import DamagedBlob, cached_picture
 
 
 class MissingPart(Exception):
@@ -34,7 +36,7 @@ def write_order(team: Team, job: TrainingJob, folder: Path, progress: Progress) 
 
 def _generation(team: Team, job: TrainingJob, folder: Path, progress: Progress) -> dict[str, Any]:
     spec = copy.deepcopy(job.spec)
-    spec["base_model"]["path"] = str(local_base(job.foundation_model, progress))
+    spec["base_model"]["path"] = str(local_base(job.base, progress))
     _fetch_loras(team, spec, folder / "loras", progress)
     drawn = list(Sample.objects.for_team(team).filter(job=job).values_list("prompt_index", flat=True))
     return {"spec": spec, "drawn": drawn}
@@ -58,6 +60,32 @@ def _fetch_loras(team: Team, spec: dict[str, Any], folder: Path, progress: Progr
         use["file"] = str(folder / f"{use['file']}.safetensors")
 
 
+def _captioning(team: Team, job: TrainingJob, folder: Path, progress: Progress) -> dict[str, Any]:
+    spec = CaptioningOrder.of(job).engine.to_dict()
+    if spec["model"]:
+        spec["model"] = str(captioner_path(spec["model"]))
+    wanted = WantedCaption.objects.for_team(team).filter(job=job)
+    rows = list(wanted.filter(outcome="", item__excluded=False).select_related("item__blob").order_by("pk"))
+    pictures = []
+    for row in rows:
+        path = _cached_or_gone(team, row.item.blob)
+        if path is not None:
+            pictures.append({"id": row.item.uid, "path": str(path)})
+        progress(len(pictures), len(rows))
+    return {"spec": spec, "pictures": pictures, "done": wanted.exclude(outcome="").count()}
+
+
+def _cached_or_gone(team: Team, blob: Blob) -> Path | None:
+    """Return the file of a picture; None if the picture was deleted at this very moment."""
+    try:
+        return cached_picture(team, blob)
+    except FileNotFoundError:
+        if Blob.objects.for_team(team).filter(pk=blob.pk).exists():
+            raise
+        return None
+
+
 _WRITERS: dict[JobKind, Callable[[Team, TrainingJob, Path, Progress], dict[str, Any]]] = {
+    JobKind.CAPTIONING: _captioning,
     JobKind.GENERATION: _generation,
 }

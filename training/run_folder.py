@@ -58,7 +58,7 @@ def prepare(lease: Lease, job: TrainingJob, progress: Progress) -> RunFolder:
     entries = _fetch_pictures(lease.team, job.pictures, folder / "data", progress)
     manifest.write_text(json.dumps({"items": entries}, ensure_ascii=False), encoding="utf-8")
     spec = folder / "run.json"
-    complete = complete_spec(job, manifest, local_base(job.foundation_model, progress))
+    complete = complete_spec(job, manifest, local_base(job.base, progress))
     spec.write_text(json.dumps(complete, ensure_ascii=False, indent=1), encoding="utf-8")
     states = folder / "checkpoints"
     steps = _fetch_states(lease, states)

@@ -23,7 +23,8 @@ from PIL import Image, ImageDraw
 
 from training.engine import events as told
 from training.engine.generation import GenerationSpec
-from training.models import TrainingJob
+from training.kinds import JobKind
+from training.models import TrainingJob, WantedCaption
 from training.queue.claim import claim_simulated
 from training.queue.lease import Lease
 from training.queue.lookup import team_of
@@ -41,6 +42,7 @@ from training.services.lifecycle import (
 from training.states import Desired, Simulated
 
 ROUNDS = 5
+_CAPTIONS_AT_ONCE = 100
 _SIDE = 128
 _RANK = 4
 # One projection of the first attention block of a Stable Diffusion U-Net, as kohya's sd-scripts names it.
@@ -83,7 +85,7 @@ def _run(lease: Lease, folder: Path) -> bool:
         return False
     job: TrainingJob = TrainingJob.jobs.for_team(team).get(uid=lease.job_uid)
     if job.is_short:
-        _draw_all(lease, folder, job)
+        _SHORT_WORK[JobKind(job.kind)](lease, folder, job)
         return False
     outcome = Simulated(job.simulate)
     steps = max(1, job.total_steps)
@@ -117,6 +119,22 @@ def _draw_all(lease: Lease, folder: Path, job: TrainingJob) -> None:
             sample = _placeholder(folder, spec.prompts[picture.prompt], picture.seed)
             sample = replace(sample, prompt_index=picture.index, lora=bool(spec.mixes[picture.mix]))
             wish = _tell(lease, folder, sample)
+    _end_short(lease, wish)
+
+
+def _caption_all(lease: Lease, folder: Path, job: TrainingJob) -> None:
+    """Carry out an order of captions: every picture keeps the one it has."""
+    wanted = WantedCaption.objects.for_team(lease.team).filter(job=job, outcome="").order_by("pk")
+    uids = list(wanted.values_list("item__uid", flat=True))
+    wish = _tell(lease, folder, told.Phase("caption", 0, len(uids)))
+    for start in range(0, len(uids), _CAPTIONS_AT_ONCE):
+        if not wish:
+            part = uids[start : start + _CAPTIONS_AT_ONCE]
+            wish = _tell(lease, folder, *(told.Caption(uid, "a simulated caption") for uid in part))
+    _end_short(lease, wish)
+
+
+def _end_short(lease: Lease, wish: str) -> None:
     with transaction.atomic():
         locked = hold(lease)
         if wish == Desired.CANCEL:
@@ -125,6 +143,9 @@ def _draw_all(lease: Lease, folder: Path, job: TrainingJob) -> None:
             pause_job_now(locked)
         else:
             complete_short(locked)
+
+
+_SHORT_WORK = {JobKind.CAPTIONING: _caption_all, JobKind.GENERATION: _draw_all}
 
 
 def _obey(lease: Lease, folder: Path, job: TrainingJob, wish: str, step: int) -> bool:

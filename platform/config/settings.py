@@ -363,7 +363,6 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     },
 }
-SILENCED_SYSTEM_CHECKS: list[str] = []
 
 # -- Logs -----------------------------------------------------------------------------------------------------
 LOGGING = {

@@ -23,6 +23,7 @@ RESIDENT_BASE_MB = env.int(
     "LF_RESIDENT_BASE_MB", default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22
 )
 BASE_MODELS_DIR = Path(env("LF_BASE_MODELS_DIR", default=str(_BASE_DIR / "demo")))
+CAPTIONERS_DIR = Path(env("LF_CAPTIONERS_DIR", default=str(_VAR_DIR / "captioners")))
 # Where base models lie on a share: so many GB of them are kept on the worker's own disk. 0: read in place.
 BASE_CACHE_DIR = _VAR_DIR / "base-models"
 BASE_CACHE_GB = env.float("LF_BASE_CACHE_GB", default=0.0)

@@ -23,7 +23,7 @@ _EDGE = 512
 
 
 class CaptionWriter:
-    """Describe the pictures ``[{"id": ..., "path": ...}]`` of an order, of which earlier attempts did ``done`` others."""
+    """Describe the pictures of an order: ``[{"id": ..., "path": ...}]``. Earlier attempts did ``done`` others."""
 
     def __init__(
         self, spec: CaptioningSpec, pictures: Sequence[Mapping[str, str]], *, sink: EventSink,

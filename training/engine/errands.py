@@ -1,8 +1,7 @@
 """Short work beside training, by its kind: what a run folder's ``run.json`` says with ``kind``.
 
-An order is a mapping with ``kind``, ``spec`` and what an earlier attempt left (pictures: ``drawn``; captions: how many are
-``done``, which are not in ``pictures`` any more). Every errand tells the events of a training that fit it, and ends
-with ``done``.
+An order is a mapping with ``kind``, ``spec`` and what an earlier attempt left (the pictures ``drawn``; how many are
+``done``). Every errand tells the events of a training that fit it, and ends with ``done``.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+from training.models.captioning import CaptionMode, CaptionOutcome, WantedCaption
 from training.models.foundation import FoundationModel
 from training.models.job import Attempt, TrainingJob
 from training.models.queue import QueueLook, QueueSettings, TeamUsage
@@ -6,6 +7,8 @@ from training.models.worker import Worker
 
 __all__ = [
     "Attempt",
+    "CaptionMode",
+    "CaptionOutcome",
     "Checkpoint",
     "FoundationModel",
     "JobEvent",
@@ -16,5 +19,6 @@ __all__ = [
     "Sample",
     "TeamUsage",
     "TrainingJob",
+    "WantedCaption",
     "Worker",
 ]

@@ -19,6 +19,7 @@ from training.states import LIVE, TERMINAL, Desired, JobState, RestReason, Simul
 if TYPE_CHECKING:
     from accounts.models import Team
     from projects.models import DatasetVersion
+    from training.models.foundation import FoundationModel
 
 _LIVE = sorted(LIVE)
 _TERMINAL = sorted(TERMINAL)
@@ -43,8 +44,9 @@ class TrainingJob(TenantModel):
     dataset_version = models.ForeignKey(
         "projects.DatasetVersion", null=True, on_delete=models.PROTECT, related_name="trainings"
     )
+    # Only captions are written without one.
     foundation_model = models.ForeignKey(
-        "training.FoundationModel", on_delete=models.PROTECT, related_name="trainings"
+        "training.FoundationModel", null=True, on_delete=models.PROTECT, related_name="trainings"
     )
     name = models.CharField(_("name"), max_length=80)
     template = models.CharField(_("template"), max_length=20)
@@ -142,6 +144,11 @@ class TrainingJob(TenantModel):
                 | (~Q(kind=JobKind.TRAINING) & Q(is_short=True)),
                 name="training_job_kind",
             ),
+            models.CheckConstraint(
+                condition=Q(kind=JobKind.CAPTIONING, foundation_model__isnull=True)
+                | (~Q(kind=JobKind.CAPTIONING) & Q(foundation_model__isnull=False)),
+                name="training_job_base",
+            ),
         ]
         indexes = [
             # The head of each of a team's two lines for each class of GPU: the claim probes it and nothing else.
@@ -172,6 +179,13 @@ class TrainingJob(TenantModel):
         if self.dataset_version is None:
             raise LookupError(f"{self.uid} has no pictures")
         return self.dataset_version
+
+    @property
+    def base(self) -> FoundationModel:
+        """Give the base model; captions are written without one."""
+        if self.foundation_model is None:
+            raise LookupError(f"{self.uid} has no base model")
+        return self.foundation_model
 
     @property
     def is_finished(self) -> bool:

@@ -60,6 +60,14 @@ _CAUSES: dict[str, tuple[Promise, Promise]] = {
         gettext_lazy("The base model is not installed on the machine that ran this training."),
         gettext_lazy("Choose another base model, or have this one installed."),
     ),
+    "captioner_missing": (
+        gettext_lazy("The captioner's model is not installed on the machine that ran this."),
+        gettext_lazy("Choose another captioner, or have this one installed."),
+    ),
+    "captioner_damaged": (
+        gettext_lazy("The captioner's model cannot be read."),
+        gettext_lazy("Choose another captioner, or have this one installed again."),
+    ),
     "recipe_changed": (
         gettext_lazy("The saved state belongs to another recipe or another version of the engine."),
         gettext_lazy("Start the training again from the beginning."),

@@ -147,7 +147,7 @@ def _queue_again(
         actor,
         spec=require_valid(recipe),
         dataset_version=job.pictures,
-        foundation_model=job.foundation_model,
+        foundation_model=job.base,
         template=job.template,
         retry_of=retry_of,
         metadata=job.metadata,

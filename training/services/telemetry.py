@@ -22,6 +22,7 @@ from training.models import Attempt, Checkpoint, JobEvent, Sample, TrainingJob
 from training.models.telemetry import CHUNK_POINTS
 from training.queue.lease import Lease
 from training.services.announce import announce_checkpoint
+from training.services.caption_results import CaptionResult, store_captions
 from training.services.checkpoints import STATES_KEPT, forget_states, store_state
 from training.services.curves import write_points
 from training.services.lifecycle import append_events, event_item, hold, move
@@ -48,6 +49,7 @@ class _Batch:
 
     rows: list[tuple[str, datetime, dict[str, Any]]] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
+    captions: dict[str, CaptionResult] = field(default_factory=dict)
     points: dict[tuple[str, int], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
 
@@ -68,6 +70,8 @@ def record(lease: Lease, run_dir: Path, events: Sequence[Told]) -> str:
     batch = _Batch()
     with transaction.atomic():
         job = hold(lease)
+        captions = {event.id: event.text for event, _at in events if isinstance(event, told.Caption)}
+        batch.captions = store_captions(job, captions)
         for (event, at), files in zip(events, stored, strict=True):
             _apply(job, event, at, files, batch)
         write_points(job, batch.points)
@@ -113,8 +117,8 @@ def _store_files(lease: Lease, run_dir: Path, event: told.Event) -> _Stored:
 
 
 def _is_first_step(event: told.Event) -> bool:
-    """Tell whether the work itself begins: a training's first step, a drawing's first picture."""
-    return isinstance(event, told.Phase) and event.phase in ("train", "draw")
+    """Tell whether the work itself begins: a training's first step, a drawing's first picture, a first caption."""
+    return isinstance(event, told.Phase) and event.phase in ("train", "draw", "caption")
 
 
 def _apply(job: TrainingJob, event: told.Event, at: datetime, stored: _Stored, batch: _Batch) -> None:
@@ -128,6 +132,8 @@ def _apply(job: TrainingJob, event: told.Event, at: datetime, stored: _Stored, b
         _apply_metrics(job, event, at, batch)
     elif isinstance(event, told.Sample):
         _apply_sample(job, event, at, stored, batch)
+    elif isinstance(event, told.Caption):
+        _apply_caption(job, event, at, batch)
     elif isinstance(event, told.Checkpoint):
         _apply_checkpoint(job, event, at, stored, batch)
     elif isinstance(event, told.Log):
@@ -246,6 +252,15 @@ def _apply_sample(job: TrainingJob, event: told.Sample, at: datetime, stored: _S
                 },
             )
         )
+
+
+def _apply_caption(job: TrainingJob, event: told.Caption, at: datetime, batch: _Batch) -> None:
+    result = batch.captions.pop(event.id, None)
+    if result is None:  # told already, or the picture is gone
+        return
+    _set(job, batch, step=job.step + 1)
+    data = {"item": event.id, "outcome": result.outcome.value, "caption": result.caption}
+    batch.rows.append(("caption", at, data))
 
 
 def _place(job: TrainingJob, event: told.Sample) -> int:

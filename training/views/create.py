@@ -166,7 +166,7 @@ def _first_data(
         if job.pictures.uid in known:
             data["source"] = job.pictures.uid
         if any(base.pk == job.foundation_model_id for base in bases):
-            data["base_model"] = job.foundation_model.key
+            data["base_model"] = job.base.key
         data["prompts"] = "\n".join(job.spec["sampling"]["prompts"])
         chosen = flatten({key: value for key, value in job.spec.items() if isinstance(value, dict)})
         chosen = {p: v for p, v in chosen.items() if p not in _NOT_CLONED}
