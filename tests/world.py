@@ -28,7 +28,8 @@ from projects.models import (
     Upload,
 )
 from tests.factories import UserFactory, png_bytes
-from training.models import Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
+from training.models import CaptionMode, Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
+from training.services.captioning import caption_items
 from training.services.generations import create_generation
 from training.services.jobs import create_job
 from training.states import JobState
@@ -51,6 +52,7 @@ class World:
     foundation: FoundationModel
     job: TrainingJob
     order: TrainingJob
+    captioning: TrainingJob
     sample: Sample
     checkpoint: Checkpoint
     key_text: str
@@ -116,6 +118,9 @@ def make_world(actor: Actor, seed: str) -> World:
     order = create_generation(actor=actor, prompts=["cat"], base_model=foundation, project=project)
     TrainingJob.jobs.for_team(team).filter(pk=order.pk).update(state=JobState.SUCCEEDED, finished_at=now)
     order.refresh_from_db()
+    captioning = caption_items(actor=actor, dataset=dataset, captioner="colours", mode=CaptionMode.REPLACE)
+    TrainingJob.jobs.for_team(team).filter(pk=captioning.pk).update(state=JobState.SUCCEEDED, finished_at=now)
+    captioning.refresh_from_db()
     sample = Sample.objects.create(
         team=team, job=job, blob=blob, step=10, epoch=1, prompt_index=0, prompt="cat", seed=1
     )
@@ -185,6 +190,7 @@ def make_world(actor: Actor, seed: str) -> World:
         foundation=foundation,
         job=job,
         order=order,
+        captioning=captioning,
         sample=sample,
         checkpoint=checkpoint,
         key_text=key.text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from training.views import create, files, home, jobs, playground
+from training.views import captionings, create, files, home, jobs, playground
 
 app_name = "training"
 urlpatterns = [
@@ -27,6 +27,11 @@ urlpatterns = [
     path("generations/<uid:uid>/cancel/", playground.generation_cancel, name="generation_cancel"),
     path("generations/<uid:uid>/resume/", playground.generation_resume, name="generation_resume"),
     path("generations/<uid:uid>/events/", playground.generation_events, name="generation_events"),
+    path("datasets/<uid:uid>/captions/", captionings.captioning_create, name="captioning_create"),
+    path("captionings/<uid:uid>/", captionings.captioning, name="captioning"),
+    path("captionings/<uid:uid>/cancel/", captionings.captioning_cancel, name="captioning_cancel"),
+    path("captionings/<uid:uid>/resume/", captionings.captioning_resume, name="captioning_resume"),
+    path("captionings/<uid:uid>/events/", captionings.captioning_events, name="captioning_events"),
     path("samples/<uid:uid>/", files.sample_picture, name="sample_picture"),
     path("checkpoints/<uid:uid>/download/", files.checkpoint_download, name="checkpoint_download"),
 ]

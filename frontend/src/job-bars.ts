@@ -5,6 +5,8 @@ import { text } from './frame/text'
 import { LiveConnection, type LiveEvent } from './live'
 import { span } from './spans'
 
+// Phases of short work that are all there is to it: their share moves the bar.
+const SHARED = new Set(['draw', 'caption'])
 const OVER = new Set(['succeeded', 'failed', 'canceled', 'stopped', 'paused'])
 
 export function mount(list: HTMLElement): () => void {
@@ -26,7 +28,7 @@ export function mount(list: HTMLElement): () => void {
       onEvent: (event: LiveEvent): void => {
         if (event.type === 'status' || (event.type === 'sample' && 'pictures' in row.dataset)) refresh()
         if (event.type === 'metrics') showBar(row, Number(event.data.step), event.data)
-        if (event.type === 'phase' && event.data.phase === 'draw') showShare(row, Number(event.data.done), Number(event.data.total))
+        if (event.type === 'phase' && SHARED.has(String(event.data.phase))) showShare(row, Number(event.data.done), Number(event.data.total))
       },
     })),
   )

@@ -42,6 +42,7 @@ UID_OF = {
     "lora-files": lambda world: world.file.uid,
     "trainings": lambda world: world.job.uid,
     "generations": lambda world: world.order.uid,
+    "captionings": lambda world: world.captioning.uid,
     "samples": lambda world: world.sample.uid,
     "checkpoints": lambda world: world.checkpoint.uid,
     "keys": lambda world: world.key_uid,
@@ -167,6 +168,7 @@ def test_each_role_may_do_what_its_row_says_and_no_more(scenario: Scenario, worl
 
 # What a well-formed request to these addresses carries, so that only the id decides.
 BODIES = {
+    "captions:auto": {"captioner": "colours", "mode": "replace"},
     "items:batch": {"action": "exclude"},
     "datasets": {"name": "Renamed"},
     "members": {"role": "viewer"},

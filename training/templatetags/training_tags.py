@@ -14,12 +14,16 @@ from django.utils.translation import gettext as _
 from accounts.actor import Actor
 from accounts.roles import Can
 from core.templatetags.ui import duration
-from projects.models import Project
+from projects.models import Dataset, Project
+from projects.views.narrowing import Narrowing
 from training import selectors
 from training.advisor.templates import TemplateKey
-from training.models import TrainingJob
+from training.captionings import captionings_shown
+from training.models import CaptionMode, TrainingJob
+from training.services.captioners import OfferedCaptioner
 from training.services.explain import Explanation, explain_failure
 from training.states import JobState
+from training.views.captionings import captioning_card
 
 register = template.Library()
 
@@ -111,6 +115,18 @@ def outcome_state(value: str) -> str:
     return "paused" if value in {"preempted", "yielded", "drained", "interrupted"} else value
 
 
+@register.filter
+def captioner_name(row: TrainingJob) -> str:
+    """Say who writes the captions of an order."""
+    return OfferedCaptioner(row.spec["captioner"], row.spec["engine"]["captioner"]).name
+
+
+@register.filter
+def caption_mode(row: TrainingJob) -> str:
+    """Say what an order does with captions that are there."""
+    return str(CaptionMode(row.spec["mode"]).label)
+
+
 @register.simple_tag
 def span_since(moment: datetime | None) -> str:
     """Say how long something has been going on."""
@@ -137,3 +153,15 @@ def project_trainings(context: Context, project: Project) -> dict[str, Any]:
         "can_view": can_view,
         "can_edit": can_edit,
     }
+
+
+@register.inclusion_tag("training/_dataset_captionings.html", takes_context=True)
+def dataset_captionings(context: Context, dataset: Dataset) -> dict[str, Any]:
+    """Show the orders for captions of a picture set on its page; nothing for who may not see them."""
+    actor: Actor | None = context.get("actor")
+    jobs: list[TrainingJob] = []
+    if actor is not None and actor.team.pk == dataset.team_id and actor.can(Can.TRAINING_VIEW):
+        jobs = captionings_shown(actor, dataset)
+    narrowing = Narrowing.of(context["request"].GET)
+    cards = [captioning_card(job, narrowing) for job in jobs]
+    return {**{name: context.get(name) for name in ("team", "actor", "Can", "csrf_token")}, "cards": cards}

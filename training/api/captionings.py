@@ -1,0 +1,115 @@
+"""`/captionings` and `/captioners`, and `/datasets/{id}/captions:auto`: captions written by a captioner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.actor import Actor
+from accounts.api.base import Listed
+from accounts.roles import Can
+from core.api.idempotency import idempotent
+from projects import selectors as project_selectors
+from training.api.captioning_shapes import (
+    CaptionerResult,
+    CaptioningInput,
+    CaptioningQuery,
+    CaptioningSerializer,
+)
+from training.api.serializers import EventPage, EventQuery
+from training.api.trainings import event_page
+from training.captionings import captionings_of
+from training.models import CaptionMode, TrainingJob
+from training.services.captioners import offered_captioners
+from training.services.captioning import caption_items
+from training.services.control import cancel_job, pause_job, resume_job
+
+
+class CaptioningViewSet(Listed):
+    can = {
+        "list": Can.TRAINING_VIEW,
+        "retrieve": Can.TRAINING_VIEW,
+        "auto": Can.DATASET_EDIT,
+        "captioners": Can.TRAINING_VIEW,
+        "cancel": Can.TRAINING_EDIT,
+        "pause": Can.TRAINING_EDIT,
+        "resume": Can.TRAINING_EDIT,
+        "events": Can.TRAINING_VIEW,
+    }
+    serializer_class = CaptioningSerializer
+    queries: ClassVar[dict[str, Any]] = {"list": CaptioningQuery, "events": EventQuery}
+    problems: ClassVar[dict[str, tuple[int, ...]]] = dict.fromkeys(("auto", "resume"), (402,))
+    buckets: ClassVar[dict[str, str]] = {"auto": "generate"}
+
+    def scoped(self, actor: Actor) -> QuerySet[Any]:
+        rows = captionings_of(actor)
+        if self.action == "list":
+            fields = {"dataset": "spec__dataset", "status": "state"}
+            rows = rows.filter(**{fields[name]: self.query[name] for name in fields if name in self.query})
+        return rows
+
+    @extend_schema(
+        operation_id="datasets_captions_auto", request=CaptioningInput, responses={201: CaptioningSerializer}
+    )
+    @idempotent()
+    def auto(self, request: Request, uid: str) -> Response:
+        """Have captions written for pictures of a dataset; it is carried out like a training, and can be followed."""
+        data = self.input(CaptioningInput)
+        job = caption_items(
+            actor=self.actor,
+            dataset=project_selectors.dataset(self.actor, uid),
+            captioner=data["captioner"],
+            items=data.get("items"),
+            mode=CaptionMode(data["mode"]),
+            longest=data.get("longest"),
+        )
+        return self.shown(job.uid, 201)
+
+    @extend_schema(
+        operation_id="captioners_list",
+        responses=inline_serializer("CaptionerList", {"data": CaptionerResult(many=True)}),
+    )
+    def captioners(self, request: Request) -> Response:
+        """List what can write captions here: models of this installation, and what needs none."""
+        rows = [
+            {"id": each.key, "object": "captioner", "name": each.name, "description": each.description}
+            for each in offered_captioners()
+        ]
+        return Response({"data": CaptionerResult(rows, many=True).data})
+
+    @extend_schema(request=None, responses=CaptioningSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def cancel(self, request: Request, uid: str) -> Response:
+        """End an order; what is written already stays."""
+        return self._changed(cancel_job)
+
+    @extend_schema(request=None, responses=CaptioningSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def pause(self, request: Request, uid: str) -> Response:
+        """Let an order rest until it is resumed."""
+        return self._changed(pause_job)
+
+    @extend_schema(request=None, responses=CaptioningSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent()
+    def resume(self, request: Request, uid: str) -> Response:
+        """Put a paused order back into the queue; what is written is not written again."""
+        return self._changed(resume_job)
+
+    @extend_schema(responses=EventPage)
+    @action(detail=True)
+    def events(self, request: Request, uid: str) -> Response:
+        """List what happened, in order, each caption among it; the same events come over the WebSocket."""
+        return Response(event_page(self.get_object(), self.query.get("after", 0)))
+
+    def _changed(self, change: Callable[..., TrainingJob]) -> Response:
+        job = change(actor=self.actor, job=self.get_object())
+        return self.shown(job.uid)
