@@ -72,6 +72,22 @@ def draw(actor: Any, done: Any) -> Any:
     return order
 
 
+def caption(actor: Any, done: Any) -> Any:
+    """Have tags added to the pictures of a training's set; return the order, which has just ended."""
+    from training.models import CaptionMode, TrainingJob
+    from training.services.captioning import caption_items
+    from training.states import JobState
+
+    order = caption_items(
+        actor=actor, dataset=done.dataset_version.dataset, captioner="colours", mode=CaptionMode.APPEND
+    )
+    while (order := TrainingJob.jobs.for_team(actor.team).get(pk=order.pk)).state != JobState.SUCCEEDED:
+        if order.is_finished:
+            raise RuntimeError(f"the captions ended {order.state}: {order.error_message}")
+        time.sleep(1)
+    return order
+
+
 def furnish(platform: Installation) -> list[Stop]:
     """Wait for the demo's training, leave a job in every other state, and return every page there is to see."""
     import django
@@ -107,6 +123,7 @@ def furnish(platform: Installation) -> list[Stop]:
         )
 
     drawn = draw(actor, done)
+    captioned = caption(actor, done)
     # In one transaction, so that no worker sees them before they are what they shall be.
     with transaction.atomic():
         cancel_job(actor=actor, job=another("Given up"))
@@ -146,6 +163,8 @@ def furnish(platform: Installation) -> list[Stop]:
         "project new": "/projects/new/",
         "project change": f"/projects/{project.uid}/change/",
         "dataset": f"/datasets/{dataset.uid}/",
+        "dataset captions": f"/datasets/{dataset.uid}/captions/",
+        "captions": f"/captionings/{captioned.uid}/",
         "dataset new": f"/projects/{project.uid}/datasets/new/",
         "dataset change": f"/datasets/{dataset.uid}/change/",
         "picture": f"/items/{item.uid}/",

@@ -1,17 +1,24 @@
-"""Orders of pictures on a real engine, beside trainings."""
+"""Short work on a real engine, beside trainings: pictures, captions."""
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
+from PIL import Image
 
 from billing.models import UsageEntry
-from projects.models import LoraVersion
+from core.errors import PermissionDenied
+from projects.models import Item, LoraVersion
+from projects.services.items import edit_item
+from tests.scenario import Scenario
 from tests.training.engines import Shop, Studio, assert_whole, is_state, reached, wait_for, weights
 from tests.training.queueing import attempts, events, fresh, statuses
-from training.models import QueueSettings, Sample
+from tests.training.rows import make_blob
+from training.models import CaptionMode, QueueSettings, Sample, TrainingJob
 from training.queue.room import make_room
+from training.services.captioning import caption_items
 from training.services.generations import Use, create_generation
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -75,3 +82,68 @@ def test_an_order_whose_engine_dies_goes_on_with_the_pictures_that_are_missing(
     assert sorted(drawn.values_list("seed", flat=True)) == list(range(42, 58))
     assert set(before) <= set(drawn.values_list("uid", flat=True))
     assert (fresh(order).step, fresh(order).state) == (16, "succeeded")
+
+
+def captioned(
+    studio: Studio, count: int, *, size: tuple[int, int] = (96, 64)
+) -> tuple[list[Item], TrainingJob]:
+    """Put pictures of one colour each into the studio's set and order captions for all of them."""
+    colours = [(200, 20, 20), (20, 40, 200), (255, 255, 255), (10, 10, 10), (40, 160, 60), (250, 220, 40)]
+    dataset = studio.version.dataset
+    items = []
+    for number in range(count):
+        buffer = io.BytesIO()
+        picture = Image.new("RGB", size, colours[number % len(colours)])
+        picture.putpixel((0, 0), (number % 256, number // 256, 7))  # the same content is in a set once
+        picture.save(buffer, "PNG")
+        blob = make_blob(studio.actor, content=buffer.getvalue())
+        items.append(
+            Item.objects.create(team=dataset.team, dataset=dataset, blob=blob, filename=f"{number}.png")
+        )
+    return items, caption_items(
+        actor=studio.actor, dataset=dataset, captioner="colours", mode=CaptionMode.REPLACE
+    )
+
+
+def captions_of(items: list[Item]) -> list[str]:
+    rows = Item.objects.for_team(items[0].team).filter(pk__in=[item.pk for item in items]).order_by("pk")
+    return list(rows.values_list("caption", flat=True))
+
+
+def test_captions_are_written_and_a_person_s_words_stay(people: Scenario, studio: Studio, shop: Shop) -> None:
+    items, order = captioned(studio, 6)
+    edit_item(actor=studio.actor, uid=items[1].uid, caption="my own words")
+    edit_item(actor=studio.actor, uid=items[2].uid, excluded=True)
+    shop.worker()
+    wait_for(lambda: is_state(order, "succeeded", "failed"))
+    assert captions_of(items) == [
+        "red, low contrast, landscape format",
+        "my own words",
+        "",
+        "black and white, dark, low contrast, landscape format",
+        "green, low contrast, landscape format",
+        "yellow, light, low contrast, landscape format",
+    ]
+    row = fresh(order)
+    assert (row.state, row.phase, row.step) == ("succeeded", "", 5)
+    assert statuses(order) == ["queued", "starting", "running", "finalizing", "succeeded"]
+    assert [seq for seq, _, _ in events(order)] == list(range(1, row.last_seq + 1))
+    outcomes = [data["outcome"] for _, kind, data in events(order) if kind == "caption"]
+    assert outcomes == ["written", "kept", "written", "written", "written"]
+    billed = UsageEntry.objects.for_team(order.team).get(job_uid=order.uid)
+    assert (billed.kind, billed.useful) == ("captioning", True)
+    with pytest.raises(PermissionDenied):
+        caption_items(actor=people.bob, dataset=studio.version.dataset, captioner="colours")
+
+
+def test_captions_whose_engine_dies_go_on_with_those_that_are_missing(studio: Studio, shop: Shop) -> None:
+    worker = shop.worker()
+    items, order = captioned(studio, 400, size=(1400, 1400))
+    wait_for(lambda: fresh(order).step >= 16)
+    worker.engine().kill()
+    wait_for(lambda: is_state(order, "succeeded", "failed"))
+    assert [outcome for _, outcome in attempts(order)] == ["crashed", "succeeded"]
+    told = [data["item"] for _, kind, data in events(order) if kind == "caption"]
+    assert sorted(told) == sorted(item.uid for item in items)
+    assert all(captions_of(items))
+    assert (fresh(order).step, fresh(order).state) == (400, "succeeded")
