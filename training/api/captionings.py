@@ -22,8 +22,8 @@ from training.api.captioning_shapes import (
     CaptioningQuery,
     CaptioningSerializer,
 )
+from training.api.events import event_page
 from training.api.serializers import EventPage, EventQuery
-from training.api.trainings import event_page
 from training.captionings import captionings_of
 from training.models import CaptionMode, TrainingJob
 from training.services.captioners import offered_captioners

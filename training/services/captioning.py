@@ -113,6 +113,7 @@ def caption_items(
                 created_by=actor.user,
                 state=JobState.QUEUED,
                 queued_at=now,
+                line_at=now,
                 estimated_seconds=seconds,
                 gpu_gb=_gpu_gb(offered),
                 total_steps=len(wanted),

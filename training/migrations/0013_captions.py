@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0007_team_erasing"),
         ("projects", "0007_kept_version_numbers"),
-        ("training", "0011_job_heads"),
+        ("training", "0012_job_heads"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
