@@ -131,5 +131,5 @@ class CaptioningSerializer(ObjectSerializer):
     @extend_schema_field(serializers.DictField(child=serializers.URLField()))
     def get_urls(self, row: TrainingJob) -> dict[str, str]:
         address = self.address("captioning-detail", row.uid)
-        parts = ("events", "cancel", "pause", "resume")
+        parts = ("events", "stream", "cancel", "pause", "resume")
         return {"self": address, **{part: f"{address}/{part}" for part in parts}}

@@ -22,8 +22,8 @@ from training.api.captioning_shapes import (
     CaptioningQuery,
     CaptioningSerializer,
 )
-from training.api.events import event_page
-from training.api.serializers import EventPage, EventQuery
+from training.api.events import FollowedJobs
+from training.api.serializers import EventQuery
 from training.captionings import captionings_of
 from training.models import CaptionMode, TrainingJob
 from training.services.captioners import offered_captioners
@@ -31,7 +31,7 @@ from training.services.captioning import caption_items
 from training.services.control import cancel_job, pause_job, resume_job
 
 
-class CaptioningViewSet(Listed):
+class CaptioningViewSet(FollowedJobs, Listed):
     can = {
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
@@ -41,9 +41,10 @@ class CaptioningViewSet(Listed):
         "pause": Can.TRAINING_EDIT,
         "resume": Can.TRAINING_EDIT,
         "events": Can.TRAINING_VIEW,
+        "stream": Can.TRAINING_VIEW,
     }
     serializer_class = CaptioningSerializer
-    queries: ClassVar[dict[str, Any]] = {"list": CaptioningQuery, "events": EventQuery}
+    queries: ClassVar[dict[str, Any]] = {"list": CaptioningQuery, "events": EventQuery, "stream": EventQuery}
     problems: ClassVar[dict[str, tuple[int, ...]]] = dict.fromkeys(("auto", "resume"), (402,))
     buckets: ClassVar[dict[str, str]] = {"auto": "generate"}
 
@@ -103,12 +104,6 @@ class CaptioningViewSet(Listed):
     def resume(self, request: Request, uid: str) -> Response:
         """Put a paused order back into the queue; what is written is not written again."""
         return self._changed(resume_job)
-
-    @extend_schema(responses=EventPage)
-    @action(detail=True)
-    def events(self, request: Request, uid: str) -> Response:
-        """List what happened, in order, each caption among it; the same events come over the WebSocket."""
-        return Response(event_page(self.get_object(), self.query.get("after", 0)))
 
     def _changed(self, change: Callable[..., TrainingJob]) -> Response:
         job = change(actor=self.actor, job=self.get_object())
