@@ -1,7 +1,8 @@
 """Short work beside training, by its kind: what a run folder's ``run.json`` says with ``kind``.
 
-An order is a mapping with ``kind``, ``spec`` and what an earlier attempt left (the pictures ``drawn``; how many are
-``done``). Every errand tells the events of a training that fit it, and ends with ``done``.
+An order is a mapping with ``kind``, ``spec`` and what an earlier attempt left: the pictures ``drawn``, how many are
+``done``, the files it told of (``found``). Every errand tells the events of a training that fit it, and ends with
+``done``.
 """
 
 from __future__ import annotations
@@ -40,7 +41,19 @@ def _caption(order: Mapping[str, Any], run_dir: Path, sink: EventSink, control: 
     CaptionWriter(spec, order["pictures"], sink=sink, control=control, done=order.get("done", 0)).run()
 
 
+def _measure(order: Mapping[str, Any], run_dir: Path, sink: EventSink, control: Control) -> None:
+    from training.engine.generation import GenerationSpec
+    from training.engine.measure import Judged, Measurer
+
+    Measurer(
+        GenerationSpec.from_dict(order["spec"]), files=[Judged(**each) for each in order["files"]],
+        pictures=[Path(each) for each in order["pictures"]], run_dir=run_dir, sink=sink, control=control,
+        drawn=order.get("drawn", ()), found=order.get("found", ()),
+    ).run()  # fmt: skip
+
+
 ERRANDS: dict[str, Callable[[Mapping[str, Any], Path, EventSink, Control], None]] = {
     "captioning": _caption,
+    "evaluation": _measure,
     "generation": _generate,
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from PIL import Image
 
 from training.engine.data.pictures import load_small
 from training.engine.errors import Interrupted
-from training.engine.events import Evaluation, Warning
+from training.engine.events import Evaluation, EventSink, Warning
 from training.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Picture = Image.Image
 Vector = NDArray[np.float64]
 Figure = dict[str, float] | None
+T = TypeVar("T")
 
 EDGE = 64
 """Every picture is judged at so many pixels a side; a larger one is never needed whole, nor two at once."""
@@ -43,21 +44,21 @@ def evaluate(trainer: LoRATrainer, progress: Progress) -> Evaluation:
     if not files["base"] or not all(path.exists() for side in files.values() for path in side):
         files = {}
     return Evaluation(
-        held_out_loss=_figure(trainer, "held_out_loss", lambda: _held_out(trainer, progress)),
-        style_distance=_figure(trainer, "style_distance", lambda: _style(trainer, files, progress)),
-        content_score=_figure(trainer, "content_score", lambda: _content(trainer, files, progress)),
+        held_out_loss=figure(trainer.sink, "held_out_loss", lambda: _held_out(trainer, progress)),
+        style_distance=figure(trainer.sink, "style_distance", lambda: _style(trainer, files, progress)),
+        content_score=figure(trainer.sink, "content_score", lambda: _content(trainer, files, progress)),
         images=len(files.get("lora", [])),
     )
 
 
-def _figure(trainer: LoRATrainer, name: str, compute: Callable[[], Figure]) -> Figure:
+def figure(sink: EventSink, name: str, compute: Callable[[], T]) -> T | None:
     """Return a figure; the file is written and verified by now, so a failure here is no more than a warning."""
     try:
         return compute()
     except Interrupted:
         raise
     except Exception as error:
-        trainer.sink.emit(Warning(
+        sink.emit(Warning(
             "evaluation_failed", f"{name} could not be computed: {error or type(error).__name__}.",
             hint="The finished file is whole; only this figure is missing.",
         ))  # fmt: skip
@@ -75,7 +76,7 @@ def _held_out(trainer: LoRATrainer, progress: Progress) -> Figure:
     return {"base": round(base, 6), "lora": round(with_lora, 6)}
 
 
-def _small(paths: Sequence[Path], progress: Progress) -> Iterator[Picture]:
+def small(paths: Sequence[Path], progress: Progress) -> Iterator[Picture]:
     """Open pictures one after another, scaled down."""
     for number, path in enumerate(paths, start=1):
         yield load_small(path, EDGE)
@@ -119,9 +120,9 @@ def _style(trainer: LoRATrainer, files: dict[str, list[Path]], progress: Progres
     if not files:
         return None
     pictures = [picture.item.path for picture in trainer.dataset.train[:MOST_OF_THE_SET]]
-    wanted = style_vectors(_small(pictures, progress))
+    wanted = style_vectors(small(pictures, progress))
     return {
-        side: round(style_distance(style_vectors(_small(paths, progress)), wanted), 4)
+        side: round(style_distance(style_vectors(small(paths, progress)), wanted), 4)
         for side, paths in files.items()
     }
 
@@ -175,7 +176,7 @@ def _content(trainer: LoRATrainer, files: dict[str, list[Path]], progress: Progr
     prompts = trainer.gallery.prompts
     if not files or len(set(prompts)) < 2:
         return None
-    maps = {side: shape_maps(_small(paths, progress)) for side, paths in files.items()}
+    maps = {side: shape_maps(small(paths, progress)) for side, paths in files.items()}
     return {side: round(content_score(drawn, maps["base"], prompts), 4) for side, drawn in maps.items()}
 
 

@@ -137,6 +137,18 @@ class Evaluation(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Finding(Event):
+    """Tell the figures of one file of a LoRA; ``file`` is "" for the base model alone."""
+
+    type: ClassVar[str] = "finding"
+    file: str
+    step: int
+    style_distance: float | None
+    content_score: float | None
+    images: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Export(Event):
     """Tell of the finished, verified file."""
 
@@ -182,7 +194,8 @@ class Error(Event):
 
 
 EVENT_TYPES: dict[str, type[Event]] = {cls.type: cls for cls in (
-    Phase, Plan, Metrics, Sample, Caption, Checkpoint, Log, Warning, Evaluation, Export, Done, InterruptedEvent, Error,
+    Phase, Plan, Metrics, Sample, Caption, Checkpoint, Log, Warning, Evaluation, Finding, Export, Done,
+    InterruptedEvent, Error,
 )}  # fmt: skip
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -27,12 +26,21 @@ from training.engine.sample import Artist
 DRAWN_AT_ONCE = 4
 
 
+def picture_path(run_dir: Path, index: int) -> Path:
+    """Return where the picture with this index lies."""
+    return run_dir / "pictures" / f"{index:04d}.png"
+
+
 class Generator:
-    """Draw the pictures of one order in a run folder. ``drawn`` are the indices that an earlier attempt left."""
+    """Draw the pictures of one order in a run folder. ``drawn`` are the indices that an earlier attempt left.
+
+    ``mix_drawn`` is called with the number of each mix once all its pictures are there.
+    """
 
     def __init__(
         self, spec: GenerationSpec, *, run_dir: Path, sink: EventSink, control: Control | None = None,
         device: torch.device | None = None, base: Parts | None = None, drawn: Collection[int] = (),
+        phase: str = "draw", mix_drawn: Callable[[int], None] = lambda mix: None,
     ) -> None:  # fmt: skip
         self.spec, self.run_dir, self.sink = spec, run_dir, sink
         self.control = control or Control()
@@ -41,6 +49,7 @@ class Generator:
         self.precision = pick_precision(spec.precision, self.device)
         self._base = base
         self._drawn = frozenset(drawn)
+        self._phase, self._mix_drawn = phase, mix_drawn
         self._read: dict[Path, dict[str, LoraFactors]] = {}
         self._count = 0
         self._begun = time.monotonic()
@@ -67,17 +76,20 @@ class Generator:
         artist = Artist(self.family, parts, self.precision)
         total = self.spec.total * self.spec.steps
         teller = ProgressTeller(
-            self.sink, self.control, "draw", len(self._drawn) * self.spec.steps, total, interval=0.5
+            self.sink, self.control, self._phase, len(self._drawn) * self.spec.steps, total, interval=0.5
         )
-        left = [picture for picture in self.spec.pictures() if picture.index not in self._drawn]
-        for mix, pictures in itertools.groupby(left, key=lambda picture: picture.mix):
-            of_mix = list(pictures)
-            with self._mixed(parts, self.spec.mixes[mix]):
-                texts = self.family.encode_text(parts, [self.spec.negative, *self.spec.prompts])
-                for start in range(0, len(of_mix), DRAWN_AT_ONCE):
-                    self._draw(artist, texts, of_mix[start : start + DRAWN_AT_ONCE], teller)
+        for number, mix in enumerate(self.spec.mixes):
+            left = [
+                each for each in self.spec.pictures() if each.mix == number and each.index not in self._drawn
+            ]
+            if left:
+                with self._mixed(parts, mix):
+                    texts = self.family.encode_text(parts, [self.spec.negative, *self.spec.prompts])
+                    for start in range(0, len(left), DRAWN_AT_ONCE):
+                        self._draw(artist, texts, left[start : start + DRAWN_AT_ONCE], teller)
+            self._mix_drawn(number)
         teller.finish(total)
-        return len(left)
+        return self._count
 
     def _load(self) -> Parts:
         folder = Path(self.spec.base_model.path)
@@ -130,10 +142,9 @@ class Generator:
             steps=spec.steps, guidance=spec.guidance, width=spec.width, height=spec.height,
             progress=lambda done, _total: teller(before + done, spec.total * spec.steps),
         )  # fmt: skip
-        folder = self.run_dir / "pictures"
-        folder.mkdir(parents=True, exist_ok=True)
         for picture, image in zip(pictures, images, strict=True):
-            path = folder / f"{picture.index:04d}.png"
+            path = picture_path(self.run_dir, picture.index)
+            path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, format="PNG")
             self._count += 1
             self.sink.emit(Sample(
