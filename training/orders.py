@@ -10,8 +10,10 @@ from typing import Any
 
 from accounts.models import Team
 from core import storage
-from projects.models import Blob, LoraFile
+from projects.models import Blob, DatasetVersionItem, LoraFile
 from training.base_model_cache import Progress, local_base
+from training.engine.generation import MOST_OF_THE_SET, picture_path
+from training.findings import Findings
 from training.kinds import JobKind
 from training.models import Sample, TrainingJob, WantedCaption
 from training.services.captioners import captioner_path
@@ -85,7 +87,41 @@ def _cached_or_gone(team: Team, blob: Blob) -> Path | None:
         return None
 
 
+def _evaluation(team: Team, job: TrainingJob, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Give what a drawing gets, the pictures of the set, what each mix stands for, and what was found before."""
+    order = _generation(team, job, folder, progress)
+    found = Findings.from_dict(job.evaluation or {})
+    files = [{"id": each.file, "step": each.step} for each in (found.base, *found.files)]
+    _fetch_drawn(team, job, folder)
+    pictures = _pictures_of(team, found.version, progress)
+    return {**order, "files": files, "found": found.told, "pictures": pictures}
+
+
+def _pictures_of(team: Team, version: str, progress: Progress) -> list[str]:
+    """Fetch pictures that a model version was trained on, evenly spread; none if its dataset version is gone."""
+    rows = DatasetVersionItem.objects.for_team(team).filter(version__lora_versions__uid=version)
+    items = list(rows.select_related("blob").order_by("position"))
+    stride = max(1, -(-len(items) // MOST_OF_THE_SET))
+    paths = []
+    for done, item in enumerate(items[::stride], start=1):
+        paths.append(str(cached_picture(team, item.blob)))
+        progress(done, len(items[::stride]))
+    return paths
+
+
+def _fetch_drawn(team: Team, job: TrainingJob, folder: Path) -> None:
+    """Put back what an earlier attempt drew; what is missing the engine draws again."""
+    for sample in Sample.objects.for_team(team).filter(job=job).select_related("blob"):
+        path = picture_path(folder, sample.prompt_index)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            storage.copy_to(storage.blob_key(team.uid, sample.blob.sha256), path)
+        except FileNotFoundError:
+            path.unlink(missing_ok=True)
+
+
 _WRITERS: dict[JobKind, Callable[[Team, TrainingJob, Path, Progress], dict[str, Any]]] = {
     JobKind.CAPTIONING: _captioning,
     JobKind.GENERATION: _generation,
+    JobKind.EVALUATION: _evaluation,
 }

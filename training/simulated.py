@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 
 from training.engine import events as told
 from training.engine.generation import GenerationSpec
+from training.findings import Findings
 from training.kinds import JobKind
 from training.models import TrainingJob, WantedCaption
 from training.queue.claim import claim_simulated
@@ -111,7 +112,7 @@ def _run(lease: Lease, folder: Path) -> bool:
 
 
 def _draw_all(lease: Lease, folder: Path, job: TrainingJob) -> None:
-    """Carry out an order of pictures: every one of them shows that it is simulated."""
+    """Carry out an order of pictures, and what is found of them: every one of them shows that it is simulated."""
     spec = GenerationSpec.from_dict(job.spec)
     wish = _tell(lease, folder, told.Phase("draw", 0, spec.total))
     for picture in spec.pictures():
@@ -119,6 +120,8 @@ def _draw_all(lease: Lease, folder: Path, job: TrainingJob) -> None:
             sample = _placeholder(folder, spec.prompts[picture.prompt], picture.seed)
             sample = replace(sample, prompt_index=picture.index, lora=bool(spec.mixes[picture.mix]))
             wish = _tell(lease, folder, sample)
+    if job.kind == JobKind.EVALUATION and not wish:
+        wish = _tell(lease, folder, *_findings(job))
     _end_short(lease, wish)
 
 
@@ -145,7 +148,28 @@ def _end_short(lease: Lease, wish: str) -> None:
             complete_short(locked)
 
 
-_SHORT_WORK = {JobKind.CAPTIONING: _caption_all, JobKind.GENERATION: _draw_all}
+def _findings(job: TrainingJob) -> list[told.Event]:
+    """Tell figures of every file: each is closer to the set than the one before, and the last follows prompts less."""
+    found = Findings.from_dict(job.evaluation or {})
+    images = job.total_steps // (1 + len(found.files))
+    last = len(found.files)
+    return [
+        told.Finding(
+            file=each.file,
+            step=each.step,
+            style_distance=round(2 / (1 + number), 4),
+            content_score=0.5 if number == last > 1 else 1.0,
+            images=images,
+        )
+        for number, each in enumerate((found.base, *found.files))
+    ]
+
+
+_SHORT_WORK = {
+    JobKind.CAPTIONING: _caption_all,
+    JobKind.EVALUATION: _draw_all,
+    JobKind.GENERATION: _draw_all,
+}
 
 
 def _obey(lease: Lease, folder: Path, job: TrainingJob, wish: str, step: int) -> bool:

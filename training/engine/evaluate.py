@@ -20,6 +20,7 @@ from PIL import Image
 from training.engine.data.pictures import load_small
 from training.engine.errors import Interrupted
 from training.engine.events import Evaluation, EventSink, Warning
+from training.engine.generation import MOST_OF_THE_SET
 from training.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ T = TypeVar("T")
 
 EDGE = 64
 """Every picture is judged at so many pixels a side; a larger one is never needed whole, nor two at once."""
-MOST_OF_THE_SET = 200
 
 
 def evaluate(trainer: LoRATrainer, progress: Progress) -> Evaluation:

@@ -16,7 +16,7 @@ from training.engine.errors import ConfigurationError, Interrupted
 from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
 from training.engine.export.verify import LoraFactors, hooked, read_factors, readable_names
 from training.engine.families.base import Parts, TextRow
-from training.engine.generation import GenerationSpec, Mix, Picture
+from training.engine.generation import GenerationSpec, Mix, Picture, picture_path
 from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family
 from training.engine.resident import load_base
@@ -24,11 +24,6 @@ from training.engine.sample import Artist
 
 # Pictures that are drawn together and told together: fewer are seen sooner, more are faster on a GPU.
 DRAWN_AT_ONCE = 4
-
-
-def picture_path(run_dir: Path, index: int) -> Path:
-    """Return where the picture with this index lies."""
-    return run_dir / "pictures" / f"{index:04d}.png"
 
 
 class Generator:

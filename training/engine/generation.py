@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from training.engine.estimate import MODELS, DeviceProfile
@@ -20,6 +21,8 @@ from training.engine.sections import BaseModelSpec
 from training.engine.spec import digest
 
 MOST_MIXES, MOST_LORAS, MOST_PICTURES = 16, 8, 256
+MOST_OF_THE_SET = 200
+"""Pictures of a set that drawn ones are compared with (``evaluate``)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,6 +142,11 @@ class GenerationSpec:
     def total(self) -> int:
         """Return the number of pictures."""
         return len(self.mixes) * len(self.prompts) * self.count
+
+
+def picture_path(run_dir: Path, index: int) -> Path:
+    """Return where the picture with this index lies in a run folder."""
+    return run_dir / "pictures" / f"{index:04d}.png"
 
 
 def work(spec: GenerationSpec) -> float:

@@ -14,7 +14,6 @@ import torch
 from training.engine.control import Control
 from training.engine.errors import ConfigurationError
 from training.engine.evaluate import (
-    MOST_OF_THE_SET,
     Vector,
     content_score,
     figure,
@@ -25,8 +24,8 @@ from training.engine.evaluate import (
 )
 from training.engine.events import EventSink, Finding
 from training.engine.families.base import Parts
-from training.engine.generate import Generator, picture_path
-from training.engine.generation import GenerationSpec
+from training.engine.generate import Generator
+from training.engine.generation import MOST_OF_THE_SET, GenerationSpec, picture_path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -108,7 +108,8 @@ class TrainingJob(TenantModel):
     steps_per_second = models.FloatField(null=True)
     eta_seconds = models.FloatField(null=True)
     last_seq = models.PositiveIntegerField(default=0)
-    # The three figures of `evaluation` (held-out loss, style distance, content), as the engine reported them.
+    # The three figures of `evaluation` (held-out loss, style distance, content), as the engine reported them; for an
+    # evaluation those of each file (`training.findings.Findings`).
     evaluation = models.JSONField(null=True)
 
     error_code = models.CharField(max_length=60, blank=True)

@@ -7,34 +7,26 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from django.db import IntegrityError, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
-from accounts.services.audit import audit
 from core.errors import Conflict, DomainError
-from core.ids import new_uid
-from core.quotas import demand
 from projects.models import LoraFile, LoraVersion, Project
 from projects.visibility import seen_by
 from training.engine import generation
 from training.engine.estimate import MODELS
 from training.engine.generation import GenerationSpec
 from training.engine.parsing import SpecError
-from training.kinds import PREFIXES, JobKind
+from training.kinds import JobKind
 from training.models import FoundationModel, TrainingJob
 from training.queue.policy import class_of_need
 from training.services.estimates import device_profile
-from training.services.form_tokens import ONCE, give_token, job_of_token, take_token
 from training.services.jobs import require_base
-from training.services.lifecycle import append_events
-from training.services.metering import reserve
 from training.services.recipes import BASE_PATH, best_device, explain
-from training.states import JobState, Simulated
-from training.tasks import wake
+from training.services.short_work import queue_short_work
+from training.states import JobState
 
 # Loading the model and storing the pictures, beside the drawing.
 SECONDS_AROUND = 10.0
@@ -84,44 +76,19 @@ def create_generation(
     if not is_test:
         require_base(actor.team, chosen.base)
     seconds = estimate_pictures(spec, chosen.base, team=actor.team)
-    try:
-        with transaction.atomic():
-            Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
-            receipt = take_token(actor.team, form_token, spec.sha256())
-            if not is_test:
-                demand(actor.team, "queued_short_work")
-            now = timezone.now()
-            job: TrainingJob = TrainingJob.objects.create(
-                uid=new_uid(PREFIXES[JobKind.GENERATION]),
-                kind=JobKind.GENERATION,
-                is_short=True,
-                team=actor.team,
-                project=chosen.project,
-                foundation_model=chosen.base,
-                name=next(prompt for prompt in spec.prompts if prompt.strip())[:80],
-                spec=spec.to_dict(),
-                spec_sha256=spec.sha256(),
-                created_by=actor.user,
-                state=JobState.QUEUED,
-                queued_at=now,
-                line_at=now,
-                estimated_seconds=seconds,
-                gpu_gb=_gpu_gb(spec, chosen.base),
-                total_steps=spec.total,
-                is_test=is_test,
-                simulate=Simulated.SUCCESS if is_test else "",
-            )
-            reserve(job, seconds)
-            append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
-            job.save(update_fields=["last_seq"])
-            give_token(receipt, job)
-            audit(actor, "generation.created", job)
-            wake(job)
-            return job
-    except IntegrityError as error:
-        if ONCE not in str(error):
-            raise
-        return job_of_token(actor.team, form_token)
+    return queue_short_work(
+        actor,
+        JobKind.GENERATION,
+        form_token=form_token,
+        project=chosen.project,
+        foundation_model=chosen.base,
+        name=next(prompt for prompt in spec.prompts if prompt.strip())[:80],
+        spec=spec.to_dict(),
+        spec_sha256=spec.sha256(),
+        estimated_seconds=seconds,
+        gpu_gb=gpu_gb_of_pictures(spec, chosen.base),
+        total_steps=spec.total,
+    )
 
 
 def estimate_pictures(spec: GenerationSpec, base: FoundationModel, *, team: Team) -> int:
@@ -251,7 +218,8 @@ def _spec(
         raise DomainError("invalid_settings", words, pointer=error.pointer) from error
 
 
-def _gpu_gb(spec: GenerationSpec, base: FoundationModel) -> int:
+def gpu_gb_of_pictures(spec: GenerationSpec, base: FoundationModel) -> int:
+    """Return the class of GPU that drawing an order needs."""
     if base.is_demo or spec.base_model.family not in MODELS:
         return class_of_need(base.memory_mb)
     return class_of_need(generation.estimate_memory_mb(spec, device_profile(best_device().memory_mb)))

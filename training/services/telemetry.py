@@ -18,6 +18,7 @@ from django.utils import timezone
 from projects.models import Blob
 from projects.services.blobs import store_blob
 from training.engine import events as told
+from training.findings import Findings
 from training.models import Attempt, Checkpoint, JobEvent, Sample, TrainingJob
 from training.models.telemetry import CHUNK_POINTS
 from training.queue.lease import Lease
@@ -117,8 +118,8 @@ def _store_files(lease: Lease, run_dir: Path, event: told.Event) -> _Stored:
 
 
 def _is_first_step(event: told.Event) -> bool:
-    """Tell whether the work itself begins: a training's first step, a drawing's first picture, a first caption."""
-    return isinstance(event, told.Phase) and event.phase in ("train", "draw", "caption")
+    """Tell whether the work itself begins: a training's first step, a first picture, caption or figure."""
+    return isinstance(event, told.Phase) and event.phase in ("train", "draw", "caption", "evaluate")
 
 
 def _apply(job: TrainingJob, event: told.Event, at: datetime, stored: _Stored, batch: _Batch) -> None:
@@ -150,6 +151,8 @@ def _apply(job: TrainingJob, event: told.Event, at: datetime, stored: _Stored, b
         }
         _set(job, batch, evaluation=figures)
         batch.rows.append(("evaluation", at, figures))
+    elif isinstance(event, told.Finding):
+        _apply_finding(job, event, at, batch)
     # `export`, `done`, `interrupted` and `error` decide how the attempt ends: the runner keeps them.
 
 
@@ -261,6 +264,25 @@ def _apply_caption(job: TrainingJob, event: told.Caption, at: datetime, batch: _
     _set(job, batch, step=job.step + 1)
     data = {"item": event.id, "outcome": result.outcome.value, "caption": result.caption}
     batch.rows.append(("caption", at, data))
+
+
+def _apply_finding(job: TrainingJob, event: told.Finding, at: datetime, batch: _Batch) -> None:
+    figures = (event.style_distance, event.content_score, event.images)
+    found = Findings.from_dict(job.evaluation or {}).with_figures(event.file, *figures)
+    _set(job, batch, evaluation=found.to_dict())
+    batch.rows.append(
+        (
+            "finding",
+            at,
+            {
+                "file": event.file,
+                "step": event.step,
+                "style_distance": event.style_distance,
+                "content_score": event.content_score,
+                "images": event.images,
+            },
+        )
+    )
 
 
 def _place(job: TrainingJob, event: told.Sample) -> int:
