@@ -30,6 +30,7 @@ from projects.models import (
 from tests.factories import UserFactory, png_bytes
 from training.models import CaptionMode, Checkpoint, FoundationModel, JobEvent, Sample, TrainingJob
 from training.services.captioning import caption_items
+from training.services.evaluations import evaluate_version
 from training.services.generations import create_generation
 from training.services.jobs import create_job
 from training.states import JobState
@@ -141,7 +142,7 @@ def make_world(actor: Actor, seed: str) -> World:
         number=1,
         training_uid=job.uid,
         dataset_version=version,
-        base_model="Tiny",
+        base_model=foundation.key,
         base_sha256="2" * 64,
         recipe_sha256="3" * 64,
         seed=1,
@@ -156,6 +157,8 @@ def make_world(actor: Actor, seed: str) -> World:
     LoraSample.objects.create(
         team=team, version=model_version, blob=blob, step=10, prompt_index=0, prompt="cat", seed=1
     )
+    evaluation = evaluate_version(actor=actor, version=model_version)
+    TrainingJob.jobs.for_team(team).filter(pk=evaluation.pk).update(state=JobState.SUCCEEDED, finished_at=now)
     every = KEY_SCOPES + KEY_SCOPES_MORE
     key = create_api_key(actor=actor, name="all", scopes=every)
     read_key = create_api_key(
@@ -176,6 +179,7 @@ def make_world(actor: Actor, seed: str) -> World:
         actor=actor,
         extra={
             "webhook": endpoint.uid,
+            "evaluation": evaluation.uid,
             "delivery": send_test(actor=actor, uid=endpoint.uid).uid,
         },
         project=project,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from training.views import captionings, create, files, home, jobs, playground
+from training.views import captionings, create, evaluations, files, home, jobs, playground
 
 app_name = "training"
 urlpatterns = [
@@ -32,6 +32,11 @@ urlpatterns = [
     path("captionings/<uid:uid>/cancel/", captionings.captioning_cancel, name="captioning_cancel"),
     path("captionings/<uid:uid>/resume/", captionings.captioning_resume, name="captioning_resume"),
     path("captionings/<uid:uid>/events/", captionings.captioning_events, name="captioning_events"),
+    path("model_versions/<uid:uid>/evaluate/", evaluations.evaluation_create, name="evaluation_create"),
+    path("evaluations/<uid:uid>/", evaluations.evaluation, name="evaluation"),
+    path("evaluations/<uid:uid>/cancel/", evaluations.evaluation_cancel, name="evaluation_cancel"),
+    path("evaluations/<uid:uid>/resume/", evaluations.evaluation_resume, name="evaluation_resume"),
+    path("evaluations/<uid:uid>/events/", evaluations.evaluation_events, name="evaluation_events"),
     path("samples/<uid:uid>/", files.sample_picture, name="sample_picture"),
     path("checkpoints/<uid:uid>/download/", files.checkpoint_download, name="checkpoint_download"),
 ]

@@ -26,9 +26,9 @@ export function mount(list: HTMLElement): () => void {
       after: Number(row.dataset.after),
       pollUrl: row.dataset.poll ?? '',
       onEvent: (event: LiveEvent): void => {
-        if (event.type === 'status' || (event.type === 'sample' && 'pictures' in row.dataset)) refresh()
+        if (event.type === 'status' || event.type === 'finding' || (event.type === 'sample' && 'pictures' in row.dataset)) refresh()
         if (event.type === 'metrics') showBar(row, Number(event.data.step), event.data)
-        if (event.type === 'phase' && SHARED.has(String(event.data.phase))) showShare(row, Number(event.data.done), Number(event.data.total))
+        if (event.type === 'phase' && moves(row, String(event.data.phase))) showShare(row, Number(event.data.done), Number(event.data.total))
       },
     })),
   )
@@ -36,6 +36,11 @@ export function mount(list: HTMLElement): () => void {
     clearTimeout(timer)
     live.close()
   }
+}
+
+/** Tell whether a phase moves a row's bar: a training is measured at its end too, and its bar counts steps. */
+function moves(row: HTMLElement, phase: string): boolean {
+  return SHARED.has(phase) || (phase === 'evaluate' && 'pictures' in row.dataset)
 }
 
 /** Move a row's bar; return its share in percent, null where there is none. */

@@ -43,6 +43,7 @@ UID_OF = {
     "trainings": lambda world: world.job.uid,
     "generations": lambda world: world.order.uid,
     "captionings": lambda world: world.captioning.uid,
+    "evaluations": lambda world: world.extra["evaluation"],
     "samples": lambda world: world.sample.uid,
     "checkpoints": lambda world: world.checkpoint.uid,
     "keys": lambda world: world.key_uid,

@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 
 from training.api.captionings import CaptioningViewSet
 from training.api.catalogue import CatalogueViewSet
+from training.api.evaluations import EvaluationViewSet
 from training.api.generations import GenerationViewSet
 from training.api.trainings import CheckpointViewSet, SampleViewSet, TrainingViewSet
 
@@ -14,6 +15,7 @@ router = SimpleRouter(trailing_slash=False)
 router.register("trainings", TrainingViewSet, basename="training")
 router.register("generations", GenerationViewSet, basename="generation")
 router.register("captionings", CaptioningViewSet, basename="captioning")
+router.register("evaluations", EvaluationViewSet, basename="evaluation")
 router.register("samples", SampleViewSet, basename="sample")
 router.register("checkpoints", CheckpointViewSet, basename="checkpoint")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -14,11 +15,12 @@ from django.utils.translation import gettext as _
 from accounts.actor import Actor
 from accounts.roles import Can
 from core.templatetags.ui import duration
-from projects.models import Dataset, Project
+from projects.models import Dataset, LoraVersion, Project
 from projects.views.narrowing import Narrowing
 from training import selectors
 from training.advisor.templates import TemplateKey
 from training.captionings import captionings_shown
+from training.measured import Measured, newest_evaluations
 from training.models import CaptionMode, TrainingJob
 from training.services.captioners import OfferedCaptioner
 from training.services.explain import Explanation, explain_failure
@@ -137,6 +139,43 @@ def span_since(moment: datetime | None) -> str:
 def span_between(start: datetime | None, end: datetime | None) -> str:
     """Say how long something took."""
     return duration((end - start).total_seconds()) if start and end else ""
+
+
+@register.filter
+def as_percent(share: float) -> str:
+    """Say a share of one: `75 %`."""
+    return _("%(n)s %%") % {"n": round(100 * share)}
+
+
+@register.simple_tag(takes_context=True)
+def evaluations_of_versions(context: Context, shown: Sequence[dict[str, Any]]) -> dict[str, Measured]:
+    """Return the newest evaluation of each version a model's page shows, by its uid, at once for all of them."""
+    actor: Actor | None = context.get("actor")
+    if actor is None or not actor.can(Can.TRAINING_VIEW):
+        return {}
+    return newest_evaluations(actor, [each["version"] for each in shown])
+
+
+@register.inclusion_tag("training/_version_evaluation.html", takes_context=True)
+def version_evaluation(
+    context: Context, shown: dict[str, Any], evaluations: dict[str, Measured]
+) -> dict[str, Any]:
+    """Show which file of a version is best, with a button to find out; nothing for who may not see trainings."""
+    actor: Actor | None = context.get("actor")
+    version: LoraVersion = shown["version"]
+    files = len(shown["checkpoints"]) + bool(shown["final"])
+    can_edit = actor is not None and actor.can(Can.TRAINING_EDIT)
+    measured = evaluations.get(version.uid)
+    return {
+        "team": context.get("team"),
+        "actor": actor,
+        "Can": Can,
+        "version": version,
+        "files": files,
+        "measured": measured,
+        "can_edit": can_edit and (measured is not None or files > 1),
+        "form_token": secrets.token_hex(16),
+    }
 
 
 @register.inclusion_tag("training/_project_trainings.html", takes_context=True)

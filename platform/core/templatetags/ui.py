@@ -108,7 +108,7 @@ def section_of(view_name: str) -> str:
     namespace, _colon, name = view_name.rpartition(":")
     if name == "home":
         return "home"
-    if name.startswith(("model", "lora", "version_model")):
+    if name.startswith(("model", "lora", "version_model", "evaluation")):
         return "models"
     if name.startswith("foundation"):
         return "foundations"
