@@ -23,6 +23,7 @@ _BY_PREFIX = {
     "ds": lambda world: world.dataset.uid,
     "dsv": lambda world: world.version.uid,
     "img": lambda world: world.item.uid,
+    "mdv": lambda world: world.model_version.uid,
 }
 
 

@@ -19,15 +19,15 @@ from core.errors import DomainError
 from projects.models import LoraVersion
 from projects.visibility import seen_by
 from training.api.evaluation_shapes import EvaluationInput, EvaluationQuery, EvaluationSerializer
-from training.api.serializers import EventPage, EventQuery
-from training.api.trainings import event_page
+from training.api.events import FollowedJobs
+from training.api.serializers import EventQuery
 from training.kinds import JobKind
 from training.models import Sample, TrainingJob
 from training.services.control import cancel_job, resume_job
 from training.services.evaluations import evaluate_version
 
 
-class EvaluationViewSet(Listed):
+class EvaluationViewSet(FollowedJobs, Listed):
     can = {
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
@@ -35,9 +35,10 @@ class EvaluationViewSet(Listed):
         "cancel": Can.TRAINING_EDIT,
         "resume": Can.TRAINING_EDIT,
         "events": Can.TRAINING_VIEW,
+        "stream": Can.TRAINING_VIEW,
     }
     serializer_class = EvaluationSerializer
-    queries: ClassVar[dict[str, Any]] = {"list": EvaluationQuery, "events": EventQuery}
+    queries: ClassVar[dict[str, Any]] = {"list": EvaluationQuery, "events": EventQuery, "stream": EventQuery}
     problems: ClassVar[dict[str, tuple[int, ...]]] = dict.fromkeys(("create", "resume"), (402,))
     buckets: ClassVar[dict[str, str]] = {"create": "generate"}
 
@@ -81,12 +82,6 @@ class EvaluationViewSet(Listed):
     def resume(self, request: Request, uid: str) -> Response:
         """Put an evaluation that rests back into the queue; what was found is not measured again."""
         return self._changed(resume_job)
-
-    @extend_schema(responses=EventPage)
-    @action(detail=True)
-    def events(self, request: Request, uid: str) -> Response:
-        """List what happened, in order; the same events come over the WebSocket, with the same seq."""
-        return Response(event_page(self.get_object(), self.query.get("after", 0)))
 
     def _changed(self, change: Callable[..., TrainingJob]) -> Response:
         job = change(actor=self.actor, job=self.get_object())
