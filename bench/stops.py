@@ -54,9 +54,7 @@ def guard(person: Any) -> int:
 
 def draw(actor: Any, done: Any) -> Any:
     """Have pictures drawn with the model of a training, at three strengths and without it; return their order."""
-    from training.models import TrainingJob
     from training.services.generations import Use, create_generation
-    from training.states import JobState
 
     version = done.lora_version.uid
     order = create_generation(
@@ -65,9 +63,23 @@ def draw(actor: Any, done: Any) -> Any:
         mixes=[[], *([Use(version, strength)] for strength in (0.4, 0.7, 1.0))],
         settings={"seed": 7, "count": 2},
     )
-    while (order := TrainingJob.jobs.for_team(actor.team).get(pk=order.pk)).state != JobState.SUCCEEDED:
+    return _when_done(order)
+
+
+def measure(actor: Any, done: Any) -> Any:
+    """Have the files of the model of a training measured; return the evaluation."""
+    from training.services.evaluations import evaluate_version
+
+    return _when_done(evaluate_version(actor=actor, version=done.lora_version, seeds=1))
+
+
+def _when_done(order: Any) -> Any:
+    from training.models import TrainingJob
+    from training.states import JobState
+
+    while (order := TrainingJob.jobs.for_team(order.team).get(pk=order.pk)).state != JobState.SUCCEEDED:
         if order.is_finished:
-            raise RuntimeError(f"the pictures ended {order.state}: {order.error_message}")
+            raise RuntimeError(f"{order.uid} ended {order.state}: {order.error_message}")
         time.sleep(1)
     return order
 
@@ -124,6 +136,7 @@ def furnish(platform: Installation) -> list[Stop]:
 
     drawn = draw(actor, done)
     captioned = caption(actor, done)
+    measured = measure(actor, done)
     # In one transaction, so that no worker sees them before they are what they shall be.
     with transaction.atomic():
         cancel_job(actor=actor, job=another("Given up"))
@@ -179,6 +192,7 @@ def furnish(platform: Installation) -> list[Stop]:
         "playground": f"/playground/?again={drawn.uid}",
         "playground pictures": f"/generations/{drawn.uid}/",
         "base models": "/base-models/",
+        "files compared": f"/evaluations/{measured.uid}/",
         "models": "/models/",
         "model": f"/models/{model.uid}/",
         "settings": "/settings/",

@@ -72,7 +72,8 @@ def newest_evaluations(actor: Actor, versions: Iterable[LoraVersion]) -> dict[st
     uids = [version.uid for version in versions]
     rows = evaluations_of(actor).filter(evaluation__version__in=uids)
     jobs = rows.order_by("evaluation__version", "-created_at", "-id").distinct("evaluation__version")
-    return {each.job.evaluation["version"]: each for each in measured_of(actor, list(jobs))}
+    found = measured_of(actor, list(jobs))
+    return {Findings.from_dict(each.job.evaluation or {}).version: each for each in found}
 
 
 def measured_of(actor: Actor, jobs: Sequence[TrainingJob]) -> list[Measured]:

@@ -16,9 +16,11 @@ from tests.scenario import Scenario
 from tests.training.engines import Shop, Studio, assert_whole, is_state, reached, wait_for, weights
 from tests.training.queueing import attempts, events, fresh, statuses
 from tests.training.rows import make_blob
+from training.findings import Findings
 from training.models import CaptionMode, QueueSettings, Sample, TrainingJob
 from training.queue.room import make_room
 from training.services.captioning import caption_items
+from training.services.evaluations import evaluate_version
 from training.services.generations import Use, create_generation
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -147,3 +149,33 @@ def test_captions_whose_engine_dies_go_on_with_those_that_are_missing(studio: St
     assert sorted(told) == sorted(item.uid for item in items)
     assert all(captions_of(items))
     assert (fresh(order).step, fresh(order).state) == (400, "succeeded")
+def test_every_file_of_a_version_is_measured_and_what_a_crash_left_is_not_drawn_again(
+    studio: Studio, shop: Shop
+) -> None:
+    worker = shop.worker()
+    training = studio.job(steps=20, checkpoint_every=10)
+    wait_for(lambda: is_state(training, "succeeded"))
+    version = LoraVersion.objects.for_team(training.team).get(training_uid=training.uid)
+    prompts = ["a cat", "a dog", "a fox", "a hen"]
+    order = evaluate_version(actor=studio.actor, version=version, prompts=prompts, seeds=4)
+    slow = {**order.spec, "steps": 60}
+    TrainingJob.jobs.for_team(order.team).filter(pk=order.pk, state="queued").update(spec=slow)
+    wait_for(lambda: any(kind == "finding" for _, kind, _ in events(order)) and fresh(order).step >= 20)
+    before = list(Sample.objects.for_team(order.team).filter(job=order).values_list("uid", flat=True))
+    worker.engine().kill()
+    wait_for(lambda: is_state(order, "succeeded", "failed"))
+    assert [outcome for _, outcome in attempts(order)] == ["crashed", "succeeded"]
+    drawn = Sample.objects.for_team(order.team).filter(job=order)
+    assert sorted(drawn.values_list("prompt_index", flat=True)) == list(range(48))
+    assert set(before) <= set(drawn.values_list("uid", flat=True))
+    found = Findings.from_dict(fresh(order).evaluation or {})
+    told = [data["step"] for _, kind, data in events(order) if kind == "finding"]
+    assert told == [0, 10, 20]  # each once
+    assert [(each.step, each.is_final, each.images) for each in found.files] == [
+        (10, False, 16),
+        (20, True, 16),
+    ]
+    assert all(each.style_distance is not None for each in (found.base, *found.files))
+    assert found.base.content_score is not None
+    billed = UsageEntry.objects.for_team(order.team).filter(job_uid=order.uid)
+    assert {entry.kind for entry in billed} == {"evaluation"}

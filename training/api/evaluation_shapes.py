@@ -53,7 +53,7 @@ class EvaluationInput(StrictSerializer):
     )
 
 
-_FIGURES = {
+_FIGURES: dict[str, Any] = {
     "style_distance": serializers.FloatField(
         allow_null=True, help_text="Distance of colours and edges from those of the set; lower is closer."
     ),
@@ -62,7 +62,7 @@ _FIGURES = {
     ),
     "images": serializers.IntegerField(help_text="Pictures the figures rest on; 0 before it was measured."),
 }
-BASE = inline_serializer("EvaluationBase", dict(_FIGURES))
+BASE = inline_serializer("EvaluationBase", _FIGURES)
 FILES = inline_serializer(
     "EvaluationFile",
     {
