@@ -62,7 +62,7 @@ _FIGURES: dict[str, Any] = {
     ),
     "images": serializers.IntegerField(help_text="Pictures the figures rest on; 0 before it was measured."),
 }
-BASE = inline_serializer("EvaluationBase", _FIGURES)
+BASE = inline_serializer("EvaluationBase", dict(_FIGURES))
 FILES = inline_serializer(
     "EvaluationFile",
     {
