@@ -149,6 +149,8 @@ def test_captions_whose_engine_dies_go_on_with_those_that_are_missing(studio: St
     assert sorted(told) == sorted(item.uid for item in items)
     assert all(captions_of(items))
     assert (fresh(order).step, fresh(order).state) == (400, "succeeded")
+
+
 def test_every_file_of_a_version_is_measured_and_what_a_crash_left_is_not_drawn_again(
     studio: Studio, shop: Shop
 ) -> None:
