@@ -334,6 +334,7 @@ def generation_by_uid(actor: Actor, uid: str) -> TrainingJob:
 
 def drawn_of(actor: Actor, jobs: Sequence[TrainingJob]) -> list[Drawn]:
     """Return the pictures of some orders (two queries)."""
+    require(actor, Can.TRAINING_VIEW)
     samples: dict[int, list[Sample]] = {}
     for sample in Sample.objects.for_team(actor.team).filter(job__in=jobs).order_by("prompt_index"):
         samples.setdefault(sample.job_id, []).append(sample)

@@ -110,7 +110,7 @@ def test_many_trainings_cost_as_many_queries_as_one_and_many_rows_go_in_batches(
 def test_the_api_leads_to_the_end_over_the_gaps(scenario: Scenario, monkeypatch: Any) -> None:
     job = ended(Bench(scenario.alice), days=2, kinds="lmmmlmms")
     forget_metrics_events()
-    monkeypatch.setattr("training.api.trainings.EVENTS_PER_PAGE", 2)
+    monkeypatch.setattr("training.api.events.EVENTS_PER_PAGE", 2)
     client, after, found, pages = with_key(scenario.alice), 0, [], 0
     while True:
         page = client.get(f"/api/v1/trainings/{job.uid}/events?after={after}").json()

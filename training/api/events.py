@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -26,6 +25,16 @@ LAST_EVENT_ID = OpenApiParameter(
     location=OpenApiParameter.HEADER,
     description="The last seq that came, to go on behind it; it goes before `after`.",
 )
+ONE_EVENT = {
+    "type": "object",
+    "description": "Each event of the stream; `data` is the JSON that `/events` gives.",
+    "properties": {
+        "id": {"type": "string", "description": "The seq."},
+        "event": {"type": "string", "description": "The type."},
+        "data": {"type": "string"},
+    },
+    "required": ["data"],
+}
 NOTHING_MORE = OpenApiResponse(description="The job has ended, and there is nothing after this seq.")
 
 
@@ -42,7 +51,7 @@ class FollowedJobs(TeamViewSet):
 
     @extend_schema(
         parameters=[LAST_EVENT_ID],
-        responses={(200, CONTENT_TYPE): OpenApiTypes.STR, 204: NOTHING_MORE},
+        responses={(200, CONTENT_TYPE): ONE_EVENT, 204: NOTHING_MORE},
     )
     @action(detail=True)
     def stream(self, request: Request, uid: str) -> HttpResponseBase:

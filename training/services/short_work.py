@@ -7,8 +7,9 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts.actor import Actor
+from accounts.actor import Actor, require
 from accounts.models import Team
+from accounts.roles import Can
 from accounts.services.audit import audit
 from core.ids import new_uid
 from core.quotas import demand
@@ -28,6 +29,7 @@ def queue_short_work(
 
     What it is about was allowed and checked by the caller. Raise QuotaExceeded or InsufficientCredits.
     """
+    require(actor, Can.TRAINING_EDIT)
     is_test = bool(actor.api_key and actor.api_key.is_test)
     try:
         with transaction.atomic():
