@@ -120,6 +120,10 @@ def section_of(view_name: str) -> str:
         return "activity"
     if name.startswith(("playground", "generation")):
         return "playground"
+    if name.startswith("captioning"):
+        return "projects"
+    if name.startswith("evaluation"):
+        return "models"
     return {
         "projects": "projects",
         "training": "trainings",
