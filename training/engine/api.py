@@ -18,6 +18,7 @@ from training.engine.control import Control
 from training.engine.data.dataset import Dataset
 from training.engine.data.identity import ModelIdentity
 from training.engine.device import available_cpus, choose_threads, pick_device, pick_precision, weights_dtype
+from training.engine.dist import World
 from training.engine.errors import DataError, Interrupted
 from training.engine.events import (
     Checkpoint,
@@ -62,8 +63,12 @@ class LoRATrainer:
         resume_from: Path | None = None,
         device: torch.device | None = None,
         base: Parts | None = None,
+        world: World | None = None,
     ) -> None:
-        """Take a RunSpec or the path of a YAML or JSON file; ``base`` replaces loading from the spec's path."""
+        """Take a RunSpec or the path of a YAML or JSON file; ``base`` replaces loading from the spec's path.
+
+        ``world`` are the processes that train it together, each with a trainer of its own.
+        """
         self.spec = config if isinstance(config, RunSpec) else RunSpec.load(Path(config))
         self.run_dir = run_dir or Path("runs") / kohya.file_stem(self.spec.name)
         self.sink: EventSink = sink or EventWriter(self.run_dir / "events.jsonl")
@@ -74,20 +79,24 @@ class LoRATrainer:
         self.cache_dir = Path(self.spec.cache_dir) if self.spec.cache_dir else self.run_dir / "cache"
         self._resume_from = resume_from
         self._base = base
+        self.world = world or World()
         self._started = datetime.now(UTC)
         self._clock_start = time.monotonic()
         self.gallery = Gallery(self.spec, self.run_dir, self.sink, self.control)
 
     def run(self) -> Path:
-        """Do all four steps; return the exported file. Interruptions are told as events and raised."""
+        """Do all four steps; return the exported file. Interruptions are told as events and raised.
+
+        Of several processes only the leader has a file to return; the others return the run folder.
+        """
         try:
-            self.prepare_data()
+            self.world.in_turn(self.prepare_data)
             self.build_model()
-            self._open_folder()
+            self.world.lead(self._open_folder)
             finished = self.train()
-            path = self.export_lora_weights()
+            path = self.world.lead(self.export_lora_weights) or self.run_dir
             if finished:
-                self.evaluate()
+                self.world.lead(self.evaluate)
         except Interrupted as interrupted:
             self._tell_interrupted(interrupted.reason)
             raise
@@ -120,30 +129,24 @@ class LoRATrainer:
 
     def build_model(self) -> None:
         """Load the base model, attach the adapter, fill the caches and find the fastest setting."""
-        self.control.check()
+        self.world.lead(self.control.check)
         if self.spec.threads:
             torch.set_num_threads(self.spec.threads)
         elif self.device.type == "cpu":
-            torch.set_num_threads(available_cpus())
+            torch.set_num_threads(self._most_threads())
         self.sink.emit(Phase("load_base", 0, 1))
         self.parts = self._load_base()
-        identity = ModelIdentity(self.cache_dir / "identity.json")
-        self.base_sha256 = identity.sha256([self.parts.folder]) if self.parts.folder else "unsaved"
+        self.base_sha256 = self.world.in_turn(self._digest)
         self.sink.emit(Phase("load_base", 1, 1))
-
-        latents = ProgressTeller(self.sink, self.control, "cache_latents")
-        self.dataset.cache_latents(self.family, self.parts, self.cache_dir, identity, latents)
-        latents.finish(len(self.dataset.train) + len(self.dataset.held_out))
-        texts = [*self.dataset.all_texts(), *self.gallery.prompts, self.spec.sampling.negative]
-        text = ProgressTeller(self.sink, self.control, "cache_text")
-        self.dataset.cache_texts(self.family, self.parts, self.cache_dir, identity, texts, text)
-        text.finish(len(set(texts)))
+        self.world.in_turn(self._fill_caches)
         if self.device.type != "cpu" and not self.spec.method.text_encoder:
             self.parts.text_encoder.to("cpu")
 
         self.adapter: Adapter = load_method(self.spec.method.type).attach(self.family, self.parts, self.spec)
         self.optimizer = Optimizer(self.adapter.groups(), self.spec.training, self.dataset.plan.total_steps)
-        self.computer = StepComputer(self.spec, self.family, self.parts, self.dataset, self.precision)
+        self.computer = StepComputer(
+            self.spec, self.family, self.parts, self.dataset, self.precision, self.world
+        )  # fmt: skip
         self.artist = Artist(self.family, self.parts, self.precision)
         self.state = TrainState(micro_batch=self.spec.training.batch_size, threads=self.spec.threads)
         self.state.gradient_checkpointing = self.spec.training.gradient_checkpointing
@@ -152,6 +155,25 @@ class LoRATrainer:
             self._enable_gradient_checkpointing()
         self._warm_up()
         self._tell_plan()
+
+    def _most_threads(self) -> int:
+        return max(1, available_cpus() // self.world.size)
+
+    def _model_identity(self) -> ModelIdentity:
+        return ModelIdentity(self.cache_dir / "identity.json")
+
+    def _digest(self) -> str:
+        return self._model_identity().sha256([self.parts.folder]) if self.parts.folder else "unsaved"
+
+    def _fill_caches(self) -> None:
+        identity = self._model_identity()
+        latents = ProgressTeller(self.sink, self.control, "cache_latents")
+        self.dataset.cache_latents(self.family, self.parts, self.cache_dir, identity, latents)
+        latents.finish(len(self.dataset.train) + len(self.dataset.held_out))
+        texts = [*self.dataset.all_texts(), *self.gallery.prompts, self.spec.sampling.negative]
+        text = ProgressTeller(self.sink, self.control, "cache_text")
+        self.dataset.cache_texts(self.family, self.parts, self.cache_dir, identity, texts, text)
+        text.finish(len(set(texts)))
 
     def _load_base(self) -> Parts:
         if self._base is not None:
@@ -193,30 +215,38 @@ class LoRATrainer:
         if self.device.type != "cpu":
             return
         if not self.state.threads:
-            teller = ProgressTeller(self.sink, self.control, "warm_up", total=1)
-            count = min(2, self.state.micro_batch)
-
-            # Forward and backward: the two scale differently, and the backward pass is the longer one.
-            def losses() -> Tensor:
-                teller(0, 1)
-                return self.computer.losses(self.computer.draws(0)[0][:count])
-
-            self.state.threads = choose_threads(losses)
-            self.optimizer.zero_grad()
-            teller.finish(1)
+            self.state.threads = self.world.agree(self.world.lead(self._measure_threads) or 0)
         torch.set_num_threads(self.state.threads)
+
+    def _measure_threads(self) -> int:
+        teller = ProgressTeller(self.sink, self.control, "warm_up", total=1)
+        count = min(2, self.state.micro_batch)
+
+        # Forward and backward: the two scale differently, and the backward pass is the longer one.
+        def losses() -> Tensor:
+            teller(0, 1)
+            return self.computer.losses(self.computer.draws(0)[0][:count])
+
+        threads = choose_threads(losses, most=self._most_threads())
+        self.optimizer.zero_grad()
+        teller.finish(1)
+        return threads
 
     def _tell_plan(self) -> None:
         plan, training = self.dataset.plan, self.spec.training
         self.sink.emit(Plan(
             total_steps=plan.total_steps, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
             batch_size=training.batch_size, gradient_accumulation=training.gradient_accumulation,
-            device=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            device=self._device_name(),
             threads=torch.get_num_threads(), precision=self.precision, adapted_modules=self.adapter.modules,
             trainable_parameters=sum(p.numel() for p in self.optimizer.parameters),
             images=len(self.dataset.train), buckets=self.dataset.bucket_samples,
             resumed_from_step=self.state.step if self._is_resumed else 0,
         ))  # fmt: skip
+
+    def _device_name(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return name if self.world.size == 1 else f"{self.world.size} x {name}"
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -228,15 +258,19 @@ class LoRATrainer:
         self.loop = TrainingLoop(
             spec=self.spec, plan=plan, parts=self.parts, adapter=self.adapter, computer=self.computer,
             optimizer=self.optimizer, state=self.state, sink=self.sink, control=self.control, borders=self,
+            world=self.world,
         )  # fmt: skip
         return self.loop.run()
 
     def is_drawn(self, step: int) -> bool:
         """Tell whether the samples of a step are there already; step 0 is the adapter off."""
-        return self.gallery.is_drawn(step)
+        return bool(self.world.agree(self.gallery.is_drawn(step)))
 
     def draw(self, step: int, *, lora: bool) -> None:
-        """Draw every prompt with its fixed seed."""
+        """Draw every prompt with its fixed seed; of several processes only the leader does."""
+        self.world.lead(lambda: self._draw(step, lora=lora))
+
+    def _draw(self, step: int, *, lora: bool) -> None:
         plan = self.dataset.plan
         with nullcontext() if lora else self.adapter.disabled():
             self.gallery.draw(
@@ -254,6 +288,9 @@ class LoRATrainer:
 
     def save(self, step: int) -> None:
         """Write a resumable checkpoint and, unless nothing was learned yet, the file made from it."""
+        self.world.lead(lambda: self._save(step))
+
+    def _save(self, step: int) -> None:
         folder = checkpoint.save(
             self.run_dir / "checkpoints", adapter=self.adapter.state_dict(), optimizer=self.optimizer.state_dict(),
             state=self.state, identity=self._identity(), keep=self.spec.checkpoint.keep,

@@ -14,6 +14,7 @@ from training.engine.cadence import is_due, times_left
 from training.engine.checkpoint import TrainState
 from training.engine.control import INTERRUPTING, Control
 from training.engine.device import free_memory, is_out_of_memory, memory_mb
+from training.engine.dist import World
 from training.engine.errors import ConfigurationError, Interrupted, MemoryExhausted
 from training.engine.events import EventSink, Log, Warning
 from training.engine.families.base import Parts
@@ -61,6 +62,7 @@ class TrainingLoop:
     control: Control
     borders: Borders
     clock: Callable[[], float] = time.monotonic
+    world: World = dataclasses.field(default_factory=World)
 
     def __post_init__(self) -> None:
         device = self.parts.device
@@ -96,7 +98,7 @@ class TrainingLoop:
             self._catch_up()
             baseline = False
         while state.step < plan.total_steps:
-            request = self.control.take()
+            request = self.world.agree_request(self.control.take())
             if request in INTERRUPTING:
                 raise Interrupted(str(request))
             if request == "stop":
@@ -160,11 +162,15 @@ class TrainingLoop:
         while True:
             problem: str | None = None
             try:
-                return self.computer.backward(step, self.state.micro_batch, self._still_here)
+                loss = self.computer.backward(step, self.state.micro_batch, self._within_step)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                problem = str(error).splitlines()[0]
+                problem = (str(error).splitlines() or [type(error).__name__])[0]
+            # One process that runs out of memory has all of them do the step again, in the same smaller parts.
+            if not self.world.any(problem is not None):
+                return self.world.add_up(self.optimizer.parameters, loss)
+            problem = problem or "another GPU ran out of memory"
             # Here the traceback, which held the tensors, is gone.
             self.optimizer.zero_grad()
             free_memory(self.parts.device)
@@ -247,7 +253,7 @@ class TrainingLoop:
         if self._is_sampled(step):
             self._sample(step)
         minutes = cadence.every_minutes
-        late = minutes is not None and self.clock() - self._saved_at > 60 * minutes
+        late = minutes is not None and bool(self.world.agree(self.clock() - self._saved_at > 60 * minutes))
         if late or is_due(step, self.plan, cadence.every_steps, cadence.every_epochs):
             self._save()
 
@@ -268,7 +274,8 @@ class TrainingLoop:
         return times_left(self.state.step, self.plan, sampling.every_steps, sampling.every_epochs)
 
     def _held_out(self, step: int) -> None:
-        loss = self.computer.held_out_loss(self.state.micro_batch, self._still_here)
+        micro_batch = self.state.micro_batch
+        loss = self.world.lead(lambda: self.computer.held_out_loss(micro_batch, self._still_here))
         if loss is not None:
             self.metrics.add("held_out_loss", step, loss)
 
@@ -289,6 +296,13 @@ class TrainingLoop:
     def _still_here(self, done: int, total: int) -> None:
         """Give a sign of life between the parts of a step or of a measurement, and let a request end it."""
         self._alive(self.state.step, self.plan.total_steps)
+
+    def _within_step(self, done: int, total: int) -> None:
+        """Give a sign of life; a request ends the step at once only where no other process counts on it."""
+        if self.world.size == 1:
+            self._still_here(done, total)
+        else:
+            self._alive.note(self.state.step, self.plan.total_steps)
 
     def _keep(self, reason: str) -> None:
         """Save the last whole step before an interruption, unless nobody wants it."""

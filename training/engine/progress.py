@@ -29,6 +29,10 @@ class ProgressTeller:
     def __call__(self, done: int, total: int) -> None:
         """Tell, and raise Interrupted if asked to end."""
         self._control.check()
+        self.note(done, total)
+
+    def note(self, done: int, total: int) -> None:
+        """Tell, where no request may end the work: others do their parts of it."""
         if time.monotonic() - self._told_at >= self._interval:
             self._tell(done, total)
 

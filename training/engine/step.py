@@ -13,6 +13,7 @@ from training.engine import rng
 from training.engine.data.dataset import Dataset, Picture
 from training.engine.device import Portions, autocast
 from training.engine.diffusion import per_sample_loss
+from training.engine.dist import World
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.progress import Progress, untold
 from training.engine.spec import RunSpec
@@ -34,13 +35,16 @@ class StepComputer:
     """Compute loss and gradients of a step, in micro-batches of any size with the same result."""
 
     def __init__(
-        self, spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, precision: str
-    ) -> None:
+        self, spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, precision: str,
+        world: World | None = None,
+    ) -> None:  # fmt: skip
+        """Take the world whose share of each step is computed here; without one it is all of it."""
         self._spec = spec
         self._family = family
         self._parts = parts
         self._dataset = dataset
         self._precision = precision
+        self._world = world or World()
         self.device = parts.device
 
     def draws(self, step: int) -> list[list[Draw]]:
@@ -65,6 +69,7 @@ class StepComputer:
     def backward(self, step: int, micro_batch: int, progress: Progress = untold) -> Tensor:
         """Add the gradients of the mean loss over all samples of a step; return that loss, still on the device.
 
+        Of several processes each adds those of its own samples to the mean over all; ``World.add_up`` does the rest.
         ``micro_batch`` is the most samples computed at once; it changes memory, not numbers (up to rounding).
         ``progress`` counts samples.
         """
@@ -72,7 +77,8 @@ class StepComputer:
         count = sum(len(batch) for batch in batches)
         total = torch.zeros((), device=self.device)
         done = 0
-        for batch in batches:
+        for whole in batches:
+            batch = [draw for draw in whole if self._world.has(draw.index)]
             for start in range(0, len(batch), micro_batch):
                 part = batch[start : start + micro_batch]
                 loss = self.losses(part).sum() / count
