@@ -12,7 +12,7 @@ class TrainingConfig(AppConfig):
         from training.access import TRAINING_TOPIC
         from training.meters import register_meters
         from training.metrics import queue_metrics
-        from training.queue import budget, outlook, room, sweep  # noqa: F401  so are theirs
+        from training.queue import budget, gang, outlook, room, sweep  # noqa: F401  so are theirs
 
         register("training", TRAINING_TOPIC)
         register_meters()

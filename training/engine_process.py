@@ -6,6 +6,7 @@ What the words and the exit code mean for the job is the supervisor's business (
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -14,11 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from training.engine.forkserver import Ticket
+from training.run_folder import RunFolder
 from training.states import Desired
-from training.warm import WarmEngine
+from training.warm import Launched, WarmEngine
 
 BATCH_SECONDS = 0.25
 BATCH_BYTES = 64 * 1024
@@ -33,7 +34,7 @@ EXIT_DONE, EXIT_INTERRUPTED = 0, 75
 class Engine:
     """Hold the child, its pipes and the threads that read them."""
 
-    def __init__(self, ticket: Ticket, events: int, control: int, output: int) -> None:
+    def __init__(self, ticket: Ticket | Launched, events: int, control: int, output: int) -> None:
         self.pid = ticket.pid
         self.exit_code: int | None = None
         self.log: deque[str] = deque(maxlen=LOG_LINES)
@@ -87,7 +88,7 @@ class Engine:
                 os.close(self._control)
                 self._control = -1
 
-    def _wait(self, ticket: Ticket) -> None:
+    def _wait(self, ticket: Ticket | Launched) -> None:
         code = ticket.wait()
         with self._lock:
             self.exit_code = -signal.SIGKILL if code is None else code
@@ -142,17 +143,21 @@ class Ladder:
             engine.signal(signal.SIGTERM)
 
 
-def start(warm: WarmEngine, *, spec: Path, run_dir: Path, resume_from: Path | None) -> Engine:
-    """Fork an engine for one attempt. Raises OSError or RuntimeError if none can be had."""
+def start(warm: WarmEngine, folder: RunFolder, *, slots: tuple[int, ...] = ()) -> Engine:
+    """Fork an engine for one attempt, or start one in as many processes as it has `slots`.
+
+    Raises OSError or RuntimeError if none can be had.
+    """
     events_read, events_write = os.pipe()
     control_read, control_write = os.pipe()
     log_read, log_write = os.pipe()
     theirs = (events_write, control_read, log_write)
     try:
-        ticket = warm.fork(
-            spec=spec,
-            run_dir=run_dir,
-            resume_from=resume_from,
+        start_one = warm.fork if len(slots) < 2 else functools.partial(warm.launch, slots)
+        ticket = start_one(
+            spec=folder.spec,
+            run_dir=folder.path,
+            resume_from=folder.resume_from,
             events_fd=events_write,
             control_fd=control_read,
             log_fd=log_write,

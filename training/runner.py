@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
@@ -25,7 +24,7 @@ from training.keeper import Keeper
 from training.models import TrainingJob
 from training.orders import MissingPart
 from training.queue.lease import Lease
-from training.run_folder import prepare, remove, run_path
+from training.run_folder import RunFolder, prepare, remove, run_path
 from training.services import finalize, lifecycle, telemetry
 from training.services.lifecycle import CrashReport, LeaseLost
 from training.states import Desired, JobState
@@ -110,7 +109,7 @@ class Runner:
             self._crash("storage_unavailable", f"The pictures could not be fetched: {error}")
             return
         try:
-            self._start(folder.spec, folder.path, folder.resume_from)
+            self._start(folder)
         except (OSError, RuntimeError) as error:
             self._crash("engine_not_ready", f"The engine could not be started: {error}")
             return
@@ -144,8 +143,8 @@ class Runner:
 
     # -- The engine -------------------------------------------------------------------------------------------
 
-    def _start(self, spec: Path, run_dir: Path, resume_from: Path | None) -> None:
-        self._engine = engine_process.start(self._warm, spec=spec, run_dir=run_dir, resume_from=resume_from)
+    def _start(self, folder: RunFolder) -> None:
+        self._engine = engine_process.start(self._warm, folder, slots=self.lease.slots)
         self._keeper.attach(self._engine)
         self._heard = time.monotonic()
 

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,18 @@ log = logging.getLogger(__name__)
 
 # Pauses between starts that failed, in seconds; the last one repeats.
 _PAUSES = (1.0, 5.0, 15.0, 60.0)
+
+
+class Launched:
+    """Be a run in several processes, as `Ticket` is one in a single process: the process that started them."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def wait(self) -> int:
+        """Return the exit code (negative: signal)."""
+        return self._process.wait()
 
 
 class WarmEngine:
@@ -97,6 +110,43 @@ class WarmEngine:
             self._end()
             raise
 
+    def launch(
+        self,
+        slots: tuple[int, ...],
+        *,
+        spec: Path,
+        run_dir: Path,
+        resume_from: Path | None,
+        events_fd: int,
+        control_fd: int,
+        log_fd: int,
+    ) -> Launched:
+        """Start a run on several GPUs of this machine, by their numbers; it ends with the calling thread.
+
+        Not out of the ready engine: each of its processes imports for itself. OSError if it cannot be started.
+        """
+        command = [sys.executable, "-m", "training.engine.launch", "--ranks", str(len(slots))]
+        command += ["--spec", str(spec), "--run-dir", str(run_dir), "--parent", str(os.getpid())]
+        command += ["--events-fd", str(events_fd), "--control-fd", str(control_fd)]
+        if resume_from is not None:
+            command += ["--resume-from", str(resume_from)]
+        environment = self._server_environment()
+        if "CUDA_VISIBLE_DEVICES" in self._environment:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, slots))
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=settings.BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            pass_fds=(events_fd, control_fd),
+            process_group=0,
+        )
+        if self._niceness:
+            os.setpriority(os.PRIO_PROCESS, process.pid, self._niceness)
+        return Launched(process)
+
     def stop(self) -> None:
         """End the server and its folder; its children end with it."""
         self._end()
@@ -107,11 +157,14 @@ class WarmEngine:
             self._process.kill()
             self._process.wait()
 
-    def _start(self) -> None:
+    def _server_environment(self) -> dict[str, str]:
         source = os.pathsep.join([str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")])
+        return {**os.environ, "PYTHONPATH": source, **self._environment}
+
+    def _start(self) -> None:
         self._process = start_server(
             self._socket,
-            env={**os.environ, "PYTHONPATH": source, **self._environment},
+            env=self._server_environment(),
             cwd=settings.BASE_DIR,
             resident_mb=settings.RESIDENT_BASE_MB,
         )

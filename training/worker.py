@@ -118,7 +118,8 @@ class WorkerSlot:
         self.draining = threading.Event()
         self._drain_seconds = drain_seconds
         self._device = probe(gpu)
-        self._name = name or f"{socket.gethostname()}:{gpu}"
+        self._node, self._number = socket.gethostname()[:120], gpu
+        self._name = name or f"{self._node}:{gpu}"
         environment = {"CUDA_VISIBLE_DEVICES": str(gpu)} if self._device.memory_mb else {}
         # On a processor the web server shares the cores with training, and goes first.
         self._warm = WarmEngine(environment, niceness=0 if self._device.memory_mb else 5)
@@ -205,10 +206,16 @@ class WorkerSlot:
             if state is not None:
                 return self._row, state
         name = self._name[:120]
-        self._row = of_before(name) or Worker.objects.create(
+        before = of_before(name)
+        if before is not None:
+            before.node, before.number = self._node, self._number
+            before.save(update_fields=["node", "number"])
+        self._row = before or Worker.objects.create(
             name=name,
             device=self._device.name[:120],
             memory_mb=self._device.memory_mb,
+            node=self._node,
+            number=self._number,
             state=WorkerState.IDLE,
             seen_at=timezone.now(),
         )

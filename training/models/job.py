@@ -81,6 +81,11 @@ class TrainingJob(TenantModel):
     estimated_seconds = models.PositiveIntegerField(default=0)
     # The class of GPU it needs, in GB (`training.queue.policy.GPU_CLASSES`); 0: a processor will do.
     gpu_gb = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # How many slots of one machine it takes at once.
+    gpus = models.PositiveSmallIntegerField(default=1, db_default=1)
+    # Since when which machine holds free slots back for it until there are enough (`training.queue.gang`).
+    held_since = models.DateTimeField(null=True)
+    held_node = models.CharField(max_length=120, blank=True, default="", db_default="")
     # CPU threads the first attempt measured as fastest, 0 before that: another number adds up in another order, and
     # a run that was killed would not end with the weights of one that was not.
     threads = models.PositiveSmallIntegerField(default=0, db_default=0)
@@ -149,6 +154,9 @@ class TrainingJob(TenantModel):
                 condition=Q(kind=JobKind.CAPTIONING, foundation_model__isnull=True)
                 | (~Q(kind=JobKind.CAPTIONING) & Q(foundation_model__isnull=False)),
                 name="training_job_base",
+            ),
+            models.CheckConstraint(
+                condition=Q(gpus=1) | Q(is_short=False, gpus__gt=1), name="training_job_gpus"
             ),
         ]
         indexes = [

@@ -24,6 +24,9 @@ class Worker(models.Model):
     name = models.CharField(max_length=120)
     device = models.CharField(_("device"), max_length=120)
     memory_mb = models.PositiveIntegerField(default=0)
+    # The machine, and which of its GPUs: slots of one machine can be lent to a job that needs several.
+    node = models.CharField(max_length=120, blank=True, default="", db_default="")
+    number = models.PositiveSmallIntegerField(default=0, db_default=0)
     state = models.CharField(max_length=12, choices=WorkerState.choices, default=WorkerState.IDLE)
     seen_at = models.DateTimeField()
     started_at = models.DateTimeField(auto_now_add=True)
@@ -32,6 +35,10 @@ class Worker(models.Model):
         "training.TrainingJob", null=True, on_delete=models.SET_NULL, related_name="+"
     )
     reserved_until = models.DateTimeField(null=True)
+    # A job on several GPUs that another slot of the machine runs: this one takes nothing until its attempt ends.
+    lent_to = models.ForeignKey(
+        "training.TrainingJob", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     # Different jobs in a row that crashed here without one that ended well.
     crashes_in_a_row = models.PositiveSmallIntegerField(default=0, db_default=0)
 

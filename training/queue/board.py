@@ -24,11 +24,12 @@ class Waiting:
     gpu_gb: int = 0
     not_before: float = 0.0
     is_short: bool = False
+    gpus: int = 1
 
 
 @dataclass(slots=True)
 class _Line:
-    """Hold one team's jobs of one sort and class, in the order they are queued."""
+    """Hold one team's jobs of one sort, class and number of GPUs, in the order they are queued."""
 
     jobs: list[tuple[float, int]] = field(default_factory=list)
 
@@ -41,10 +42,11 @@ class Board:
         self._standings = dict(standings)
         self._used_at = dict.fromkeys(self._standings, now)
         self._waiting: dict[int, Waiting] = {}
-        self._lines: dict[tuple[int, bool, int], _Line] = {}
-        self._kinds: dict[int, set[tuple[bool, int]]] = {}  # by team: which lines it has
-        # By class: (score without misfit, id, team, stamp). An entry of an older stamp than its team's is dead.
-        self._heads: dict[int, list[tuple[float, int, int, int]]] = {}
+        self._lines: dict[tuple[int, bool, int, int], _Line] = {}
+        self._kinds: dict[int, set[tuple[bool, int, int]]] = {}  # by team: which lines it has
+        # By class and number of GPUs: (score without misfit, id, team, stamp). One of an older stamp than its team's is
+        # dead.
+        self._heads: dict[tuple[int, int], list[tuple[float, int, int, int]]] = {}
         self._stamps: dict[int, int] = {}
         self._stamp = itertools.count(1)
         self._later: list[tuple[float, int, Waiting]] = []
@@ -66,9 +68,9 @@ class Board:
             heapq.heappush(self._later, (job.not_before, job.id, job))
             return
         self._waiting[job.id] = job
-        line = self._lines.setdefault((job.team, job.is_short, job.gpu_gb), _Line())
+        line = self._lines.setdefault((job.team, job.is_short, job.gpu_gb, job.gpus), _Line())
         heapq.heappush(line.jobs, (job.queued_at, job.id))
-        self._kinds.setdefault(job.team, set()).add((job.is_short, job.gpu_gb))
+        self._kinds.setdefault(job.team, set()).add((job.is_short, job.gpu_gb, job.gpus))
         if line.jobs[0][1] == job.id:
             self._show(job.team)
 
@@ -79,16 +81,20 @@ class Board:
             self.add(replace(job, not_before=0.0), now=now)
         return self._later[0][0] if self._later else None
 
-    def best(self, slot_gb: int, takes: int | None = None) -> Waiting | None:
+    def best(
+        self, slot_gb: int, takes: int | None = None, *, slots: Mapping[int, int] | None = None
+    ) -> Waiting | None:
         """Return the job that starts next on a free slot of the class `slot_gb`, None if none may.
+
+        `slots` is how many slots its machine has for a job of a class: one that needs more is passed over.
 
         `takes` is the largest class it takes where that is another one: a processor without GPUs beside it takes
         every job, and none is a misfit there.
         """
         found: tuple[float, int] | None = None
         largest = slot_gb if takes is None else takes
-        for gpu_gb, heads in self._heads.items():
-            if gpu_gb > largest:
+        for (gpu_gb, gpus), heads in self._heads.items():
+            if gpu_gb > largest or (gpus > 1 and gpus > (slots or {}).get(gpu_gb, 1)):
                 continue
             self._drop_dead(heads)
             if heads:
@@ -100,7 +106,7 @@ class Board:
     def start(self, job: Waiting, *, now: float) -> None:
         """Begin a job: it waits no longer, its team runs one more and is charged what it is expected to take."""
         del self._waiting[job.id]
-        self._change(job.team, 1, is_short=job.is_short, used=job.seconds, now=now)
+        self._change(job.team, 1, is_short=job.is_short, used=job.seconds * job.gpus, now=now)
 
     def end(
         self, team: int, *, is_short: bool = False, more_than_expected: float = 0.0, now: float = 0.0
@@ -124,17 +130,17 @@ class Board:
         """Put the heads of a team's lines up anew, where it does not run as many as it may."""
         stamp = self._stamps[team] = next(self._stamp)
         standing = self.standing(team)
-        for is_short, gpu_gb in self._kinds.get(team, ()):
+        for is_short, gpu_gb, gpus in self._kinds.get(team, ()):
             if standing.is_full(is_short):
                 continue
-            line = self._lines[team, is_short, gpu_gb]
+            line = self._lines[team, is_short, gpu_gb, gpus]
             while line.jobs and line.jobs[0][1] not in self._waiting:
                 heapq.heappop(line.jobs)
             if line.jobs:
                 queued_at, job_id = line.jobs[0]
                 mine = score(self.rules, standing, queued_at=queued_at, is_short=is_short)
                 entry = (mine, job_id, team, stamp)
-                heapq.heappush(self._heads.setdefault(gpu_gb, []), entry)
+                heapq.heappush(self._heads.setdefault((gpu_gb, gpus), []), entry)
 
     def _drop_dead(self, heads: list[tuple[float, int, int, int]]) -> None:
         while heads and (heads[0][3] != self._stamps[heads[0][2]] or heads[0][1] not in self._waiting):

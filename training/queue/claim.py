@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from training.models import Attempt, TrainingJob, Worker
+from training.queue.gang import hold_back, lend, room_beside
 from training.queue.lease import Lease
-from training.queue.policy import Rules
+from training.queue.policy import NO_LIMIT, Room, Rules, is_startable
 from training.queue.rules import rules
 from training.queue.standing import JOBS, STANDING, WAITING_LINES, parameters, standing_of
 from training.queue.usage import charge
@@ -21,8 +24,8 @@ from training.states import JobState
 # "LF" and "claim" as bytes, cut to 63 bits. One lock for the one pool of workers.
 CLAIM_LOCK = 0x4C46_636C_6169_6D
 
-# `policy.score` in SQL, over the head of each of a team's lines for each class that fits: a hundred thousand waiting
-# jobs cost no more than their teams.
+# `policy.score` and `policy.may_take` in SQL, over the head of each of a team's lines for each class that fits: a
+# hundred thousand waiting jobs cost no more than their teams.
 _BEST = f"""
     WITH RECURSIVE {WAITING_LINES}, {STANDING}, line AS (
         SELECT standing.*, is_short,
@@ -30,13 +33,18 @@ _BEST = f"""
             CASE WHEN is_short THEN %(short_boost)s ELSE 0 END AS head_start
         FROM waiting_line JOIN standing USING (team_id)
     )
-    SELECT head.id
+    SELECT head.id, head.gpus, head.gpu_gb
     FROM line
-    CROSS JOIN unnest(%(classes)s::int[], %(misfits)s::float8[]) AS class(gb, misfit)
+    CROSS JOIN unnest(%(classes)s::int[], %(misfits)s::float8[], %(free)s::int[], %(slots)s::int[])
+        AS class(gb, misfit, free, slots)
     CROSS JOIN LATERAL (
-        SELECT id, line_at FROM {JOBS}
+        SELECT id, line_at, gpus, gpu_gb FROM {JOBS}
         WHERE state = 'queued' AND NOT is_test AND team_id = line.team_id AND is_short = line.is_short
             AND gpu_gb = class.gb
+            AND (gpus <= class.free OR gpus <= class.slots AND (
+                held_since IS NULL OR held_since <= clock_timestamp() - make_interval(secs => 2 * %(hold_for)s)
+                OR held_node = %(node)s AND held_since > clock_timestamp() - make_interval(secs => %(hold_for)s)
+            ))
             AND (run_after IS NULL OR run_after <= clock_timestamp())
         ORDER BY line_at, id LIMIT 1
     ) head
@@ -59,10 +67,16 @@ def claim_next(worker: Worker) -> Lease | None:
     """
     with transaction.atomic():
         take_turn()
-        job = _reserved(worker) or _lock_best(worker)
+        row = _promise(worker)
+        if row is not None and row.lent_to_id is not None:
+            return None
+        job = (_reserved(row) if row is not None else None) or _lock_best(worker)
         if job is None:
             return None
-        return _begin(job, worker)
+        lent = lend(job, worker) if job.gpus > 1 else []
+        if lent is None:
+            return None
+        return _begin(job, worker, lent)
 
 
 def claim_simulated(uid: str) -> Lease | None:
@@ -77,7 +91,7 @@ def claim_simulated(uid: str) -> Lease | None:
         return _begin(job, None) if job is not None else None
 
 
-def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
+def _begin(job: TrainingJob, worker: Worker | None, lent: Sequence[Worker] = ()) -> Lease:
     now = timezone.now()
     job.fence += 1
     job.worker = worker
@@ -86,6 +100,7 @@ def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
     job.steps_per_second = job.eta_seconds = None
     job.place = job.expected_start = job.latest_start = None
     job.waits_for = ""
+    job.held_since, job.held_node = None, ""
     job.started_at = job.started_at or now
     move(
         job,
@@ -104,15 +119,18 @@ def _begin(job: TrainingJob, worker: Worker | None) -> Lease:
             "expected_start",
             "latest_start",
             "waits_for",
+            "held_since",
+            "held_node",
         ],
     )
-    expected = 0.0 if job.is_test else seconds_left(job)
+    expected = 0.0 if job.is_test else seconds_left(job) * job.gpus
     Attempt.objects.create(
         team=job.team, job=job, fence=job.fence, worker=worker, started_at=now, charged_seconds=expected
     )
     if expected:
         charge(job.team, expected)
-    return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence)
+    slots = tuple(each.number for each in (worker, *lent) if each is not None)
+    return Lease(job_id=job.pk, job_uid=job.uid, team=job.team, fence=job.fence, slots=slots)
 
 
 def take_turn() -> None:
@@ -123,25 +141,43 @@ def take_turn() -> None:
 
 
 def _lock_best(worker: Worker) -> TrainingJob | None:
-    """Lock the best job's row. Somebody may cancel it between the choice and the lock: then choose again."""
+    """Lock the best job's row. Somebody may cancel it between the choice and the lock: then choose again.
+
+    None also while the best one needs more slots of this machine than are free: this one then waits for it.
+    """
     values = rules()
-    classes = classes_of(worker, gpus=bool(worker.memory_mb) or has_gpus())
+    gpus = bool(worker.memory_mb) or has_gpus()
+    classes = classes_of(worker, gpus=gpus)
+    # As if there were room for everything: what a job on one GPU wins that way, it wins.
+    room: Room | None = None
     while True:
         with connection.cursor() as cursor:
-            cursor.execute(_BEST, _parameters(values, worker, classes))
+            cursor.execute(_BEST, _parameters(values, worker, classes, room))
             row = cursor.fetchone()
         if row is None:
             return None
-        locked = _lock(row[0])
+        job_id, count, gpu_gb = row
+        if count > 1:
+            if room is None:
+                room = room_beside(worker, classes, gpus=gpus)
+                continue
+            if not is_startable(room, gpus=count, gpu_gb=gpu_gb):
+                hold_back(job_id, worker.node, values.hold_for)
+                return None
+        locked = _lock(job_id)
         if locked is not None:
             return locked
 
 
-def _parameters(values: Rules, worker: Worker, classes: list[int]) -> dict[str, Any]:
+def _parameters(values: Rules, worker: Worker, classes: list[int], room: Room | None) -> dict[str, Any]:
     return {
         **parameters(values),
         "classes": classes,
         "misfits": [values.misfit if gb < worker.gpu_gb else 0.0 for gb in classes],
+        "free": [room.free[gb] if room else NO_LIMIT for gb in classes],
+        "slots": [room.slots[gb] if room else NO_LIMIT for gb in classes],
+        "node": worker.node,
+        "hold_for": values.hold_for,
         "longest_for_use": values.longest_for_use,
         "per_gpu_hour": values.per_gpu_hour,
         "per_running_job": values.per_running_job,
@@ -149,12 +185,18 @@ def _parameters(values: Rules, worker: Worker, classes: list[int]) -> dict[str, 
     }
 
 
-def _reserved(worker: Worker) -> TrainingJob | None:
+def _promise(worker: Worker) -> Worker | None:
+    """Return the row that says that this slot is reserved or lent: lent also if its process was started anew since."""
+    mine = Q(pk=worker.pk, reserved_for__isnull=False)
+    lent = Q(name=worker.name, node=worker.node, lent_to__isnull=False)
+    return Worker.objects.filter(mine | lent).order_by("lent_to_id").first()
+
+
+def _reserved(row: Worker) -> TrainingJob | None:
     """Return the job that this slot was made free for, locked; None if there is none or it waits no longer."""
-    row = Worker.objects.filter(pk=worker.pk, reserved_for__isnull=False).first()
-    if row is None or row.reserved_for_id is None:
+    if row.reserved_for_id is None:
         return None
-    Worker.objects.filter(pk=worker.pk).update(reserved_for=None, reserved_until=None)
+    Worker.objects.filter(pk=row.pk).update(reserved_for=None, reserved_until=None)
     now = timezone.now()
     job = _lock(row.reserved_for_id)
     if job is None or row.reserved_until is None or row.reserved_until < now or (job.run_after or now) > now:

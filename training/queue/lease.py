@@ -14,12 +14,16 @@ from training.states import LIVE
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Name one attempt. Whoever holds an older fence can change nothing any more."""
+    """Name one attempt. Whoever holds an older fence can change nothing any more.
+
+    `slots` are the numbers of the GPUs that it runs on, the worker's own first.
+    """
 
     job_id: int
     job_uid: str
     team: Team
     fence: int
+    slots: tuple[int, ...] = ()
 
 
 _TABLE = TrainingJob._meta.db_table

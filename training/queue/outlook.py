@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -69,7 +70,9 @@ class Outlook:
 def outlook_of(job: TrainingJob) -> Outlook:
     """Return the outlook of a waiting job (two queries; a few more before the clock has looked)."""
     if job.place is None:
-        return outlook_of_new(job.team, gpu_gb=job.gpu_gb, is_short=job.is_short, line_at=job.line_at)
+        return outlook_of_new(
+            job.team, gpu_gb=job.gpu_gb, is_short=job.is_short, line_at=job.line_at, gpus=job.gpus
+        )
     now = timezone.now()
 
     def seconds(moment: datetime | None) -> int | None:
@@ -87,21 +90,30 @@ def outlook_of(job: TrainingJob) -> Outlook:
 
 
 def outlook_of_new(
-    team: Team, *, gpu_gb: int = 0, is_short: bool = False, line_at: datetime | None = None
+    team: Team,
+    *,
+    gpu_gb: int = 0,
+    is_short: bool = False,
+    line_at: datetime | None = None,
+    gpus: int = 1,
 ) -> Outlook:
     """Return the outlook of a job of `team` that would be queued now, or was after the last look (nine queries)."""
     values = rules()
     standing = standing_of(team, values)
-    gpus = has_gpus()
+    with_gpus = has_gpus()
     workers = list(serving())
-    fitting = [worker for worker in workers if gpu_gb in classes_of(worker, gpus=gpus)]
+    fitting = [worker for worker in workers if gpu_gb in classes_of(worker, gpus=with_gpus)]
+    if gpus > 1:  # whole machines
+        sizes = Counter(worker.node for worker in fitting if worker.node)
+        fitting = [worker for worker in fitting if sizes[worker.node] >= gpus]
     running = _running_count()
     line = _last_look()
     moment = (line_at or timezone.now()).timestamp()
     mine = score(values, standing, queued_at=moment, is_short=is_short)
     before = bisect.bisect_left(line.scores, mine)
     place = line.places[before - 1] + 1 if before else 1
-    idle = sum(worker.state == WorkerState.IDLE for worker in fitting)
+    idle_on = Counter(w.node for w in fitting if w.state == WorkerState.IDLE and w.lent_to_id is None)
+    idle = sum(count // gpus for count in idle_on.values())
     reason = WaitsFor.TURN
     if not workers:
         reason = WaitsFor.WORKER
@@ -146,6 +158,7 @@ def look_ahead() -> int:
             "gpu_gb",
             "run_after",
             "is_short",
+            "gpus",
         )[:MOST_FORESEEN]
     )
     if not rows:
@@ -160,8 +173,9 @@ def look_ahead() -> int:
             gpu_gb=gpu_gb,
             not_before=later.timestamp() if later and later > now else 0.0,
             is_short=short,
+            gpus=gpus,
         )
-        for job_id, team, queued, estimate, step, total, gpu_gb, later, short in rows
+        for job_id, team, queued, estimate, step, total, gpu_gb, later, short, gpus in rows
     ]
     stand = {team: standing for team, (standing, _rank, _may) in standings(values).items()}
     starts = forecast(values, stand, waiting, _slots(), now=now.timestamp())
@@ -225,20 +239,28 @@ def _note(starts: Sequence[Start], now: datetime, spread: float) -> None:
 
 def _slots() -> list[Slot]:
     """Return the slots that take jobs, with what they are busy with (three queries)."""
-    live = {
-        worker: (team, estimated if short and seconds is None else seconds, short)
-        for worker, team, seconds, short, estimated in TrainingJob.unscoped.filter(
-            state__in=sorted(LIVE), is_test=False
-        )
-        .exclude(worker=None)
-        .values_list("worker", "team", "eta_seconds", "is_short", "estimated_seconds")
-    }
+    rows = TrainingJob.unscoped.filter(state__in=sorted(LIVE), is_test=False).exclude(worker=None)
+    live = {job.worker_id: job for job in rows}
+    lent = {job.pk: job for job in rows if job.gpus > 1}
     slots, gpus = [], has_gpus()
     for worker in serving():
         classes = classes_of(worker, gpus=gpus)
-        team, seconds, short = live.get(worker.pk, (None, 0.0, False))
-        busy = 0.0 if team is None else UNKNOWN_SECONDS if seconds is None else float(seconds)
-        slots.append(Slot(gpu_gb=worker.gpu_gb, takes=classes[-1], busy_for=busy, team=team, is_short=short))
+        job = live.get(worker.pk) or lent.get(worker.lent_to_id)
+        busy = 0.0
+        if job is not None:
+            left = job.estimated_seconds if job.is_short and job.eta_seconds is None else job.eta_seconds
+            busy = UNKNOWN_SECONDS if left is None else float(left)
+        own = job if job is not None and job.worker_id == worker.pk else None
+        slots.append(
+            Slot(
+                gpu_gb=worker.gpu_gb,
+                takes=classes[-1],
+                busy_for=busy,
+                team=own.team_id if own else None,
+                is_short=own.is_short if own else False,
+                node=worker.node,
+            )
+        )
     return slots
 
 
@@ -265,10 +287,10 @@ def _last_look() -> QueueLook:
 def _spread() -> float:
     """Return within how many times their estimate nine of ten of the last runs ended."""
     ended = Attempt.unscoped.filter(outcome="succeeded", charged_seconds__gt=0, ended_at__isnull=False)
-    rows = ended.order_by("-ended_at").values_list("started_at", "ended_at", "charged_seconds")[
-        :_RUNS_LOOKED_AT
-    ]
-    ratios = sorted((end - start).total_seconds() / charged for start, end, charged in rows)
+    rows = ended.order_by("-ended_at").values_list("started_at", "ended_at", "charged_seconds", "job__gpus")
+    ratios = sorted(
+        (end - start).total_seconds() * gpus / charged for start, end, charged, gpus in rows[:_RUNS_LOOKED_AT]
+    )
     if len(ratios) < _RUNS_NEEDED:
         return USUAL_SPREAD
     return max(1.0, ratios[math.ceil(0.9 * len(ratios)) - 1])

@@ -8,12 +8,14 @@ score = queued at - 4 h for who pays for express - the plan's head start - 6 h f
 Short work (pictures to draw, captions) and trainings are two lines with a limit each, so that neither waits for the
 other's: what takes a minute is not to stand behind what takes hours. The lower starts sooner, and of two that are
 equal the older. Waiting longer is the only way forward that nobody can take away, so nobody starves: a job is
-overtaken at most by what is queued within `overtaken_for` after it. The values of plans are read at this moment: a
+overtaken at most by what is queued within `overtaken_for` after it (on several GPUs, `may_take` says how long a
+machine waits for it). The values of plans are read at this moment: a
 changed plan acts on jobs that wait already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 NO_LIMIT = 2**31 - 1
@@ -48,6 +50,7 @@ class Rules:
     least_run_for_short: float = 120.0
     express_boost: float = 4 * 3_600.0
     express_rate: float = 1.5
+    hold_for: float = 7_200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,46 @@ def score(
     misfit = rules.misfit if slot_gb is not None and gpu_gb < slot_gb else 0.0
     head_start = standing.boost + (rules.short_boost if is_short else 0.0)
     return queued_at - head_start + for_use + running + misfit
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Hold what a machine has for a job on several GPUs, by the class that it needs.
+
+    `free`: the slot that asks and those that could be lent to it now; `slots`: those and the busy ones.
+    """
+
+    node: str
+    free: Mapping[int, int]
+    slots: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Say since when (unix seconds, None: never) which machine holds slots back for a job."""
+
+    since: float | None = None
+    node: str = ""
+
+
+def is_startable(room: Room, *, gpus: int, gpu_gb: int) -> bool:
+    """Tell whether a machine has the slots that a job needs, now."""
+    return gpus <= room.free.get(gpu_gb, 1)
+
+
+def may_take(rules: Rules, room: Room, held: Held, *, gpus: int, gpu_gb: int, now: float) -> bool:
+    """Tell whether a slot may be given to a job, or wait for it.
+
+    A job that needs more slots than are free has them wait, as they become free and while it is the best for them:
+    on one machine, for `rules.hold_for` seconds. For as long after that they take others, and then it begins anew.
+    """
+    if is_startable(room, gpus=gpus, gpu_gb=gpu_gb):
+        return True
+    if gpus > room.slots.get(gpu_gb, 1):
+        return False
+    if held.since is None or now - held.since >= 2 * rules.hold_for:
+        return True
+    return held.node == room.node and now - held.since < rules.hold_for
 
 
 def decayed(rules: Rules, seconds: float, age: float) -> float:

@@ -46,7 +46,7 @@ def make_room() -> int:
 def _claimants(values: Rules) -> list[Claimant]:
     """Return the waiting jobs that may preempt, as far as their teams' limits go (three queries).
 
-    Without those that a slot is made free for already.
+    Without those that a slot is made free for already, and those on several GPUs: one slot would not help them.
     """
     now = timezone.now()
     promised = list(
@@ -58,7 +58,7 @@ def _claimants(values: Rules) -> list[Claimant]:
     stand = standings(values)
     preempting = [team for team, (_standing, _rank, may_preempt) in stand.items() if may_preempt]
     rows = TrainingJob.unscoped.filter(Q(is_short=True) | Q(team_id__in=preempting))
-    rows = rows.filter(state=JobState.QUEUED, is_test=False, team_id__in=stand)
+    rows = rows.filter(state=JobState.QUEUED, is_test=False, team_id__in=stand, gpus=1)
     rows = rows.filter(Q(run_after=None) | Q(run_after__lte=now)).order_by("line_at", "id")
     counts = Counter((team, is_short) for _job, team, is_short in promised)
     found = []
@@ -131,7 +131,7 @@ def _free_soon(values: Rules, gpus: bool) -> list[tuple[int, float]]:
 
     Without those that are busy for longer than any rule asks for.
     """
-    seen = serving().filter(reserved_for=None)
+    seen = serving().filter(reserved_for=None, lent_to=None)
     longest = max(values.preempt_if_free_within, values.short_if_free_within)
     busy = [JobState.RUNNING, JobState.STOPPING, JobState.FINALIZING]
     ending = seen.filter(jobs__state__in=busy).annotate(

@@ -51,7 +51,7 @@ def top_up_tickets() -> int:
     from training.tasks import send_ticket
 
     idle = Worker.objects.filter(
-        state=WorkerState.IDLE, seen_at__gte=timezone.now() - WORKER_LOST_AFTER
+        state=WorkerState.IDLE, lent_to=None, seen_at__gte=timezone.now() - WORKER_LOST_AFTER
     ).count()
     if not idle:
         return 0

@@ -23,6 +23,7 @@ from billing.services.usage import record_usage
 from core.outbox import enqueue
 from core.realtime.publish import publish
 from training.models import Attempt, JobEvent, TrainingJob
+from training.queue.gang import give_back
 from training.queue.usage import charge
 from training.services.announce import announce_preempted, announce_state
 from training.services.checkpoints import forget_states, saved_at
@@ -123,6 +124,8 @@ def move(job: TrainingJob, target: JobState, *, save: Sequence[str] = (), **told
     )
     if target in LIVE:
         job.refresh_from_db(fields=["lease_until"])
+    else:
+        give_back(job)
     if is_terminal(target):
         forget_states(job)
     if is_terminal(target) or target == JobState.PAUSED:
@@ -166,7 +169,7 @@ def end_attempt(job: TrainingJob, outcome: str, *, useful: bool, kept_until: dat
         project_name=job.project.name,
     )
     # Last: a claim for the same team waits for this row.
-    charge(job.team, seconds - attempt.charged_seconds)
+    charge(job.team, seconds * job.gpus - attempt.charged_seconds)
 
 
 def cancel_job_now(job: TrainingJob) -> None:
