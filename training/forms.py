@@ -141,10 +141,20 @@ class TrainingForm(forms.Form):
         required=False,
     )
     express = forms.BooleanField(label=gettext_lazy("Express"), required=False)
+    gpus = forms.TypedChoiceField(
+        label=gettext_lazy("GPUs"),
+        coerce=int,
+        empty_value=None,
+        required=False,
+        help_text=gettext_lazy(
+            "Of one machine. They share each step, so the training is faster; each of them is charged."
+        ),
+    )
     form_token = forms.CharField(widget=forms.HiddenInput, max_length=64)
 
-    def __init__(self, *args: Any, sets: list[PictureSet], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sets: list[PictureSet], most_gpus: int = 1, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["gpus"].choices = [(n, str(n)) for n in range(1, most_gpus + 1)]  # type: ignore[attr-defined]
         self.fields["source"].choices = [(each.uid, set_label(each)) for each in sets]  # type: ignore[attr-defined]
         self.fields["base_model"].queryset = FoundationModel.objects.filter(is_active=True)  # type: ignore[attr-defined]
 

@@ -59,7 +59,7 @@ class Studio:
             )
 
     def job(
-        self, *, steps: int = 40, checkpoint_every: int = 10, like: TrainingJob | None = None
+        self, *, steps: int = 40, checkpoint_every: int = 10, like: TrainingJob | None = None, gpus: int = 1
     ) -> TrainingJob:
         """Queue a job; with as many threads as `like` measured, so that the two can be compared bit for bit."""
         job = create_job(
@@ -77,6 +77,7 @@ class Studio:
                 "sampling.steps": 2,
             },
             prompts=["a cat, {trigger}"],
+            gpus=gpus,
         )
         if like is not None:
             rows = TrainingJob.objects.for_team(self.actor.team).filter(pk=job.pk)

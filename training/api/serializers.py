@@ -13,6 +13,7 @@ from training.advisor.templates import TemplateKey
 from training.api.shapes import ERROR, EVALUATION, OUTPUT, PROGRESS, QUEUE
 from training.engine.fields import MOST_LINES
 from training.models import Checkpoint, Sample, TrainingJob
+from training.queue.gang import MOST_GPUS
 from training.selectors import CURVE_POINTS
 from training.states import JobState, Simulated
 
@@ -119,6 +120,7 @@ class TrainingSerializer(ObjectSerializer):
             "retry_of",
             "hard_cap_seconds",
             "priority",
+            "gpus",
             "rest_reason",
             "last_seq",
             "test",
@@ -222,6 +224,13 @@ class TrainingInput(StrictSerializer):
         required=False,
         default="standard",
         help_text="Express starts sooner and costs more a second.",
+    )
+    gpus = Whole(
+        required=False,
+        default=1,
+        min_value=1,
+        max_value=MOST_GPUS,
+        help_text="GPUs of one machine that share each step; each of them is charged.",
     )
     simulate = Choice(
         Simulated.choices, required=False, default="", help_text="With a test key: how the training ends."

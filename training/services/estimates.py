@@ -61,22 +61,26 @@ class Estimate:
         return min(100, round(100 * self.memory_mb / self.device_mb)) if self.device_mb else 0
 
 
-def estimate_run(spec: RunSpec, base: FoundationModel, *, team: Team, pictures: int) -> Estimate:
-    """Return the forecast for `spec` on a set of `pictures` (two queries)."""
+def estimate_run(
+    spec: RunSpec, base: FoundationModel, *, team: Team, pictures: int, gpus: int = 1
+) -> Estimate:
+    """Return the forecast for `spec` on a set of `pictures`, on so many GPUs (two queries)."""
     held_out = _held_out(pictures, spec.training.held_out)
     images = max(1, pictures - held_out)
     plan = spec.plan([images * spec.dataset.repeats])
     pictures_per_step = spec.training.batch_size * spec.training.gradient_accumulation
     device = best_device()
+    # Processors of one machine share its cores: several slots of them are no faster than one.
+    split = min(gpus, pictures_per_step) if device.memory_mb else 1
     guess = estimate(spec, pictures, device=device_profile(device.memory_mb))
     measured = _measured(base, team)
     if measured or base.is_demo:
         speed, around = measured or _DEMO
         if spec.training.gradient_checkpointing:
             speed *= 0.75
-        seconds = plan.total_steps * pictures_per_step * spec.training.resolution**2 / speed + around
+        seconds = plan.total_steps * pictures_per_step * spec.training.resolution**2 / speed / split + around
     else:
-        seconds = guess.seconds + _SECONDS_AROUND
+        seconds = guess.seconds / split + _SECONDS_AROUND
     knows_family = spec.base_model.family in MODELS and not base.is_demo
     return Estimate(
         images=images,
@@ -121,6 +125,7 @@ def _measured(base: FoundationModel, team: Team) -> tuple[float, float] | None:
             foundation_model=base,
             state=JobState.SUCCEEDED,
             steps_per_second__gt=0,
+            gpus=1,
             started_at__isnull=False,
         )
         .order_by("-finished_at")

@@ -20,6 +20,7 @@ from projects.visibility import seen_by
 from training.advisor.templates import template_for
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
+from training.queue.gang import most_gpus
 from training.queue.policy import class_of_need
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
@@ -54,6 +55,7 @@ def create_job(
     simulate: str = "",
     hard_cap_seconds: int | None = None,
     priority: str = "standard",
+    gpus: int = 1,
     form_token: str = "",
 ) -> TrainingJob:
     """Queue a training of `dataset_version` on `foundation_model` and return its job.
@@ -64,9 +66,10 @@ def create_job(
     (`training.steps`) or nested. `prompts` replaces the sample prompts; `{trigger}` in them is filled in. With
     `form_token` the same token gives the same job, however often and however fast it is sent.
     `hard_cap_seconds` is the most GPU time it may be charged; at the cap it saves and rests. One with the priority
-    `express` starts sooner, and each of its seconds is charged as more than one.
+    `express` starts sooner, and each of its seconds is charged as more than one. On several `gpus` of one machine
+    each second is charged as so many.
     Raise PermissionDenied, NotFound, QuotaExceeded, PlanFeatureRequired, InsufficientCredits, Conflict (archived
-    project) or DomainError with `invalid_settings`.
+    project) or DomainError with `invalid_settings` or `too_many_gpus`.
     """
     require(actor, Can.TRAINING_EDIT)
     _same_team(actor, dataset_version)
@@ -104,6 +107,7 @@ def create_job(
         simulate=simulate,
         hard_cap_seconds=hard_cap_seconds,
         is_express=priority == "express",
+        gpus=gpus,
         form_token=form_token,
     )
 
@@ -154,6 +158,8 @@ def _queue_again(
         simulate=_outcome_again(actor, job),
         hard_cap_seconds=job.hard_cap_seconds,
         is_express=job.is_express,
+        # As many as before, as far as a machine still has them.
+        gpus=min(job.gpus, most_gpus()) if job.gpus > 1 else 1,
         form_token=form_token,
     )
 
@@ -209,14 +215,19 @@ def _queue(
     simulate: str = "",
     hard_cap_seconds: int | None = None,
     is_express: bool = False,
+    gpus: int = 1,
     form_token: str,
 ) -> TrainingJob:
     is_test = _is_test(actor, simulate)
+    if not is_test:
+        require_gpus(gpus)
     project = dataset_version.dataset.project
     if project.archived_at is not None:
         raise Conflict("project_archived", _("This project is archived. Bring it back first."))
-    estimate = estimate_run(spec, foundation_model, team=actor.team, pictures=dataset_version.item_count)
-    rate = rate_of(actor.team, is_express=is_express)
+    estimate = estimate_run(
+        spec, foundation_model, team=actor.team, pictures=dataset_version.item_count, gpus=gpus
+    )
+    rate = rate_of(actor.team, is_express=is_express) * gpus
     if not is_test:
         demand(actor.team, "steps_per_training", adding=estimate.steps, pointer="/settings/training/steps")
         require_base(actor.team, foundation_model)
@@ -245,6 +256,7 @@ def _queue(
                 line_at=place_in_line(now, is_express=is_express),
                 is_express=is_express,
                 rate=rate,
+                gpus=gpus,
                 estimated_seconds=estimate.seconds,
                 gpu_gb=class_of_need(estimate.memory_mb),
                 total_steps=estimate.steps,
@@ -272,6 +284,18 @@ def require_base(team: Team, base: FoundationModel) -> None:
     if not base.is_standard:
         message = _("“%(name)s” is not part of your plan. Choose another base model.") % {"name": base.name}
         demand_feature(team, "all_base_models", message, pointer="/base_model")
+
+
+def require_gpus(gpus: int) -> None:
+    """Raise DomainError unless some machine has so many GPUs for one training."""
+    most = most_gpus() if gpus > 1 else 1
+    if gpus > most:
+        raise DomainError(
+            "too_many_gpus",
+            _("No machine here has %(gpus)s GPUs for one training. The most is %(most)s.")
+            % {"gpus": gpus, "most": most},
+            pointer="/gpus",
+        )
 
 
 def _is_test(actor: Actor, simulate: str) -> bool:

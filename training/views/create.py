@@ -25,6 +25,7 @@ from training.advisor.recommend import Pictures, default_prompts
 from training.advisor.templates import TEMPLATES, Template, TemplateKey, template_for
 from training.forms import RECOMMENDED, Setting, TrainingForm, changed_since, grouped, read_settings, setting
 from training.models import FoundationModel
+from training.queue.gang import most_gpus
 from training.queue.outlook import Outlook, outlook_of_new
 from training.queue.policy import Rules, class_of_need
 from training.queue.rules import rules
@@ -112,7 +113,7 @@ def job_create(request: TeamRequest) -> HttpResponse:
         chosen = read_settings(data)
         if fix := data.get("fix"):
             data, chosen = _with_fix(data, chosen, fix)
-    form = TrainingForm(data, sets=sets)
+    form = TrainingForm(data, sets=sets, most_gpus=most_gpus())
     draft = _draft(request, form, data, chosen, sets, bases)
     form.data = data.copy()
     form.data["prompts"] = "\n".join(draft.recipe.values["/sampling/prompts"])
@@ -162,6 +163,7 @@ def _first_data(
     if uid := request.GET.get("clone"):
         job = selectors.job_by_uid(request.actor, uid)
         data["name"], data["trigger"] = job.name, job.spec.get("trigger", "")
+        data["gpus"] = str(job.gpus)
         data["template"] = job.template
         if job.pictures.uid in known:
             data["source"] = job.pictures.uid
@@ -246,10 +248,11 @@ def _draft(
     )
     estimate = budget = None
     values, express = rules(), bool(data.get("express"))
+    gpus = _gpus(form, data)
     problems: list[Problem] = []
     team = request.actor.team
     if recipe.spec is not None:
-        estimate = estimate_run(recipe.spec, base, team=team, pictures=pictures.count)
+        estimate = estimate_run(recipe.spec, base, team=team, pictures=pictures.count, gpus=gpus)
         problems = find_problems(
             recipe.spec,
             recipe.advice,
@@ -258,7 +261,7 @@ def _draft(
             Needs(estimate.memory_mb, estimate.device_mb, estimate.seconds),
             estimate.views,
         )
-        budget = budget_for(team, base, estimate, rate=values.express_rate if express else 1.0)
+        budget = budget_for(team, base, estimate, rate=gpus * (values.express_rate if express else 1.0))
         problems += budget.problems
     else:
         problems = [
@@ -269,6 +272,7 @@ def _draft(
         team,
         gpu_gb=class_of_need(estimate.memory_mb) if estimate else 0,
         line_at=place_in_line(timezone.now(), is_express=express),
+        gpus=gpus,
     )
     if outlook.reason == WaitsFor.WORKER:
         problems.append(
@@ -281,6 +285,12 @@ def _draft(
     return Draft(
         base, source, template, pictures, recipe, unit, estimate, outlook, problems, budget, express, values
     )
+
+
+def _gpus(form: TrainingForm, data: QueryDict) -> int:
+    """Return how many GPUs the person chose among those that are offered."""
+    offered = {str(count): count for count, _label in form.fields["gpus"].choices}  # type: ignore[attr-defined]
+    return offered.get(data.get("gpus", ""), 1)
 
 
 def _prompts(data: QueryDict) -> list[str]:
@@ -317,6 +327,7 @@ def _start(
             settings=chosen,
             prompts=draft.recipe.values["/sampling/prompts"],
             priority="express" if values["express"] else "standard",
+            gpus=values["gpus"] or 1,
             form_token=values["form_token"],
         )
     except DomainError as error:
@@ -338,6 +349,7 @@ def _context(form: TrainingForm, draft: Draft, bases: list[FoundationModel]) -> 
         "prompts": "\n".join(prompts),
         "prompts_offered": json.dumps(default_prompts(describe_base(draft.base), draft.template)),
         "offered": draft.base.prompts,
+        "has_several_gpus": len(form.fields["gpus"].choices) > 1,  # type: ignore[attr-defined]
         "fixes": [
             (problem, ";".join(f"{k}={v}" for k, v in problem.fix.values.items()) if problem.fix else "")
             for problem in draft.problems
