@@ -99,7 +99,17 @@ class FoundationModelAdmin(admin.ModelAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("name", "device", "memory_mb", "state", "job", "reserved_for", "seen_at", "started_at")
+    list_display = (
+        "name",
+        "device",
+        "memory_mb",
+        "state",
+        "job",
+        "reserved_for",
+        "lent_to",
+        "seen_at",
+        "started_at",
+    )
     list_filter = ("state",)
     actions = ("release_from_quarantine",)
     change_list_template = "admin/training/worker_list.html"
@@ -131,7 +141,7 @@ class WorkerAdmin(ReadOnly, admin.ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
         live = TrainingJob.unscoped.filter(state__in=sorted(LIVE))
-        rows = Worker.objects.select_related("reserved_for")
+        rows = Worker.objects.select_related("reserved_for", "lent_to")
         return rows.prefetch_related(Prefetch("jobs", live, to_attr="live"))
 
     @admin.display(description=_("job"))

@@ -125,6 +125,7 @@ class WorkerSlot:
         self._warm = WarmEngine(environment, niceness=0 if self._device.memory_mb else 5)
         self._tickets = Tickets()
         self._row: Worker | None = None
+        self._is_lent = False
         self._swept = float("-inf")
         self._once_only = once
         self._idle_since = time.monotonic()
@@ -153,7 +154,9 @@ class WorkerSlot:
         self._sweep()
         try:
             row, state = self._registered()
-            apart = is_quarantined(row, state) or not self._has_room()
+            if self._is_lent:
+                self._idle_since = time.monotonic()
+            apart = is_quarantined(row, state) or self._is_lent or not self._has_room()
             lease = None if apart else claim_next(row)
         except DatabaseError as error:
             log.warning("no jobs, the database does not answer: %s", error)
@@ -202,9 +205,10 @@ class WorkerSlot:
     def _registered(self) -> tuple[Worker, str]:
         """Return the slot's row, made anew where there is none (a database may have been put back), and its state."""
         if self._row is not None:
-            state = Worker.objects.filter(pk=self._row.pk).values_list("state", flat=True).first()
-            if state is not None:
-                return self._row, state
+            found = Worker.objects.filter(pk=self._row.pk).values_list("state", "lent_to").first()
+            if found is not None:
+                self._is_lent = found[1] is not None
+                return self._row, found[0]
         name = self._name[:120]
         before = of_before(name)
         if before is not None:

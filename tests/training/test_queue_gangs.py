@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.roles import Role
@@ -74,6 +75,21 @@ def test_a_job_on_one_gpu_lends_nothing(bench: Bench) -> None:
     assert lease is not None
     assert lease.slots == (0,)
     assert not Worker.objects.exclude(lent_to=None).exists()
+
+
+def test_a_claim_on_one_gpu_asks_nothing_about_the_others(bench: Bench) -> None:
+    def queries(slot: Worker) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert claim_next(slot) is not None
+        return len(captured)
+
+    bench.job("first", waited=300)
+    alone = queries(machine("alone", 1)[0])
+    slots = machine("large", 8)
+    bench.job("second", waited=200)
+    bench.job("double", waited=100, gpus=2)
+    assert queries(slots[0]) == alone
+    assert queries(slots[1]) == alone + 5  # the room, the best again and its plan, the others, the loan
 
 
 @pytest.mark.parametrize(
