@@ -293,7 +293,7 @@ def test_the_forecast_gathers_slots_of_one_machine(bench: Bench) -> None:
     look_ahead()
     assert outlook_of(fresh(double)).wait_seconds == pytest.approx(600, abs=2)
     assert outlook_of(fresh(single)).wait_seconds == pytest.approx(1600, abs=2)
-    assert (outlook_of(fresh(eight)).wait_seconds, outlook_of(fresh(eight)).reason) == (None, "gpu")
+    assert (outlook_of(fresh(eight)).wait_seconds, outlook_of(fresh(eight)).reason) == (None, "worker")
 
 
 def test_the_most_gpus_are_those_of_the_largest_machine(bench: Bench) -> None:

@@ -96,3 +96,12 @@ def test_the_form_offers_what_the_machines_have(bench: Bench) -> None:
     assert [f'<option value="{n}"' in text for n in (1, 2, 3, 4)] == [True, True, True, False]
     Worker.objects.exclude(number=0).delete()
     assert 'name="gpus"' not in client.get(page).content.decode()
+
+
+def test_the_page_of_a_training_says_how_many_it_takes(bench: Bench) -> None:
+    client = client_of(bench.actor)
+    pages = [
+        client.get(f"/t/{bench.actor.team.slug}/trainings/{order(bench, gpus).uid}/").content.decode()
+        for gpus in (1, 2)
+    ]
+    assert ["<dt>GPUs</dt><dd>2</dd>" in page for page in pages] == [False, True]

@@ -61,12 +61,12 @@ def forecast(
     board = Board(rules, standings, now=now)
     for job in waiting:
         board.add(job, now=now)
-    machines = _machines(slots, {job.gpu_gb for job in waiting})
-    largest = {
-        job.gpus: max((s.largest for s in slots if job.gpus == 1 or _holds(machines, s, job)), default=-1)
-        for job in waiting
+    machines = _machines(slots, _classes(waiting))
+    largest = max((slot.largest for slot in slots), default=-1)
+    most = {gb: max((counts[gb] for counts in machines.values()), default=1) for gb in _classes(waiting)}
+    reasons = {
+        job.id: _reason(job, standings, bool(slots), largest, most[job.gpu_gb], now) for job in waiting
     }
-    reasons = {job.id: _reason(job, standings, bool(slots), largest[job.gpus], now) for job in waiting}
     free: list[tuple[float, int]] = []  # when, number
     for number, slot in enumerate(slots):
         heapq.heappush(free, (now + slot.busy_for, number))
@@ -133,19 +133,21 @@ def _machines(slots: Sequence[Slot], classes: Collection[int]) -> dict[str, dict
     return machines
 
 
-def _holds(machines: Mapping[str, Mapping[int, int]], slot: Slot, job: Waiting) -> bool:
-    """Tell whether the machine of a slot has as many as a job needs."""
-    return machines.get(slot.node, {}).get(job.gpu_gb, 1) >= job.gpus
+def _classes(waiting: Sequence[Waiting]) -> set[int]:
+    return {job.gpu_gb for job in waiting}
 
 
 def _reason(
-    job: Waiting, standings: Mapping[int, Standing], has_slots: bool, largest: int, now: float
+    job: Waiting, standings: Mapping[int, Standing], has_slots: bool, largest: int, most: int, now: float
 ) -> WaitsFor:
+    """Say why a job waits; `most` is how many slots of its class the machine with most of them has."""
     standing = standings.get(job.team, Standing())
     if not has_slots:
         return WaitsFor.WORKER
     if job.gpu_gb > largest:
         return WaitsFor.GPU
+    if job.gpus > max(1, most):
+        return WaitsFor.WORKER
     if standing.is_full(job.is_short):
         return WaitsFor.LIMIT
     return WaitsFor.TIME if job.not_before > now else WaitsFor.TURN

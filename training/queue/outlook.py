@@ -118,7 +118,7 @@ def outlook_of_new(
     if not workers:
         reason = WaitsFor.WORKER
     elif not fitting:
-        reason = WaitsFor.GPU
+        reason = WaitsFor.GPU if gpus == 1 else WaitsFor.WORKER
     elif standing.is_full(is_short):
         reason = WaitsFor.LIMIT
     elif idle >= place:
