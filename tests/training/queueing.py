@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.actor import Actor
@@ -13,6 +14,7 @@ from tests.training.rows import make_base, make_version
 from training.models import Attempt, FoundationModel, JobEvent, TrainingJob, Worker
 from training.queue.claim import claim_next
 from training.queue.lease import Lease
+from training.services import lifecycle
 from training.services.generations import create_generation
 from training.services.jobs import create_job
 
@@ -66,6 +68,20 @@ class Bench:
 def make_worker(name: str = "slot", **fields: Any) -> Worker:
     """Make the row of an idle worker."""
     return Worker.objects.create(**{"name": name, "device": "CPU", "seen_at": timezone.now(), **fields})
+
+
+def make_machine(node: str, count: int, memory_mb: int = 24_564) -> list[Worker]:
+    """Make the rows of the idle workers of one machine."""
+    return [
+        make_worker(f"{node}:{number}", node=node, number=number, memory_mb=memory_mb)
+        for number in range(count)
+    ]
+
+
+def end_now(lease: Lease) -> None:
+    """Cancel the job of an attempt as its worker does."""
+    with transaction.atomic():
+        lifecycle.cancel_job_now(lifecycle.hold(lease))
 
 
 def fresh(job: TrainingJob) -> TrainingJob:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from datetime import timedelta
 from typing import Any
 
@@ -11,41 +10,25 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.roles import Role
 from billing.models import BillingAccount, Plan, UsageEntry
-from tests.factories import TeamFactory, make_member
 from tests.scenario import Scenario
-from tests.training.queueing import Bench, attempts, fresh, let_lease_end, make_worker
+from tests.training.queueing import Bench, attempts, end_now, fresh, let_lease_end, make_machine, make_worker
 from training.models import TrainingJob, Worker
 from training.queue.claim import claim_next
-from training.queue.gang import give_back_what_nobody_uses, most_gpus, room_beside
-from training.queue.lease import Lease
+from training.queue.gang import give_back_what_nobody_uses, most_gpus
 from training.queue.outlook import look_ahead, outlook_of
-from training.queue.policy import GPU_CLASSES, Held, Room, Rules, is_startable, may_take, score
+from training.queue.policy import Rules
 from training.queue.room import make_room
 from training.queue.standing import standing_of
 from training.queue.sweep import reap_expired_leases
 from training.queue.usage import used_of_late
 from training.services import lifecycle
-from training.states import JobState
 
 HOLD = Rules().hold_for
 
 
-def machine(node: str, count: int, memory_mb: int = 24_564) -> list[Worker]:
-    return [
-        make_worker(f"{node}:{number}", node=node, number=number, memory_mb=memory_mb)
-        for number in range(count)
-    ]
-
-
 def lent(job: TrainingJob) -> list[str]:
     return sorted(Worker.objects.filter(lent_to=job).values_list("name", flat=True))
-
-
-def end(lease: Lease) -> None:
-    with transaction.atomic():
-        lifecycle.cancel_job_now(lifecycle.hold(lease))
 
 
 @pytest.fixture
@@ -57,7 +40,7 @@ def bench(scenario: Scenario, settings: Any) -> Bench:
 
 
 def test_a_job_on_two_gpus_takes_two_slots_of_one_machine_at_once(bench: Bench) -> None:
-    slots = machine("one", 3)
+    slots = make_machine("one", 3)
     job, single = bench.job("double", waited=500, gpus=2), bench.job("single", waited=100)
     lease = claim_next(slots[1])
     assert lease is not None
@@ -69,7 +52,7 @@ def test_a_job_on_two_gpus_takes_two_slots_of_one_machine_at_once(bench: Bench) 
 
 
 def test_a_job_on_one_gpu_lends_nothing(bench: Bench) -> None:
-    (slot, _other) = machine("one", 2)
+    (slot, _other) = make_machine("one", 2)
     bench.job()
     lease = claim_next(slot)
     assert lease is not None
@@ -84,8 +67,8 @@ def test_a_claim_on_one_gpu_asks_nothing_about_the_others(bench: Bench) -> None:
         return len(captured)
 
     bench.job("first", waited=300)
-    alone = queries(machine("alone", 1)[0])
-    slots = machine("large", 8)
+    alone = queries(make_machine("alone", 1)[0])
+    slots = make_machine("large", 8)
     bench.job("second", waited=200)
     bench.job("double", waited=100, gpus=2)
     assert queries(slots[0]) == alone
@@ -108,7 +91,7 @@ def test_a_claim_on_one_gpu_asks_nothing_about_the_others(bench: Bench) -> None:
     ids=str,
 )
 def test_a_slot_that_is_not_free_or_too_small_is_not_lent(bench: Bench, fields: dict[str, Any]) -> None:
-    slot, other = machine("one", 2)
+    slot, other = make_machine("one", 2)
     Worker.objects.filter(pk=other.pk).update(**fields)
     job = bench.job("double", gpus=2, gpu_gb=24)
     assert claim_next(slot) is None
@@ -116,7 +99,7 @@ def test_a_slot_that_is_not_free_or_too_small_is_not_lent(bench: Bench, fields: 
 
 
 def test_a_slot_at_work_that_still_says_idle_is_not_lent(bench: Bench) -> None:
-    slot, other = machine("one", 2)
+    slot, other = make_machine("one", 2)
     bench.job("single", waited=500)
     assert claim_next(other) is not None  # its row says busy only a moment later
     job = bench.job("double", gpus=2)
@@ -125,7 +108,7 @@ def test_a_slot_at_work_that_still_says_idle_is_not_lent(bench: Bench) -> None:
 
 
 def test_a_lent_slot_that_is_started_anew_takes_nothing(bench: Bench) -> None:
-    slot, other = machine("one", 2)
+    slot, other = make_machine("one", 2)
     bench.job("double", waited=500, gpus=2)
     assert claim_next(slot) is not None
     bench.job("single")
@@ -140,7 +123,7 @@ def test_a_lent_slot_that_is_started_anew_takes_nothing(bench: Bench) -> None:
 
 @pytest.mark.parametrize("way", ["cancel", "pause", "requeue", "preempt", "crash", "fail", "reap", "delete"])
 def test_slots_are_given_back_at_every_end_of_an_attempt(bench: Bench, way: str) -> None:
-    slot, _other = machine("one", 2)
+    slot, _other = make_machine("one", 2)
     job = bench.job("double", gpus=2)
     lease = claim_next(slot)
     assert lease is not None
@@ -166,7 +149,7 @@ def test_slots_are_given_back_at_every_end_of_an_attempt(bench: Bench, way: str)
 
 
 def test_the_clock_takes_back_what_a_job_that_runs_no_longer_has(bench: Bench) -> None:
-    slot, other = machine("one", 2)
+    slot, other = make_machine("one", 2)
     job = bench.job("double", gpus=2)
     assert claim_next(slot) is not None
     assert give_back_what_nobody_uses() == 0
@@ -176,7 +159,7 @@ def test_the_clock_takes_back_what_a_job_that_runs_no_longer_has(bench: Bench) -
 
 
 def test_free_slots_wait_for_the_best_job_until_it_has_enough(bench: Bench) -> None:
-    slots = machine("one", 3)
+    slots = make_machine("one", 3)
     bench.job("running", waited=9000)
     running = claim_next(slots[0])
     assert running is not None
@@ -186,7 +169,7 @@ def test_free_slots_wait_for_the_best_job_until_it_has_enough(bench: Bench) -> N
     row = fresh(triple)
     assert (row.held_node, fresh(single).state) == ("one", "queued")
     assert row.held_since is not None
-    end(running)
+    end_now(running)
     lease = claim_next(slots[0])
     assert lease is not None
     assert (lease.job_uid, lease.slots) == (triple.uid, (0, 1, 2))
@@ -194,7 +177,7 @@ def test_free_slots_wait_for_the_best_job_until_it_has_enough(bench: Bench) -> N
 
 
 def test_slots_wait_no_longer_than_they_may_and_begin_anew_after_as_long(bench: Bench) -> None:
-    slots = machine("one", 2)
+    slots = make_machine("one", 2)
     bench.job("running", waited=90_000)
     assert claim_next(slots[0]) is not None
     double = bench.job("double", waited=50_000, gpus=2)
@@ -211,7 +194,7 @@ def test_slots_wait_no_longer_than_they_may_and_begin_anew_after_as_long(bench: 
     lease = claim_next(slots[1])
     assert lease is not None
     assert lease.job_uid == single.uid
-    end(lease)
+    end_now(lease)
     bench.job("single too", waited=100)
     held_for(2 * HOLD + 5)
     assert claim_next(slots[1]) is None
@@ -221,7 +204,7 @@ def test_slots_wait_no_longer_than_they_may_and_begin_anew_after_as_long(bench: 
 
 
 def test_only_one_machine_holds_slots_back_for_a_job(bench: Bench) -> None:
-    here, there = machine("here", 2), machine("there", 2)
+    here, there = make_machine("here", 2), make_machine("there", 2)
     for slot in (here[0], there[0]):
         bench.job("running", waited=9000)
         assert claim_next(slot) is not None
@@ -230,7 +213,7 @@ def test_only_one_machine_holds_slots_back_for_a_job(bench: Bench) -> None:
     lease = claim_next(there[1])
     assert lease is not None
     assert lease.job_uid == single.uid
-    end(lease)
+    end_now(lease)
     Worker.objects.filter(pk=there[0].pk).update(state="idle")
     TrainingJob.objects.for_team(double.team).filter(worker=there[0]).update(worker=None)
     started = claim_next(there[1])  # where there are enough it starts, whoever holds some
@@ -239,7 +222,7 @@ def test_only_one_machine_holds_slots_back_for_a_job(bench: Bench) -> None:
 
 
 def test_a_machine_that_is_too_small_passes_it_over(bench: Bench) -> None:
-    small = machine("small", 1)
+    small = make_machine("small", 1)
     triple, single = bench.job("triple", waited=5000, gpus=3), bench.job("single", waited=100)
     lease = claim_next(small[0])
     assert lease is not None
@@ -248,7 +231,7 @@ def test_a_machine_that_is_too_small_passes_it_over(bench: Bench) -> None:
 
 
 def test_a_better_job_takes_a_slot_that_is_held_back(bench: Bench) -> None:
-    slots = machine("one", 2)
+    slots = make_machine("one", 2)
     bench.job("running", waited=9000)
     assert claim_next(slots[0]) is not None
     bench.job("double", waited=1000, gpus=2)
@@ -260,7 +243,7 @@ def test_a_better_job_takes_a_slot_that_is_held_back(bench: Bench) -> None:
 
 
 def test_two_gpus_count_twice_for_use_and_money_and_once_for_the_limit(bench: Bench) -> None:
-    slots = machine("one", 2)
+    slots = make_machine("one", 2)
     job = bench.job("double", gpus=2, estimated_seconds=1000, rate=2.0)
     lease = claim_next(slots[0])
     assert lease is not None
@@ -277,13 +260,13 @@ def test_two_gpus_count_twice_for_use_and_money_and_once_for_the_limit(bench: Be
 
 def test_no_single_slot_is_emptied_for_a_job_that_needs_two(bench: Bench) -> None:
     BillingAccount.objects.create(team=bench.actor.team, plan=Plan.objects.get(key="enterprise"))
-    machine("one", 2)
+    make_machine("one", 2)
     bench.job("double", waited=9000, gpus=2)
     assert make_room() == 0
 
 
 def test_the_forecast_gathers_slots_of_one_machine(bench: Bench) -> None:
-    slots = machine("one", 2)
+    slots = make_machine("one", 2)
     running = bench.job("running", waited=9000)
     assert claim_next(slots[0]) is not None
     TrainingJob.objects.for_team(running.team).filter(pk=running.pk).update(eta_seconds=600)
@@ -298,79 +281,9 @@ def test_the_forecast_gathers_slots_of_one_machine(bench: Bench) -> None:
 
 def test_the_most_gpus_are_those_of_the_largest_machine(bench: Bench) -> None:
     assert most_gpus() == 1
-    machine("here", 2)
-    machine("there", 3)
-    machine("no gpu", 5, memory_mb=0)
+    make_machine("here", 2)
+    make_machine("there", 3)
+    make_machine("no gpu", 5, memory_mb=0)
     assert most_gpus() == 3
     Worker.objects.filter(node="there").update(seen_at=timezone.now() - timedelta(days=2))
     assert most_gpus() == 2
-
-
-def test_every_claim_takes_what_the_policy_says(db: None) -> None:
-    """Against the pure policy: teams on all plans, jobs on one to three GPUs, three machines, holds of any age."""
-    dice, rules = random.Random(11), Rules()
-    plans = list(Plan.objects.filter(key__in=["free", "pro", "team", "enterprise"]))
-    teams = []
-    for number in range(6):
-        team = TeamFactory(name=f"Crowd {number}")
-        bench = Bench(make_member(team, Role.OWNER), name=f"Set {number}")
-        teams.append(team)
-        for _job in range(7):
-            held = dice.choice([None, dice.uniform(0, 3 * HOLD)])
-            bench.job(
-                waited=dice.uniform(0, 30_000),
-                gpus=dice.choice([1, 1, 2, 3]),
-                gpu_gb=dice.choice([8, 24]),
-                held_since=None if held is None else timezone.now() - timedelta(seconds=held),
-                held_node="" if held is None else dice.choice(["a", "b"]),
-            )
-        BillingAccount.objects.create(team=team, plan=plans[number % 4])
-    Worker.objects.all().delete()
-    workers = [*machine("a", 3), *machine("b", 2, 8188), *machine("b2", 1, 24_564)]
-    Worker.objects.filter(name="b2:0").update(node="b", number=2)
-    workers[-1].refresh_from_db()
-
-    def by_hand(worker: Worker) -> tuple[int | None, bool]:
-        """The best job, and whether it starts."""
-        classes = [gb for gb in GPU_CLASSES if gb <= worker.gpu_gb]
-        room: Room = room_beside(worker, classes, gpus=True)
-        able = []
-        for team in teams:
-            standing = standing_of(team, rules)
-            rows = TrainingJob.jobs.for_team(team).filter(state=JobState.QUEUED, gpu_gb__lte=worker.gpu_gb)
-            for job in [] if standing.is_full(False) else rows:
-                held = Held(job.held_since.timestamp() if job.held_since else None, job.held_node)
-                now = timezone.now().timestamp()
-                if may_take(rules, room, held, gpus=job.gpus, gpu_gb=job.gpu_gb, now=now):
-                    at = job.line_at.timestamp()
-                    able.append(
-                        (
-                            score(rules, standing, queued_at=at, gpu_gb=job.gpu_gb, slot_gb=worker.gpu_gb),
-                            job.pk,
-                            is_startable(room, gpus=job.gpus, gpu_gb=job.gpu_gb),
-                        )
-                    )
-        return min(able)[1:] if able else (None, False)
-
-    leases: list[Lease] = []
-    seen = {"started": 0, "several": 0, "held": 0}
-    for _turn in range(150):
-        busy = TrainingJob.unscoped.filter(state="starting").values("worker")
-        idle = list(Worker.objects.exclude(pk__in=busy).filter(lent_to=None).order_by("pk"))
-        if leases and (not idle or dice.random() < 0.4):
-            end(leases.pop(dice.randrange(len(leases))))
-            continue
-        worker = dice.choice(idle)
-        job_id, starts = by_hand(worker)
-        lease = claim_next(worker)
-        assert (lease.job_id if lease else None) == (job_id if starts else None)
-        if lease:
-            leases.append(lease)
-            seen["started"] += 1
-            seen["several"] += len(lease.slots) > 1
-        elif job_id is not None:
-            assert TrainingJob.unscoped.get(pk=job_id).held_since is not None
-            seen["held"] += 1
-    assert seen["started"] > 25
-    assert seen["several"] > 8
-    assert seen["held"] > 5
