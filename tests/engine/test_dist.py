@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.engine import checkpoint, dist
+from training.engine import checkpoint, cli, dist
 from training.engine.api import LoRATrainer
 from training.engine.control import Control
 from training.engine.errors import Interrupted
@@ -313,3 +313,13 @@ def test_what_made_another_process_fail_is_what_the_leader_tells(
     gang = gangs(wrong, tmp_path / "run")
     assert gang.wait() == 64
     assert [event["code"] for event in gang.of("error")] == ["base_model_missing"]
+
+
+def test_the_command_line_runs_under_torchrun_too(spec: RunSpec, tmp_path: Path, capfd: Any) -> None:
+    config = tmp_path / "tiny.json"
+    config.write_text(json.dumps(spec.to_dict()))
+    run = ["run", str(config), "--run-dir", str(tmp_path / "run")]
+    assert in_ranks(lambda rank: int(cli.main(run))) == [0, 0]
+    lines = (tmp_path / "run/events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["type"] for line in lines].count("done") == 1
+    assert capfd.readouterr().out.count(f"\n{tmp_path}/run/exports/tiny.safetensors\n") == 1

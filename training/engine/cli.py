@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from training.engine.errors import ConfigurationError, DataError, EngineError, ExitCode, Interrupted
-from training.engine.events import Event, EventWriter, Metrics, Phase
+from training.engine.events import Event, EventSink, EventWriter, Metrics, Phase
 from training.engine.spec import RunSpec, read_yaml, validate
 
 SHOWN = ("code", "message", "hint", "path", "reason", "held_out_loss", "style_distance", "content_score")
@@ -50,10 +50,11 @@ def run(options: argparse.Namespace) -> int:
 
     spec = RunSpec.load(options.config)
     prepare_environment()
-    from training.engine import hints
+    from training.engine import dist, hints
     from training.engine.api import LoRATrainer
     from training.engine.control import Control
     from training.engine.export.kohya import file_stem
+    from training.engine.rank import Silent, ignore_signals
 
     quieten_libraries()
     run_dir = options.run_dir or Path("runs") / file_stem(spec.name)
@@ -64,8 +65,14 @@ def run(options: argparse.Namespace) -> int:
         )
         return ExitCode.CONFIGURATION
     control = Control()
-    control.catch_signals()
-    sink = Console(EventWriter(run_dir / "events.jsonl"))
+    world = dist.join()  # alone, or one of those that torchrun started
+    sink: EventSink
+    if world.leads:
+        control.catch_signals()
+        sink = Console(EventWriter(run_dir / "events.jsonl"))
+    else:
+        ignore_signals()
+        sink = Silent()
     try:
         path = LoRATrainer(
             spec,
@@ -73,15 +80,22 @@ def run(options: argparse.Namespace) -> int:
             sink=sink,
             control=control,
             resume_from=checkpoints if options.resume else None,
+            device=dist.pick_rank_device() if world.size > 1 else None,
+            world=world,
         ).run()
     except Interrupted:
+        world.leave()
+        if not world.leads:
+            return ExitCode.INTERRUPTED
         print(f"Interrupted. Go on with: lora-train run {options.config} --run-dir {run_dir} --resume")
         return ExitCode.INTERRUPTED
     except Exception as error:
         if options.traceback:
             raise
         raise hints.explain(error) from error
-    print(path)
+    world.leave()
+    if world.leads:
+        print(path)
     return ExitCode.DONE
 
 

@@ -30,6 +30,12 @@ class Silent:
         """Drop an event."""
 
 
+def ignore_signals() -> None:
+    """Leave SIGTERM and SIGINT to the leader: it saves, and tells the others when it is time to go."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def run(
     spec_path: Path, run_dir: Path, *, resume_from: Path | None, events_fd: int | None, control_fd: int | None,
     launcher: int,
@@ -54,9 +60,7 @@ def run(
         if control_fd is not None:
             control.listen(control_fd)
     else:
-        # What is to be saved is the leader's business; it tells when it is time to go.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
     try:
         from training.engine import dist
         from training.engine.api import LoRATrainer
