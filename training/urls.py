@@ -26,6 +26,7 @@ urlpatterns = [
     path("generations/<uid:uid>/", playground.generation, name="generation"),
     path("generations/<uid:uid>/cancel/", playground.generation_cancel, name="generation_cancel"),
     path("generations/<uid:uid>/resume/", playground.generation_resume, name="generation_resume"),
+    path("generations/<uid:uid>/delete/", playground.generation_delete, name="generation_delete"),
     path("generations/<uid:uid>/events/", playground.generation_events, name="generation_events"),
     path("datasets/<uid:uid>/captions/", captionings.captioning_create, name="captioning_create"),
     path("captionings/<uid:uid>/", captionings.captioning, name="captioning"),

@@ -172,6 +172,24 @@ def test_the_list_costs_the_same_for_two_orders_and_for_eight(
     assert counts[0] == counts[1]
 
 
+def test_finished_pictures_can_be_deleted_and_running_ones_not(
+    scenario: Scenario, world: World, address: str
+) -> None:
+    send(scenario, address, lora_1=world.model_version.uid)
+    waiting, done = newest(scenario), world.order
+    Sample.objects.create(
+        team=scenario.team, job=done, blob=make_blob(scenario.alice), step=0, epoch=0, prompt_index=0,
+        prompt="cat", seed=42,
+    )  # fmt: skip
+    client = client_of(scenario.alice)
+    team = f"/t/{scenario.team.slug}"
+    assert client_of(scenario.bob).post(f"{team}/generations/{done.uid}/delete/").status_code == 403
+    assert client.post(f"{team}/generations/{waiting.uid}/delete/").status_code == 409
+    assert client.post(f"{team}/generations/{done.uid}/delete/").status_code == 303
+    assert list(TrainingJob.jobs.for_team(scenario.team).filter(kind="generation")) == [waiting]
+    assert not Sample.objects.for_team(scenario.team).filter(job=done.pk).exists()
+
+
 # -- The API ------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +230,8 @@ def test_the_api_takes_an_order_and_shows_it(api: Client, world: World) -> None:
     assert post(api, f"/generations/{data['id']}/resume").json()["status"] == "queued"
     assert post(api, f"/generations/{data['id']}/cancel").json()["status"] == "canceled"
     assert post(api, f"/generations/{data['id']}/resume").status_code == 409
+    assert api.delete(f"/api/v1/generations/{data['id']}").status_code == 204
+    assert api.get(f"/api/v1/generations/{data['id']}").status_code == 404
 
 
 @pytest.mark.parametrize(

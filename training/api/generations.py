@@ -25,7 +25,7 @@ from training.api.trainings import base_model_by_key
 from training.kinds import JobKind
 from training.models import Sample, TrainingJob
 from training.services.control import cancel_job, pause_job, resume_job
-from training.services.generations import Use, create_generation
+from training.services.generations import Use, create_generation, delete_generation
 
 
 class GenerationViewSet(FollowedJobs, Listed):
@@ -33,6 +33,7 @@ class GenerationViewSet(FollowedJobs, Listed):
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
         "create": Can.TRAINING_EDIT,
+        "destroy": Can.TRAINING_EDIT,
         "cancel": Can.TRAINING_EDIT,
         "pause": Can.TRAINING_EDIT,
         "resume": Can.TRAINING_EDIT,
@@ -69,6 +70,12 @@ class GenerationViewSet(FollowedJobs, Listed):
             settings=data,
         )
         return self.shown(job.uid, 201)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, uid: str) -> Response:
+        """Delete a finished order with its pictures."""
+        delete_generation(actor=self.actor, job=self.get_object())
+        return Response(status=204)
 
     @extend_schema(request=None, responses=GenerationSerializer)
     @action(detail=True, methods=["post"])

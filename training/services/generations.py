@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
-from core.errors import Conflict, DomainError
+from accounts.services.audit import audit
+from core.errors import Conflict, DomainError, NotFound
 from projects.models import LoraFile, LoraVersion, Project
 from projects.visibility import seen_by
 from training.engine import generation
@@ -89,6 +91,25 @@ def create_generation(
         gpu_gb=gpu_gb_of_pictures(spec, chosen.base),
         total_steps=spec.total,
     )
+
+
+def delete_generation(*, actor: Actor, job: TrainingJob) -> None:
+    """Delete a finished order with its pictures; what it cost stays on the books. Raise Conflict while it goes on.
+
+    The bytes go when nothing names them any more (`projects.duties`).
+    """
+    require(actor, Can.TRAINING_EDIT)
+    with transaction.atomic():
+        rows = TrainingJob.jobs.for_team(actor.team).filter(kind=JobKind.GENERATION)
+        row = seen_by(actor, rows).select_for_update(of=("self",)).filter(pk=job.pk).first()
+        if row is None:
+            raise NotFound
+        if not row.is_finished:
+            raise Conflict(
+                "not_finished", _("These pictures are still being drawn. Cancel them first."), state=row.state
+            )
+        audit(actor, "generation.deleted", row)
+        row.delete()
 
 
 def estimate_pictures(spec: GenerationSpec, base: FoundationModel, *, team: Team) -> int:

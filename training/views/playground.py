@@ -22,7 +22,7 @@ from training import selectors
 from training.generation_forms import ROWS, PlaygroundForm, first_values
 from training.models import FoundationModel
 from training.services.control import cancel_job, resume_job
-from training.services.generations import create_generation
+from training.services.generations import create_generation, delete_generation
 from training.states import LIVE, JobState
 from training.views.jobs import events_json
 
@@ -69,6 +69,15 @@ def generation_events(request: TeamRequest, uid: str) -> HttpResponse:
 def generation_cancel(request: TeamRequest, uid: str) -> HttpResponse:
     """End an order; what is drawn stays."""
     cancel_job(actor=request.actor, job=selectors.generation_by_uid(request.actor, uid))
+    return _to_playground(request)
+
+
+@team_view(can=Can.TRAINING_EDIT)
+@require_POST
+def generation_delete(request: TeamRequest, uid: str) -> HttpResponse:
+    """Delete an order with its pictures."""
+    delete_generation(actor=request.actor, job=selectors.generation_by_uid(request.actor, uid))
+    messages.success(request, _("The pictures are deleted."))
     return _to_playground(request)
 
 
