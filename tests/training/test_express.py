@@ -107,6 +107,17 @@ def test_a_plan_without_metering_has_no_express(scenario: Scenario) -> None:
     assert not TrainingJob.objects.for_team(scenario.team).exists()
 
 
+def test_a_retry_on_a_plan_without_metering_is_a_usual_training(bench: Bench, scenario: Scenario) -> None:
+    job = express(bench)
+    control.pause_job(actor=bench.actor, job=job)
+    on_plan(scenario, "unlimited")
+    row = control.resume_job(actor=bench.actor, job=job)
+    assert row.line_at == row.queued_at
+    control.cancel_job(actor=bench.actor, job=job)
+    again = retry_job(actor=bench.actor, job=fresh(job))
+    assert (again.is_express, again.rate) == (False, 1.0)
+
+
 def test_the_api_takes_and_shows_the_priority(bench: Bench, scenario: Scenario) -> None:
     text = create_api_key(actor=scenario.alice, name="k", scopes=list(KEY_SCOPES)).text
     api = Client(headers={"Authorization": f"Bearer {text}", "Idempotency-Key": "one"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.roles import KEY_SCOPES
 from accounts.services.api_keys import create_api_key
@@ -16,8 +18,10 @@ from tests.training.conftest import client_of
 from tests.training.queueing import fresh
 from tests.training.rows import make_blob
 from tests.world import World, make_world
-from training.models import FoundationModel, Sample, TrainingJob
+from training.engine.generation import GenerationSpec
+from training.models import Attempt, FoundationModel, Sample, TrainingJob
 from training.queue.claim import claim_next
+from training.services.generations import estimate_pictures
 from training.states import JobState
 
 pytestmark = pytest.mark.django_db
@@ -170,6 +174,46 @@ def test_the_list_costs_the_same_for_two_orders_and_for_eight(
             client.get(address)
         counts.append(len(seen))
     assert counts[0] == counts[1]
+
+
+def test_a_form_whose_order_was_deleted_is_refused_and_not_sent_again(
+    scenario: Scenario, world: World, address: str
+) -> None:
+    send(scenario, address, form_token="t", lora_1=world.model_version.uid)
+    newest(scenario).delete()
+    answer = send(scenario, address, form_token="t", lora_1=world.model_version.uid)
+    assert answer.status_code == 422
+    assert "This form was sent already." in answer.content.decode()
+
+
+def test_a_resting_order_can_be_canceled_on_its_page(scenario: Scenario, world: World) -> None:
+    rows = TrainingJob.jobs.for_team(scenario.team).filter(pk=world.order.pk)
+    rows.update(state=JobState.PAUSED, finished_at=None, rest_reason="insufficient_credits")
+    page = client_of(scenario.alice).get(f"/t/{scenario.team.slug}/playground/").content.decode()
+    assert f"/generations/{world.order.uid}/cancel/" in page
+    assert "GPU time is used up" in page
+    rows.update(state=JobState.CANCELED, finished_at=world.order.finished_at)
+    page = client_of(scenario.alice).get(f"/t/{scenario.team.slug}/playground/").content.decode()
+    assert "GPU time is used up" not in page
+
+
+def test_what_an_order_waited_between_its_attempts_is_no_part_of_the_estimate(
+    scenario: Scenario, world: World
+) -> None:
+    base, now = FoundationModel.objects.get(key="tiny"), timezone.now()
+    rows = TrainingJob.jobs.for_team(scenario.team).filter(pk=world.order.pk)
+    rows.update(foundation_model=base, started_at=now - timedelta(hours=9), finished_at=now)
+    for fence in (1, 2):
+        began = now - timedelta(hours=9 if fence == 1 else 0, seconds=10)
+        Attempt.objects.create(
+            team=scenario.team,
+            job=world.order,
+            fence=fence,
+            started_at=began,
+            ended_at=began + timedelta(seconds=10),
+        )
+    spec = GenerationSpec.from_dict(world.order.spec)
+    assert estimate_pictures(spec, base, team=scenario.team) < 60
 
 
 def test_finished_pictures_can_be_deleted_and_running_ones_not(

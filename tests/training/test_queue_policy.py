@@ -263,7 +263,9 @@ PASSING = [Exchange(victim=1, slot=11, winner=8, for_short=True)]
     ("change", "passes"),
     [
         ({}, True),
-        ({"ran": 119}, False),
+        ({"ran": 899}, False),
+        ({"ran": 120, "team": 5}, True),
+        ({"ran": 119, "team": 5}, False),
         ({"left": 45}, False),
         ({"rank": 1}, False),
         ({"is_preemptible": False}, False),

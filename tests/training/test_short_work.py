@@ -78,8 +78,12 @@ def test_pictures_of_a_larger_plan_pass_a_smaller_one_but_not_the_other_way(
     BillingAccount.objects.create(team=scenario.charlie.team, plan=Plan.objects.get(key="pro"))
     theirs.order(waited=20)
     Plan.objects.filter(key="free").update(position=7)
+    Attempt.objects.for_team(busy.actor.team).update(started_at=timezone.now() - timedelta(minutes=16))
     assert make_room() == 0
     Plan.objects.filter(key="free").update(position=0)
+    Attempt.objects.for_team(busy.actor.team).update(started_at=timezone.now() - timedelta(minutes=14))
+    assert make_room() == 0  # its own team may ask after two minutes, others after fifteen
+    Attempt.objects.for_team(busy.actor.team).update(started_at=timezone.now() - timedelta(minutes=16))
     assert make_room() == 1
 
 

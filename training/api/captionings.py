@@ -33,15 +33,15 @@ from training.services.control import cancel_job, pause_job, resume_job
 
 class CaptioningViewSet(FollowedJobs, Listed):
     can = {
-        "list": Can.TRAINING_VIEW,
-        "retrieve": Can.TRAINING_VIEW,
+        "list": Can.DATASET_VIEW,
+        "retrieve": Can.DATASET_VIEW,
         "auto": Can.DATASET_EDIT,
         "captioners": Can.TRAINING_VIEW,
         "cancel": Can.TRAINING_EDIT,
         "pause": Can.TRAINING_EDIT,
         "resume": Can.TRAINING_EDIT,
-        "events": Can.TRAINING_VIEW,
-        "stream": Can.TRAINING_VIEW,
+        "events": Can.DATASET_VIEW,
+        "stream": Can.DATASET_VIEW,
     }
     serializer_class = CaptioningSerializer
     queries: ClassVar[dict[str, Any]] = {"list": CaptioningQuery, "events": EventQuery, "stream": EventQuery}

@@ -1,4 +1,7 @@
-"""Let jobs be of several kinds: short work has a line of its own in each team's queue."""
+"""Let jobs be of several kinds: short work has a line of its own in each team's queue.
+
+It cannot be taken back once there is short work: a training has pictures, an order has none.
+"""
 
 from __future__ import annotations
 

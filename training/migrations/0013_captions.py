@@ -1,4 +1,7 @@
-"""Let captions be ordered: without a base model, and with what each picture had before."""
+"""Let captions be ordered: without a base model, and with what each picture had before.
+
+It cannot be taken back once captions were ordered: they have no base model.
+"""
 
 from __future__ import annotations
 

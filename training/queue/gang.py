@@ -16,7 +16,7 @@ from django.utils import timezone
 from core.periodic import every
 from training.models import TrainingJob, Worker
 from training.models.worker import WorkerState
-from training.queue.policy import Room
+from training.queue.policy import Room, class_of_gpu
 from training.queue.workers import GPU_SEEN, classes_of, has_gpus, serving
 from training.states import LIVE
 
@@ -71,14 +71,18 @@ def give_back_what_nobody_uses() -> int:
     return Worker.objects.exclude(lent_to=None).exclude(lent_to__state__in=sorted(LIVE)).update(lent_to=None)
 
 
-def most_gpus() -> int:
-    """Return how many slots the largest machine has, of those seen in the last day; at least 1 (two queries)."""
+def most_gpus(gpu_gb: int = 0) -> int:
+    """Return how many slots of the class `gpu_gb` the largest machine has, of those seen in the last day; at least 1.
+
+    Two queries.
+    """
     rows = Worker.objects.filter(seen_at__gte=timezone.now() - GPU_SEEN).exclude(node="")
     if has_gpus():
         rows = rows.filter(memory_mb__gt=0)
     names: dict[str, set[str]] = {}
-    for node, name in rows.values_list("node", "name"):
-        names.setdefault(node, set()).add(name)
+    for node, name, memory_mb in rows.values_list("node", "name", "memory_mb"):
+        if not memory_mb or class_of_gpu(memory_mb) >= gpu_gb:
+            names.setdefault(node, set()).add(name)
     return min(MOST_GPUS, max(map(len, names.values()), default=1))
 
 

@@ -5,7 +5,7 @@ place of a running one of a smaller plan. That one saves, goes back to its old p
 
 Short work does the same, sooner and whatever the plan: a training lets it pass if it is of the same team, or of a plan
 that is preemptible and no larger. It is away for as long as the short work takes, and then runs for two minutes at
-least before it lets others pass.
+least before it lets its own team's pass, and for fifteen before it lets others pass.
 """
 
 from __future__ import annotations
@@ -99,8 +99,11 @@ def _makes_room(rules: Rules, job: Running, claimant: Claimant) -> bool:
 
 
 def _lets_short_pass(rules: Rules, job: Running, claimant: Claimant) -> bool:
-    is_near = job.team == claimant.team or (job.is_preemptible and job.rank <= claimant.rank)
-    return is_near and job.ran >= rules.least_run_for_short and job.left > rules.short_if_free_within
+    is_own = job.team == claimant.team
+    may_ask = is_own or (job.is_preemptible and job.rank <= claimant.rank)
+    # Each time it loads anew, and its team pays for that: the others ask less often than its own.
+    least = rules.least_run_for_short if is_own else rules.least_run
+    return may_ask and job.ran >= least and job.left > rules.short_if_free_within
 
 
 def _goes_first(job: Running) -> tuple[int, float, float, float]:

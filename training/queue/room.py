@@ -142,7 +142,11 @@ def _free_soon(values: Rules, gpus: bool) -> list[tuple[int, float]]:
             output_field=FloatField(),
         )
     )
-    slots = [(worker, 0.0) for worker in seen.filter(state=WorkerState.IDLE)]
+    # What a machine holds back for a job on several of its GPUs is free for nobody.
+    since = timezone.now() - timedelta(seconds=values.hold_for)
+    holding = TrainingJob.unscoped.filter(state=JobState.QUEUED, gpus__gt=1, held_since__gt=since)
+    idle = seen.filter(state=WorkerState.IDLE).exclude(node__in=holding.values("held_node"))
+    slots = [(worker, 0.0) for worker in idle]
     slots += [(worker, worker.ends_in) for worker in ending.filter(ends_in__lte=longest)]
     return [(classes_of(worker, gpus=gpus)[-1], seconds) for worker, seconds in slots]
 

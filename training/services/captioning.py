@@ -29,6 +29,7 @@ from training.kinds import PREFIXES, JobKind
 from training.models import CaptionMode, TrainingJob, WantedCaption
 from training.queue.policy import class_of_need
 from training.services.captioners import OfferedCaptioner, captioner_by_key
+from training.services.estimates import RAN
 from training.services.form_tokens import ONCE, give_token, job_of_token, take_token
 from training.services.lifecycle import append_events
 from training.services.metering import reserve
@@ -149,13 +150,12 @@ def estimate_captions(offered: OfferedCaptioner, count: int, *, team: Team) -> i
             started_at__isnull=False,
             step__gt=0,
         )
+        .annotate(ran=RAN)
         .order_by("-finished_at")
-        .values_list("step", "started_at", "finished_at")[:RUNS_LOOKED_AT]
+        .values_list("step", "ran")[:RUNS_LOOKED_AT]
     )
     around = SECONDS_AROUND / 2
-    speeds = [
-        max(0.0, (finished - started).total_seconds() - around) / step for step, started, finished in rows
-    ]
+    speeds = [max(0.0, ran.total_seconds() - around) / step for step, ran in rows]
     if speeds:
         each = median(speeds)
     elif not offered.model:

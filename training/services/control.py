@@ -16,6 +16,7 @@ from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
+from billing.entitlements import plan_of
 from core.errors import Conflict, NotFound
 from core.quotas import demand
 from projects.visibility import seen_by
@@ -162,13 +163,17 @@ def _requeue(job: TrainingJob) -> None:
     from training.tasks import wake
 
     job.queued_at = timezone.now()
-    job.line_at = place_in_line(job.queued_at, is_express=job.is_express)
+    is_express = job.is_express and plan_of(job.team).is_metered
+    job.line_at = place_in_line(job.queued_at, is_express=is_express)
+    job.held_since, job.held_node = None, ""
     job.run_after = None
     job.rest_reason = job.waits_for = ""
     job.place = job.expected_start = job.latest_start = None
     changed = [
         "queued_at",
         "line_at",
+        "held_since",
+        "held_node",
         "run_after",
         "rest_reason",
         "place",

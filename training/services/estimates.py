@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
+from django.db.models import DurationField, F, Sum
+from django.db.models.functions import Coalesce
+
 from accounts.models import Team
 from training.engine.estimate import DEVICES, MODELS, DeviceProfile, estimate
 from training.engine.spec import RunSpec
@@ -23,6 +26,12 @@ _SECONDS_AROUND = 60.0
 # What of a model's memory grows with the pictures in a batch; gradient checkpointing keeps a quarter of that.
 _SHARE_OF_PICTURES = 0.25
 _CHECKPOINTED = 0.25
+# How long a job ran: its attempts together, without what it waited or rested between them.
+RAN = Coalesce(
+    Sum(F("attempts__ended_at") - F("attempts__started_at"), output_field=DurationField()),
+    F("finished_at") - F("started_at"),
+    output_field=DurationField(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +137,19 @@ def _measured(base: FoundationModel, team: Team) -> tuple[float, float] | None:
             gpus=1,
             started_at__isnull=False,
         )
+        .annotate(ran=RAN)
         .order_by("-finished_at")
         .values_list(
             "steps_per_second",
             "step",
-            "started_at",
-            "finished_at",
+            "ran",
             "spec__training__batch_size",
             "spec__training__gradient_accumulation",
             "spec__training__resolution",
         )[:RUNS_LOOKED_AT]
     )
     speeds, around = [], []
-    for rate, step, started, finished, batch, accumulation, resolution in rows:
+    for rate, step, ran, batch, accumulation, resolution in rows:
         speeds.append(rate * batch * accumulation * resolution**2)
-        around.append(max(0.0, (finished - started).total_seconds() - step / rate))
+        around.append(max(0.0, ran.total_seconds() - step / rate))
     return (median(speeds), median(around)) if speeds else None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+from django.utils.translation import gettext as _
+
 from accounts.models import Team
+from core.errors import Conflict
 from core.models import IdempotencyRecord
 from training.models import TrainingJob
 
@@ -32,9 +35,11 @@ def give_token(record: IdempotencyRecord | None, job: TrainingJob) -> None:
 
 
 def job_of_token(team: Team, token: str) -> TrainingJob:
-    """Return the job that a taken token stands for."""
+    """Return the job that a taken token stands for; raise Conflict if it was deleted since."""
     record = IdempotencyRecord.objects.for_team(team).get(key=_key(token))
-    job: TrainingJob = TrainingJob.jobs.for_team(team).get(uid=record.body["uid"])
+    job: TrainingJob | None = TrainingJob.jobs.for_team(team).filter(uid=record.body["uid"]).first()
+    if job is None:
+        raise Conflict("sent_already", _("This form was sent already. Open the page again to send another."))
     return job
 
 

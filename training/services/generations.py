@@ -24,7 +24,7 @@ from training.engine.parsing import SpecError
 from training.kinds import JobKind
 from training.models import FoundationModel, TrainingJob
 from training.queue.policy import class_of_need
-from training.services.estimates import device_profile
+from training.services.estimates import RAN, device_profile
 from training.services.jobs import require_base
 from training.services.recipes import BASE_PATH, best_device, explain
 from training.services.short_work import queue_short_work
@@ -124,11 +124,12 @@ def estimate_pictures(spec: GenerationSpec, base: FoundationModel, *, team: Team
             started_at__isnull=False,
         )
         .order_by("-finished_at")
-        .values_list("spec", "started_at", "finished_at")[:RUNS_LOOKED_AT]
+        .annotate(ran=RAN)
+        .values_list("spec", "ran")[:RUNS_LOOKED_AT]
     )
     speeds = []
-    for data, started, finished in rows:
-        seconds = (finished - started).total_seconds() - SECONDS_AROUND / 2
+    for data, ran in rows:
+        seconds = ran.total_seconds() - SECONDS_AROUND / 2
         speeds.append(max(0.0, seconds) / generation.work(GenerationSpec.from_dict(data)))
     if speeds:
         drawing = median(speeds) * generation.work(spec)

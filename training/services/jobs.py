@@ -13,6 +13,7 @@ from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
 from accounts.services.audit import audit
+from billing.entitlements import plan_of
 from core.errors import Conflict, DomainError, NotFound
 from core.quotas import demand, demand_feature
 from projects.models import DatasetVersion
@@ -157,9 +158,9 @@ def _queue_again(
         metadata=job.metadata,
         simulate=_outcome_again(actor, job),
         hard_cap_seconds=job.hard_cap_seconds,
-        is_express=job.is_express,
+        is_express=job.is_express and plan_of(actor.team).is_metered,
         # As many as before, as far as a machine still has them.
-        gpus=min(job.gpus, most_gpus()) if job.gpus > 1 else 1,
+        gpus=min(job.gpus, most_gpus(job.gpu_gb)) if job.gpus > 1 else 1,
         form_token=form_token,
     )
 
@@ -219,8 +220,6 @@ def _queue(
     form_token: str,
 ) -> TrainingJob:
     is_test = _is_test(actor, simulate)
-    if not is_test:
-        require_gpus(gpus)
     project = dataset_version.dataset.project
     if project.archived_at is not None:
         raise Conflict("project_archived", _("This project is archived. Bring it back first."))
@@ -229,6 +228,7 @@ def _queue(
     )
     rate = rate_of(actor.team, is_express=is_express) * gpus
     if not is_test:
+        require_gpus(gpus, spec, class_of_need(estimate.memory_mb))
         demand(actor.team, "steps_per_training", adding=estimate.steps, pointer="/settings/training/steps")
         require_base(actor.team, foundation_model)
     try:
@@ -286,9 +286,21 @@ def require_base(team: Team, base: FoundationModel) -> None:
         demand_feature(team, "all_base_models", message, pointer="/base_model")
 
 
-def require_gpus(gpus: int) -> None:
-    """Raise DomainError unless some machine has so many GPUs for one training."""
-    most = most_gpus() if gpus > 1 else 1
+def require_gpus(gpus: int, spec: RunSpec, gpu_gb: int) -> None:
+    """Raise DomainError unless some machine has so many GPUs of a class for one training, and each has work to do."""
+    if gpus == 1:
+        return
+    pictures = spec.training.batch_size * spec.training.gradient_accumulation
+    if gpus > pictures and best_device().memory_mb:
+        raise DomainError(
+            "too_many_gpus",
+            _(
+                "A step has %(pictures)s pictures, so more GPUs than that would idle. Raise the batch size first."
+            )
+            % {"pictures": pictures},
+            pointer="/gpus",
+        )
+    most = most_gpus(gpu_gb)
     if gpus > most:
         raise DomainError(
             "too_many_gpus",

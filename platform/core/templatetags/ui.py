@@ -122,8 +122,6 @@ def section_of(view_name: str) -> str:
         return "playground"
     if name.startswith("captioning"):
         return "projects"
-    if name.startswith("evaluation"):
-        return "models"
     return {
         "projects": "projects",
         "training": "trainings",
