@@ -13,7 +13,7 @@ up: ## Install what is missing, start everything, print the address and the logi
 
 test: ## Run every test, in Python and in TypeScript
 	@bin/setup --dev
-	$(PY) -m pytest -n auto --dist loadfile $(ARGS)
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 	@if [ -f frontend/package-lock.json ]; then cd frontend && ../.venv/bin/npm test --silent; fi
 
 lint: ## Check style, types, layers, migrations and translations

@@ -47,3 +47,8 @@ def _contract() -> Iterator[None]:
     contract.mismatches.clear()
     yield
     assert contract.mismatches == []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files, so that the processes end together (`make test` keeps this order)."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

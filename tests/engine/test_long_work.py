@@ -191,7 +191,7 @@ def test_threads_are_chosen_by_a_forward_and_a_backward_pass(
         passes.append("backward")
         backward(self, *args)
 
-    def choose(losses: Callable[[], torch.Tensor]) -> int:
+    def choose(losses: Callable[[], torch.Tensor], **_given: int) -> int:
         return choose_threads(losses, most=2)
 
     monkeypatch.setattr(torch.Tensor, "backward", watched)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.files.storage import FileSystemStorage, default_storage
+from django.db import connection
 from django.test import Client
 
 from accounts.actor import Actor
@@ -15,6 +16,7 @@ from tests.scenario import Scenario, make_scenario
 from tests.training.engines import Shop, Studio, make_tiny_base
 from tests.training.rows import make_base, make_version
 from training.models import TrainingJob
+from training.queue.claim import CLAIM_LOCK
 from training.services.jobs import create_job
 
 
@@ -53,12 +55,19 @@ def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def shop(open_shop: Shop, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """A worker, and a folder that it and the test share."""
+def shop(open_shop: Shop, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A worker, and a folder that it and the test share.
+
+    Between two tests the worker claims nothing: emptying the tables would meet its claim in a deadlock.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock_all()")
     settings.VAR_DIR = open_shop.var
     files = FileSystemStorage(location=open_shop.var / "blobs", allow_overwrite=True)
     monkeypatch.setattr(default_storage, "_wrapped", files)
-    return open_shop
+    yield open_shop
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [CLAIM_LOCK])
 
 
 @pytest.fixture

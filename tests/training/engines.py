@@ -136,7 +136,9 @@ class WorkerProcess:
     def engine(self) -> psutil.Process:
         """Return the process of the run under way."""
         (server,) = psutil.Process(self.process.pid).children()
-        (child,) = server.children()
+        # A run leads a process group of its own; beside it there may be one that holds its base model, or its parent.
+        below = server.children(recursive=True)
+        (child,) = [each for each in below if os.getpgid(each.pid) == each.pid]
         return child
 
     def kill(self) -> None:
