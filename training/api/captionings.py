@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, inline_serializer
-from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -22,16 +20,15 @@ from training.api.captioning_shapes import (
     CaptioningQuery,
     CaptioningSerializer,
 )
-from training.api.events import FollowedJobs
+from training.api.orders import Orders
 from training.api.serializers import EventQuery
 from training.captionings import captionings_of
-from training.models import CaptionMode, TrainingJob
+from training.models import CaptionMode
 from training.services.captioners import offered_captioners
 from training.services.captioning import caption_items
-from training.services.control import cancel_job, pause_job, resume_job
 
 
-class CaptioningViewSet(FollowedJobs, Listed):
+class CaptioningViewSet(Orders, Listed):
     can = {
         "list": Can.DATASET_VIEW,
         "retrieve": Can.DATASET_VIEW,
@@ -83,28 +80,3 @@ class CaptioningViewSet(FollowedJobs, Listed):
             for each in offered_captioners()
         ]
         return Response({"data": CaptionerResult(rows, many=True).data})
-
-    @extend_schema(request=None, responses=CaptioningSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def cancel(self, request: Request, uid: str) -> Response:
-        """End an order; what is written already stays."""
-        return self._changed(cancel_job)
-
-    @extend_schema(request=None, responses=CaptioningSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def pause(self, request: Request, uid: str) -> Response:
-        """Let an order rest until it is resumed."""
-        return self._changed(pause_job)
-
-    @extend_schema(request=None, responses=CaptioningSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def resume(self, request: Request, uid: str) -> Response:
-        """Put a paused order back into the queue; what is written is not written again."""
-        return self._changed(resume_job)
-
-    def _changed(self, change: Callable[..., TrainingJob]) -> Response:
-        job = change(actor=self.actor, job=self.get_object())
-        return self.shown(job.uid)

@@ -209,7 +209,10 @@ class EvaluationSerializer(ObjectSerializer):
     @extend_schema_field(serializers.DictField(child=serializers.URLField()))
     def get_urls(self, row: TrainingJob) -> dict[str, str]:
         address = self.address("evaluation-detail", row.uid)
-        return {"self": address, **{part: f"{address}/{part}" for part in ("events", "cancel", "resume")}}
+        return {
+            "self": address,
+            **{part: f"{address}/{part}" for part in ("events", "stream", "cancel", "pause", "resume")},
+        }
 
 
 def _findings(row: TrainingJob) -> Findings:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,20 +17,20 @@ from core.errors import DomainError
 from projects.models import LoraVersion
 from projects.visibility import seen_by
 from training.api.evaluation_shapes import EvaluationInput, EvaluationQuery, EvaluationSerializer
-from training.api.events import FollowedJobs
+from training.api.orders import Orders
 from training.api.serializers import EventQuery
 from training.kinds import JobKind
 from training.models import Sample, TrainingJob
-from training.services.control import cancel_job, resume_job
 from training.services.evaluations import evaluate_version
 
 
-class EvaluationViewSet(FollowedJobs, Listed):
+class EvaluationViewSet(Orders, Listed):
     can = {
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
         "create": Can.TRAINING_EDIT,
         "cancel": Can.TRAINING_EDIT,
+        "pause": Can.TRAINING_EDIT,
         "resume": Can.TRAINING_EDIT,
         "events": Can.TRAINING_VIEW,
         "stream": Can.TRAINING_VIEW,
@@ -68,24 +66,6 @@ class EvaluationViewSet(FollowedJobs, Listed):
             seeds=data.get("seeds"),
         )
         return self.shown(job.uid, 201)
-
-    @extend_schema(request=None, responses=EvaluationSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def cancel(self, request: Request, uid: str) -> Response:
-        """End an evaluation; what was found already stays."""
-        return self._changed(cancel_job)
-
-    @extend_schema(request=None, responses=EvaluationSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def resume(self, request: Request, uid: str) -> Response:
-        """Put an evaluation that rests back into the queue; what was found is not measured again."""
-        return self._changed(resume_job)
-
-    def _changed(self, change: Callable[..., TrainingJob]) -> Response:
-        job = change(actor=self.actor, job=self.get_object())
-        return self.shown(job.uid)
 
     def _version(self, uid: str) -> LoraVersion:
         rows = seen_by(self.actor, LoraVersion.objects.for_team(self.actor.team), "model__project")

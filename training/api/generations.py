@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,17 +16,16 @@ from core.api.idempotency import idempotent
 from core.errors import DomainError
 from projects.models import Project
 from projects.visibility import seen_by
-from training.api.events import FollowedJobs
 from training.api.generation_shapes import GenerationInput, GenerationQuery, GenerationSerializer
+from training.api.orders import Orders
 from training.api.serializers import EventQuery
 from training.api.trainings import base_model_by_key
 from training.kinds import JobKind
 from training.models import Sample, TrainingJob
-from training.services.control import cancel_job, pause_job, resume_job
 from training.services.generations import Use, create_generation, delete_generation
 
 
-class GenerationViewSet(FollowedJobs, Listed):
+class GenerationViewSet(Orders, Listed):
     can = {
         "list": Can.TRAINING_VIEW,
         "retrieve": Can.TRAINING_VIEW,
@@ -76,31 +73,6 @@ class GenerationViewSet(FollowedJobs, Listed):
         """Delete a finished order with its pictures."""
         delete_generation(actor=self.actor, job=self.get_object())
         return Response(status=204)
-
-    @extend_schema(request=None, responses=GenerationSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def cancel(self, request: Request, uid: str) -> Response:
-        """End an order; what is drawn already stays."""
-        return self._changed(cancel_job)
-
-    @extend_schema(request=None, responses=GenerationSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def pause(self, request: Request, uid: str) -> Response:
-        """Let an order rest until it is resumed."""
-        return self._changed(pause_job)
-
-    @extend_schema(request=None, responses=GenerationSerializer)
-    @action(detail=True, methods=["post"])
-    @idempotent()
-    def resume(self, request: Request, uid: str) -> Response:
-        """Put a paused order back into the queue; what is drawn is not drawn again."""
-        return self._changed(resume_job)
-
-    def _changed(self, change: Callable[..., TrainingJob]) -> Response:
-        job = change(actor=self.actor, job=self.get_object())
-        return self.shown(job.uid)
 
     def _project(self, uid: str) -> Project:
         found: Project | None = (
