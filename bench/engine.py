@@ -72,9 +72,10 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     parts, family = trainer.parts, trainer.family
     full = next(b for s in range(100) for b in trainer.computer.draws(s) if len(b) == options.batch)
     latents = torch.stack([trainer.dataset.latent(d.picture) for d in full]).to(trainer.device)
-    rows = [trainer.dataset.text_row(d.text) for d in full]
+    rows = [{**trainer.dataset.text_row(d.text), **family.geometry(parts, d.picture.view)} for d in full]
     text = {name: tensor.to(trainer.device) for name, tensor in family.collate_text(rows).items()}
-    t = torch.arange(options.batch, device=trainer.device) * (1000 // options.batch)
+    u = torch.arange(options.batch, dtype=torch.float64) / options.batch
+    t = parts.process.timesteps(u).to(trainer.device)
     noise = torch.randn_like(latents)
     noised, target = parts.process.add_noise(latents, noise, t), parts.process.target(latents, noise, t)
     adamw = torch.optim.AdamW(trainer.optimizer.parameters, lr=1e-6, fused=True)

@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from training.engine import rng
-from training.engine.diffusion import NoiseProcess
+from training.engine.diffusion import DiscreteProcess
 from training.engine.families.sd import StableDiffusion
+from training.engine.loss import time_weight
+from training.engine.spec import TrainingSpec
 
 ALPHAS = torch.tensor([0.99, 0.5, 0.1, 0.0])
 
 
 def test_v_target_at_the_ends_of_the_schedule() -> None:
-    process = NoiseProcess(torch.tensor([1.0, 0.0]), "v")
+    process = DiscreteProcess(torch.tensor([1.0, 0.0]), "v")
     x0, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     target = process.target(x0, noise, torch.tensor([0, 1]))
     assert torch.equal(target[0], noise[0])
@@ -25,7 +27,9 @@ def test_v_target_at_the_ends_of_the_schedule() -> None:
     [("eps", [5 / 99, 1.0, 1.0, 1.0]), ("v", [5 / 100, 1 / 2, (1 / 9) / (10 / 9), 0.0])],
 )
 def test_min_snr_weights_are_finite_also_at_zero_snr(objective: str, expected: list[float]) -> None:
-    weight = NoiseProcess(ALPHAS, objective).min_snr_weight(torch.arange(4), 5.0)  # type: ignore[arg-type]
+    process = DiscreteProcess(ALPHAS, objective)  # type: ignore[arg-type]
+    weight = time_weight(process, torch.arange(4), TrainingSpec(min_snr_gamma=5.0))
+    assert weight is not None
     assert weight.tolist() == pytest.approx(expected, rel=1e-4)
 
 

@@ -12,7 +12,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from training.engine.export import kohya, verify
+from training.engine.export import verify
+from training.engine.export.factors import LoraFactors, VerificationError, tensors
+from training.engine.export.weights_file import file_stem, read_metadata, write
 from training.engine.families.sd import StableDiffusion
 
 from .conftest import Build, recorded
@@ -40,7 +42,7 @@ def trained(build: Build, **sections: Any) -> Any:
 
 
 def test_names_are_those_the_programs_read(build: Build) -> None:
-    content = kohya.tensors(StableDiffusion(), trained(build).adapter, torch.float32)
+    content = tensors(StableDiffusion().exports["kohya"], trained(build).adapter, torch.float32)
     stems = {key.partition(".")[0] for key in content}
     assert stems >= KNOWN_STEMS
     assert {key.partition(".")[2] for key in content} == {"lora_down.weight", "lora_up.weight", "alpha"}
@@ -80,7 +82,7 @@ def test_diffusers_reads_the_file_and_gets_the_same_pictures(
 def test_metadata_tells_how_it_was_made_and_nothing_private(build: Build) -> None:
     trainer = trained(build, output={"author": "Ada", "license": "CC0-1.0"})
     path = trainer.export_lora_weights()
-    about = kohya.read_metadata(path)
+    about = read_metadata(path)
     assert about["ss_network_module"] == "networks.lora"
     assert (about["ss_network_dim"], about["ss_network_alpha"], about["ss_v2"]) == ("4", "2.0", "False")
     assert (about["ss_steps"], about["ss_epoch"], about["ss_num_train_images"]) == ("6", "2", "10")
@@ -95,17 +97,15 @@ def test_metadata_tells_how_it_was_made_and_nothing_private(build: Build) -> Non
 
 
 def test_tag_counts_are_written_only_on_request(build: Build) -> None:
-    about = kohya.read_metadata(
-        trained(build, output={"include_tag_frequencies": True}).export_lora_weights()
-    )
+    about = read_metadata(trained(build, output={"include_tag_frequencies": True}).export_lora_weights())
     assert json.loads(about["ss_tag_frequency"])["tiny"]["plain"] == 10
 
 
 def test_hash_of_the_weights_does_not_depend_on_what_is_said_about_them(tmp_path: Path) -> None:
     content = {"a.alpha": torch.ones(()), "a.lora_up.weight": torch.rand(3, 2)}
-    kohya.write(tmp_path / "1.safetensors", content, {"ss_output_name": "one"})
-    digest = kohya.write(tmp_path / "2.safetensors", content, {"ss_output_name": "another name"})
-    one, two = (kohya.read_metadata(tmp_path / f"{n}.safetensors") for n in "12")
+    write(tmp_path / "1.safetensors", content, {"ss_output_name": "one"})
+    digest = write(tmp_path / "2.safetensors", content, {"ss_output_name": "another name"})
+    one, two = (read_metadata(tmp_path / f"{n}.safetensors") for n in "12")
     assert one["sshs_model_hash"] == two["sshs_model_hash"]
     assert one["modelspec.hash_sha256"] == "0x" + one["sshs_model_hash"]
     assert digest == hashlib.sha256((tmp_path / "2.safetensors").read_bytes()).hexdigest()
@@ -127,7 +127,7 @@ def test_each_checkpoint_has_its_file_and_its_hash(build: Build) -> None:
 )  # fmt: skip
 def test_broken_file_is_never_called_a_success(build: Build, damage: str, code: str) -> None:
     trainer = trained(build)
-    path, _, _ = trainer._write_export("x", 6)
+    path, _, _, _ = trainer._write_export("x", 6)
     content = load_file(path)
     stem = "lora_unet_mid_block_resnets_0_conv1"
     if damage == "rename":
@@ -145,18 +145,20 @@ def test_broken_file_is_never_called_a_success(build: Build, damage: str, code: 
     save_file(content, path)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(verify.VerificationError) as caught:
-        verify.verify_file(path, trainer.family, trainer.parts, trainer.adapter)
+    with pytest.raises(VerificationError) as caught:
+        verify.verify_file(path, trainer.table, trainer.parts, trainer.adapter)
     assert caught.value.code == code
 
 
 def test_effect_on_a_fresh_model_is_compared(build: Build) -> None:
     trainer = trained(build, training={"learning_rate": 3e-2})
-    _, _, factors = trainer._write_export("x", 6)
+    _, _, factors, _ = trainer._write_export("x", 6)
     text = trainer.text_rows(["a cat"])[0]
-    wrong = {stem: verify.LoraFactors(f.down, f.up, 2 * f.scale) for stem, f in factors.items()}
-    with pytest.raises(verify.VerificationError, match="effect is off"):
-        verify.verify_effect(wrong, trainer.family, trainer.parts, trainer.adapter, text, "fp32")
+    wrong = {stem: LoraFactors(f.down, f.up, 2 * f.scale) for stem, f in factors.items()}
+    with pytest.raises(VerificationError, match="effect is off"):
+        verify.verify_effect(
+            wrong, trainer.family, trainer.table, trainer.parts, trainer.adapter, text, "fp32"
+        )
 
 
 @pytest.mark.parametrize(
@@ -170,4 +172,4 @@ def test_effect_on_a_fresh_model_is_compared(build: Build) -> None:
     ],
 )
 def test_file_names_are_safe(name: str, stem: str) -> None:
-    assert kohya.file_stem(name) == stem
+    assert file_stem(name) == stem

@@ -45,8 +45,8 @@ class ReadyEngine:
         return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
 
     def holder(self) -> psutil.Process:
-        """Wait for the process that holds a base model, or loads it."""
-        wait_for(self.children)
+        """Wait for the one process that holds a base model, or loads it."""
+        wait_for(lambda: len(self.children()) == 1)
         (holder,) = self.children()
         return holder
 

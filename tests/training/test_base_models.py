@@ -75,7 +75,7 @@ def test_operator_registers_a_folder_and_its_digest_is_the_engines_own(
         ({"path": "elsewhere"}, "There is no folder"),
         ({"path": "runwayml/stable-diffusion-v1-5"}, "There is no folder"),
         ({"path": "mine/unet"}, "names on the Hugging Face hub do not work"),
-        ({"family": "flux"}, "The trainer knows no family “flux”. It knows: sd."),
+        ({"family": "fluks"}, "The trainer knows no family “fluks”. It knows: "),
     ],
 )
 def test_what_does_not_work_is_said(

@@ -19,7 +19,7 @@ from training.engine.data.dataset import Dataset
 from training.engine.data.identity import ModelIdentity
 from training.engine.device import available_cpus, choose_threads, pick_device, pick_precision, weights_dtype
 from training.engine.dist import World
-from training.engine.errors import DataError, Interrupted
+from training.engine.errors import ConfigurationError, DataError, Interrupted
 from training.engine.events import (
     Checkpoint,
     Done,
@@ -32,7 +32,10 @@ from training.engine.events import (
     Plan,
     Warning,
 )
-from training.engine.export import kohya, metadata, verify
+from training.engine.export import factors as lora_factors
+from training.engine.export import metadata, verify
+from training.engine.export.table import ExportTable
+from training.engine.export.weights_file import DTYPES, file_stem, write
 from training.engine.families.base import Parts, TextRow
 from training.engine.gallery import Gallery
 from training.engine.loop import TrainingLoop
@@ -70,7 +73,7 @@ class LoRATrainer:
         ``world`` are the processes that train it together, each with a trainer of its own.
         """
         self.spec = config if isinstance(config, RunSpec) else RunSpec.load(Path(config))
-        self.run_dir = run_dir or Path("runs") / kohya.file_stem(self.spec.name)
+        self.run_dir = run_dir or Path("runs") / file_stem(self.spec.name)
         self.sink: EventSink = sink or EventWriter(self.run_dir / "events.jsonl")
         self.control = control or Control()
         self.family = load_family(self.spec.base_model.family)
@@ -140,7 +143,8 @@ class LoRATrainer:
         self.sink.emit(Phase("load_base", 1, 1))
         self.world.in_turn(self._fill_caches)
         if self.device.type != "cpu" and not self.spec.method.text_encoder:
-            self.parts.text_encoder.to("cpu")
+            for encoder in self.parts.text_encoders.values():
+                encoder.to("cpu")
 
         self.adapter: Adapter = load_method(self.spec.method.type).attach(self.family, self.parts, self.spec)
         self.optimizer = Optimizer(self.adapter.groups(), self.spec.training, self.dataset.plan.total_steps)
@@ -297,8 +301,8 @@ class LoRATrainer:
         )  # fmt: skip
         export, digest = None, None
         try:
-            export, digest, _ = self._write_export(f"{kohya.file_stem(self.spec.name)}-step{step:08d}", step)
-        except verify.VerificationError as error:
+            export, digest, _, _ = self._write_export(f"{file_stem(self.spec.name)}-step{step:08d}", step)
+        except lora_factors.VerificationError as error:
             if error.code != "export_empty":
                 raise
         self.sink.emit(Checkpoint(
@@ -329,30 +333,49 @@ class LoRATrainer:
         ``suffix`` is added to its name.
         """
         self.sink.emit(Phase("export", 0, 1))
-        path, digest, factors = self._write_export(kohya.file_stem(self.spec.name) + suffix, self.state.step)
+        path, digest, factors, count = self._write_export(file_stem(self.spec.name) + suffix, self.state.step)
         text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
-        error = verify.verify_effect(factors, self.family, self.parts, self.adapter, text, self.precision)
+        error = verify.verify_effect(
+            factors, self.family, self.table, self.parts, self.adapter, text, self.precision
+        )
         self.sink.emit(
             Log("info", f"The file was loaded again; its effect differs from the trained one by {error:.2e}.")
         )
         self.sink.emit(Export(
             path=str(path.relative_to(self.run_dir)), bytes=path.stat().st_size, sha256=digest,
-            keys=3 * len(factors), format="kohya", name=path.name,
+            keys=count, format=self.table.layout, name=path.name,
         ))  # fmt: skip
         self.sink.emit(Phase("export", 1, 1))
         return path
 
-    def _write_export(self, stem: str, step: int) -> tuple[Path, str, dict[str, verify.LoraFactors]]:
+    @property
+    def table(self) -> ExportTable:
+        """Return the layout of the exported files: the recipe's, or the family's usual one."""
+        tables, wanted = self.family.exports, self.spec.output.layout
+        if wanted == "auto":
+            return next(iter(tables.values()))
+        if wanted not in tables:
+            raise ConfigurationError(
+                "layout_unsupported", f"{self.family.title} has no files of the layout {wanted!r}",
+                hint=f"Use one of: {', '.join(['auto', *tables])}.", patch={"/output/layout": "auto"},
+            )  # fmt: skip
+        return tables[wanted]
+
+    def _write_export(
+        self, stem: str, step: int
+    ) -> tuple[Path, str, dict[str, lora_factors.LoraFactors], int]:
         path = self.run_dir / "exports" / f"{stem}.safetensors"
-        content = kohya.tensors(self.family, self.adapter, kohya.DTYPES[self.spec.output.dtype])
+        dtype = self.table.dtype if self.spec.output.dtype == "auto" else self.spec.output.dtype
+        content = lora_factors.tensors(self.table, self.adapter, DTYPES[dtype])
         about = metadata.build(
             self.spec, self.family, self.parts, self.dataset, base_sha256=self.base_sha256, step=step,
             precision=self.precision, started=self._started,
         )  # fmt: skip
-        digest = kohya.write(path, content, about)
+        digest = write(path, content, about)
         try:
-            return path, digest, verify.verify_file(path, self.family, self.parts, self.adapter)
-        except verify.VerificationError:
+            factors = verify.verify_file(path, self.table, self.parts, self.adapter)
+            return path, digest, factors, len(content)
+        except lora_factors.VerificationError:
             path.unlink(missing_ok=True)
             raise
 

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from training.engine import dist, hints
     from training.engine.api import LoRATrainer
     from training.engine.control import Control
-    from training.engine.export.kohya import file_stem
+    from training.engine.export.weights_file import file_stem
     from training.engine.rank import Silent, ignore_signals
 
     quieten_libraries()
@@ -141,8 +141,8 @@ def inspect(options: argparse.Namespace) -> int:
         print(f"checkpoint of step {loaded.state.step}, {len(loaded.adapter)} tensors, whole")
         print(json.dumps(loaded.identity["recipe"], indent=1, ensure_ascii=False))
         return ExitCode.DONE
-    from training.engine.export.kohya import read_metadata
-    from training.engine.export.verify import read_factors
+    from training.engine.export.factors import read_factors
+    from training.engine.export.weights_file import read_metadata
 
     factors = read_factors(options.file)
     ranks = sorted({f.down.shape[0] for f in factors.values()})

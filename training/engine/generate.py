@@ -14,7 +14,8 @@ from training.engine.control import Control
 from training.engine.device import available_cpus, pick_device, pick_precision, weights_dtype
 from training.engine.errors import ConfigurationError, Interrupted
 from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
-from training.engine.export.verify import LoraFactors, hooked, read_factors, readable_names
+from training.engine.export.factors import LoraFactors, read_factors
+from training.engine.export.verify import hooked
 from training.engine.families.base import Parts, TextRow
 from training.engine.generation import GenerationSpec, Mix, Picture, picture_path
 from training.engine.progress import ProgressTeller
@@ -97,10 +98,12 @@ class Generator:
             for use in mix:
                 factors = self._factors(Path(use.file), use.strength)
                 unused = set(factors)
-                for part, model in parts.adaptable.items():
-                    names = readable_names(self.family, {part: model})
-                    stack.enter_context(hooked(model, names, factors))
-                    unused -= names.keys()
+                for table in self.family.exports.values():
+                    for part, model in parts.adaptable.items():
+                        slots = table.slots({part: model})
+                        found = {stem: factors[stem] for stem in unused & slots.keys()}
+                        stack.enter_context(hooked(model, slots, found))
+                        unused -= found.keys()
                 if len(unused) == len(factors):
                     raise ConfigurationError(
                         "lora_of_another_base", f"{Path(use.file).name} fits no layer of this base model",

@@ -24,7 +24,11 @@ METHODS = "lora_foundry.methods"
 CAPTIONERS = "lora_foundry.captioners"
 
 BUILT_IN = {
-    FAMILIES: {"sd": "training.engine.families.sd:StableDiffusion"},
+    FAMILIES: {
+        "flux": "training.engine.families.flux:Flux",
+        "sd": "training.engine.families.sd:StableDiffusion",
+        "sdxl": "training.engine.families.sdxl:StableDiffusionXL",
+    },
     METHODS: {"lora": "training.engine.methods.lora:Lora"},
     CAPTIONERS: {
         "blip": "training.engine.captioners.blip:Blip",
@@ -61,6 +65,12 @@ def load_family(name: str) -> ModelFamily:
     """Return the family of that name; raise ConfigurationError naming the nearest one."""
     family: ModelFamily = _load(FAMILIES, name, "model family", "/base_model/family")
     return family
+
+
+def family_of_pipeline(pipeline: str) -> str | None:
+    """Return the name of the family that trains a diffusers pipeline class, None if there is none."""
+    families = {name: load_family(name) for name in family_names()}
+    return next((name for name, family in families.items() if pipeline in family.pipelines), None)
 
 
 def load_method(name: str) -> Method:

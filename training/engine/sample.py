@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -11,7 +11,7 @@ from torch import Tensor
 from training.engine import rng
 from training.engine.data.pictures import to_image
 from training.engine.device import Portions, autocast
-from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.families.base import ModelFamily, Parts, TextRow, View
 from training.engine.progress import Progress, untold
 
 
@@ -34,8 +34,23 @@ class Artist:
         ``progress`` counts denoising steps over all pictures: one step may take half a minute on a CPU.
         """
         images: list[Image.Image] = []
+        for pixels in self._each(rows, negative, seeds, steps, guidance, width, height, progress):
+            images.extend(to_image(each) for each in pixels)
+        return images
 
-        def compute(part: slice) -> list[Image.Image]:
+    @torch.no_grad()
+    def pixels(
+        self, rows: Sequence[TextRow], negative: TextRow, *, seeds: Sequence[int], steps: int, guidance: float,
+        width: int, height: int,
+    ) -> Tensor:  # fmt: skip
+        """Return the same pictures as ``draw`` as (B, 3, H, W) around [-1, 1], before rounding."""
+        return torch.cat(list(self._each(rows, negative, seeds, steps, guidance, width, height, untold)))
+
+    def _each(
+        self, rows: Sequence[TextRow], negative: TextRow, seeds: Sequence[int], steps: int, guidance: float,
+        width: int, height: int, progress: Progress,
+    ) -> Iterator[Tensor]:  # fmt: skip
+        def compute(part: slice) -> Tensor:
             count = part.stop - part.start
 
             def step_done(step: int) -> None:
@@ -44,11 +59,9 @@ class Artist:
             latents = self._denoise(
                 rows[part], negative, seeds[part], steps, guidance, width, height, step_done
             )
-            return [to_image(pixels) for pixels in self._family.decode_image(self._parts, latents)]
+            return self._family.decode_image(self._parts, latents)
 
-        for drawn in self._portions.each(len(rows), compute):
-            images.extend(drawn)
-        return images
+        return self._portions.each(len(rows), compute)
 
     def _denoise(
         self, rows: Sequence[TextRow], negative: TextRow, seeds: Sequence[int], steps: int, guidance: float,
@@ -59,15 +72,17 @@ class Artist:
         x = torch.stack([torch.randn(shape, generator=rng.generator(seed, "sample")) for seed in seeds]).to(
             device
         )
-        scheduler = family.sampler(parts, steps)
-        x = x * scheduler.init_noise_sigma
+        scheduler = family.sampler(parts, steps, shape)
+        x = x * getattr(scheduler, "init_noise_sigma", 1.0)
         guided = guidance > 1.0
-        every = [*([negative] * len(rows) if guided else []), *rows]
+        view = family.geometry(parts, View.whole(width, height))
+        every = [{**row, **view} for row in [*([negative] * len(rows) if guided else []), *rows]]
         text = {name: tensor.to(device) for name, tensor in family.collate_text(every).items()}
         for number, t in enumerate(scheduler.timesteps.to(device), start=1):
             doubled = torch.cat([x, x]) if guided else x
+            times = parts.process.from_scheduler(t).expand(doubled.shape[0])
             with autocast(self._precision, device):
-                out = family.forward(parts, doubled, t.expand(doubled.shape[0]), text).float()
+                out = family.forward(parts, doubled, times, text).float()
             if guided:
                 plain, prompted = out.chunk(2)
                 out = plain + guidance * (prompted - plain)

@@ -147,6 +147,56 @@ class TrainingSpec:
         None, kind="float", label=_("Min-SNR gamma"), minimum=0.1, maximum=100.0,
         help=_("Balances easy and hard noise levels; 5 is usual, empty turns it off."),
     )  # fmt: skip
+    loss: str = setting(
+        "l2", kind="choice", choices=("l2", "huber", "smooth_l1"), label=_("Loss"),
+        help=_("l2 is usual; huber and smooth_l1 take less notice of pictures that do not fit the rest."),
+    )  # fmt: skip
+    huber_c: float = setting(
+        0.1, kind="float", label=_("Huber threshold"), minimum=1e-4, maximum=10.0,
+        help=_("Errors beyond it count in proportion instead of squared; for huber and smooth_l1."),
+    )  # fmt: skip
+    loss_weighting: str = setting(
+        "none", kind="choice", choices=("none", "debiased", "cosmap", "sigma_sqrt"),
+        label=_("Weight of noise levels"),
+        help=_("debiased for Stable Diffusion and SDXL; cosmap or sigma_sqrt for flow models."),
+    )  # fmt: skip
+    timestep_sampling: str = setting(
+        "auto", kind="choice", choices=("auto", "uniform", "logit_normal", "mode"),
+        label=_("Distribution of noise levels"),
+        help=_("Which noise levels are trained how often; auto takes what the base model was trained with."),
+    )  # fmt: skip
+    logit_mean: float = setting(
+        0.0, kind="float", label=_("Centre of logit-normal"), minimum=-5.0, maximum=5.0,
+        help=_("Above 0 trains more on noisy, below 0 more on nearly clean pictures."),
+    )  # fmt: skip
+    logit_std: float = setting(
+        1.0, kind="float", label=_("Width of logit-normal"), minimum=0.01, maximum=5.0,
+        help=_("Larger spreads the noise levels towards both ends."),
+    )  # fmt: skip
+    mode_scale: float = setting(
+        1.29, kind="float", label=_("Strength of mode sampling"), minimum=-1.0, maximum=1.75,
+        help=_("Above 0 favours middle noise levels, below 0 both ends."),
+    )  # fmt: skip
+    timestep_shift: float | None = setting(
+        None, kind="float", label=_("Shift of noise levels"), minimum=0.01, maximum=100.0,
+        help=_("Above 1 trains more on noisy pictures; empty takes the base model's own."),
+    )  # fmt: skip
+    timestep_min: float = setting(
+        0.0, kind="float", label=_("Lowest noise level"), minimum=0.0, maximum=1.0,
+        help=_("0 is clean; raise it to leave fine detail as the base model has it."),
+    )  # fmt: skip
+    timestep_max: float = setting(
+        1.0, kind="float", label=_("Highest noise level"), minimum=0.0, maximum=1.0,
+        help=_("1 is pure noise; lower it to leave composition as the base model has it."),
+    )  # fmt: skip
+    zero_terminal_snr: bool = setting(
+        False, kind="bool", label=_("Zero terminal SNR"),
+        help=_("Makes the last step pure noise, for deep blacks and whites; for v-prediction models only."),
+    )  # fmt: skip
+    multires_discount: float = setting(
+        0.0, kind="float", label=_("Multi-resolution noise"), minimum=0.0, maximum=0.99,
+        help=_("Adds coarse noise, each level weaker by this factor; 0.3 is usual, 0 turns it off."),
+    )  # fmt: skip
     noise_offset: float = setting(
         0.0, kind="float", label=_("Noise offset"), minimum=0.0, maximum=1.0,
         help=_("Helps very dark or bright pictures; 0.05 is usual, 0 turns it off."),
@@ -249,9 +299,13 @@ class CheckpointSpec:
 class OutputSpec:
     """Say what the exported file looks like and says about itself."""
 
+    layout: str = setting(
+        "auto", kind="choice", choices=("auto", "kohya", "peft", "comfy"), label=_("Layout of the file"),
+        help=_("auto is what most programs read for the base model."),
+    )  # fmt: skip
     dtype: str = setting(
-        "fp16", kind="choice", choices=("fp16", "bf16", "fp32"), label=_("Number format of the file"),
-        help=_("fp16 is read everywhere and halves the file."),
+        "auto", kind="choice", choices=("auto", "fp16", "bf16", "fp32"), label=_("Number format of the file"),
+        help=_("auto is what the programs for the base model expect: fp16, or bf16 for newer ones."),
     )  # fmt: skip
     author: str = setting("", kind="str", label=_("Author"), help=_("Written into the file."))
     description: str = setting("", kind="str", label=_("Description"), help=_("Written into the file."))

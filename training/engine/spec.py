@@ -203,6 +203,8 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/training/resolution", f"{spec.training.resolution} is not a multiple of 8")
     if spec.training.steps is not None and spec.training.warmup_steps >= spec.training.steps:
         conflict("/training/warmup_steps", "the warm-up must be shorter than the run")
+    if spec.training.timestep_min >= spec.training.timestep_max:
+        conflict("/training/timestep_max", "the highest noise level must be above the lowest")
     if spec.sampling.every_steps is not None and spec.sampling.every_epochs is not None:
         conflict("/sampling/every_steps", "count steps or epochs between samples, not both")
     if spec.checkpoint.every_steps is not None and spec.checkpoint.every_epochs is not None:

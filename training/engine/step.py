@@ -12,9 +12,11 @@ from torch import Tensor
 from training.engine import rng
 from training.engine.data.dataset import Dataset, Picture
 from training.engine.device import Portions, autocast
-from training.engine.diffusion import per_sample_loss
+from training.engine.diffusion import DiscreteProcess
 from training.engine.dist import World
 from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.loss import check_loss, per_sample_loss, spread_times, time_weight
+from training.engine.noise import sample_noise
 from training.engine.progress import Progress, untold
 from training.engine.spec import RunSpec
 
@@ -46,6 +48,10 @@ class StepComputer:
         self._precision = precision
         self._world = world or World()
         self.device = parts.device
+        check_loss(parts.process, spec.training)
+        self.process = parts.process
+        if spec.training.zero_terminal_snr and isinstance(self.process, DiscreteProcess):
+            self.process = self.process.with_zero_terminal_snr()
 
     def draws(self, step: int) -> list[list[Draw]]:
         """Return the samples of a step (0-based), one list for each batch of one shape."""
@@ -90,43 +96,42 @@ class StepComputer:
         return total
 
     def losses(self, draws: Sequence[Draw]) -> Tensor:
-        """Return the weighted loss of each sample, shape (B,)."""
+        """Return the weighted loss of each sample of one shape, shape (B,)."""
         training = self._spec.training
         latents = torch.stack([self._dataset.latent(d.picture, d.flip) for d in draws])
-        noise = torch.stack([self._noise(d, latents.shape[1:]) for d in draws])
-        t = self._parts.process.timesteps(torch.tensor([d.u for d in draws], dtype=torch.float64))
-        losses = self.denoising_loss(latents, noise, t, self._text([d.text for d in draws]))
-        if training.min_snr_gamma is not None:
-            losses = losses * self._parts.process.min_snr_weight(t, training.min_snr_gamma).to(self.device)
-        return losses
+        shape = latents.shape[1:]
+        noise = torch.stack([sample_noise(training, shape, d.step, d.index) for d in draws])
+        u = spread_times(
+            torch.tensor([d.u for d in draws], dtype=torch.float64), training, self._family.timestep_sampling
+        )
+        t = self.process.timesteps(u, training.timestep_shift or self._family.shift(self._parts, shape))
+        text = self._text([(d.text, d.picture) for d in draws])
+        losses = self.denoising_loss(latents, noise, t, text)
+        weight = time_weight(self.process, t, training)
+        return losses if weight is None else losses * weight.to(self.device)
 
     def denoising_loss(self, latents: Tensor, noise: Tensor, t: Tensor, text: TextRow) -> Tensor:
-        """Return the plain loss of each sample for given noise and timesteps, shape (B,)."""
-        process = self._parts.process
+        """Return the plain loss of each sample for given noise and times, shape (B,)."""
         latents, noise, t = latents.to(self.device), noise.to(self.device), t.to(self.device)
         text = {name: tensor.to(self.device) for name, tensor in text.items()}
-        noised = process.add_noise(latents, noise, t)
+        noised = self.process.add_noise(latents, noise, t)
         with autocast(self._precision, self.device):
             prediction = self._family.forward(self._parts, noised, t, text)
-        return per_sample_loss(prediction, process.target(latents, noise, t))
-
-    def _noise(self, draw: Draw, shape: Sequence[int]) -> Tensor:
         training = self._spec.training
-        noise = torch.randn(
-            tuple(shape), generator=rng.generator(training.seed, "noise", draw.step, draw.index)
-        )
-        if training.noise_offset:
-            offset = rng.generator(training.seed, "noise-offset", draw.step, draw.index)
-            noise += training.noise_offset * torch.randn((shape[0], 1, 1), generator=offset)
-        return noise
+        target = self.process.target(latents, noise, t)
+        return per_sample_loss(prediction, target, kind=training.loss, huber_c=training.huber_c)
 
-    def _text(self, texts: Sequence[str]) -> TextRow:
+    def _text(self, texts: Sequence[tuple[str, Picture]]) -> TextRow:
+        """Encode what each picture is trained with, and what the model is told about its view."""
         if self._spec.method.text_encoder:
             with autocast(self._precision, self.device):
-                rows = self._family.encode_text(self._parts, texts)
+                rows = self._family.encode_text(self._parts, [text for text, _ in texts])
         else:
-            rows = [self._dataset.text_row(text) for text in texts]
-        return self._family.collate_text(rows)
+            rows = [self._dataset.text_row(text) for text, _ in texts]
+        return self._family.collate_text([
+            {**row, **self._family.geometry(self._parts, picture.view)}
+            for row, (_, picture) in zip(rows, texts, strict=True)
+        ])  # fmt: skip
 
     @torch.no_grad()
     def held_out_loss(self, micro_batch: int, progress: Progress = untold) -> float | None:
@@ -158,5 +163,5 @@ class StepComputer:
             for i, level in pairs
         ])  # fmt: skip
         u = torch.tensor([(level + 0.5) / 5 for _, level in pairs], dtype=torch.float64)
-        text = self._text([self._dataset.text(pictures[i]) for i, _ in pairs])
-        return self.denoising_loss(latents, noise, self._parts.process.timesteps(u), text)
+        text = self._text([(self._dataset.text(pictures[i]), pictures[i]) for i, _ in pairs])
+        return self.denoising_loss(latents, noise, self.process.timesteps(u), text)

@@ -18,7 +18,7 @@ from training.engine.data.manifest import Item, caption_text, dataset_sha256, re
 from training.engine.data.pictures import load_pixels, read_size
 from training.engine.data.sampler import Sampler
 from training.engine.errors import DataError
-from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.families.base import ModelFamily, Parts, TextRow, View
 from training.engine.progress import Progress
 from training.engine.spec import RunSpec
 
@@ -34,6 +34,14 @@ class Picture:
     item: Item
     original: Size
     bucket: Size
+
+    @property
+    def view(self) -> View:
+        """Return what is left of it in its bucket: scaled to cover it, cropped at the centre."""
+        (width, height), (bucket_width, bucket_height) = self.original, self.bucket
+        scale = max(bucket_width / width, bucket_height / height)
+        left, top = round(width * scale) - bucket_width, round(height * scale) - bucket_height
+        return View(self.original, (max(0, left) // 2, max(0, top) // 2), self.bucket)
 
 
 class Dataset:

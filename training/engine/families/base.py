@@ -1,127 +1,224 @@
-"""What an architecture must say for itself. The engine does noise, timesteps, targets and the loss."""
+"""What an architecture must say for itself. The engine does noise, times, targets and the loss.
+
+A family is a subclass of ``ModelFamily`` of 40 to 120 lines: names, ``encode_text``, ``forward``, ``tiny``, and where
+it differs from a diffusers pipeline with an AutoencoderKL, the few methods that say how.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import diffusers
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from training.engine.diffusion import NoiseProcess
+from training.engine.diffusion import dynamic_shift, process_of, shifted
+from training.engine.errors import ConfigurationError
+from training.engine.export.table import ExportTable
+from training.engine.families import folder as folders
+from training.engine.families.parts import DENOISER, Parts
+
+__all__ = ["DENOISER", "ModelFamily", "Parts", "TextRow", "View"]
 
 TextRow = dict[str, Tensor]
-"""The encoded form of one prompt, without a batch dimension."""
+"""The encoded form of one prompt, without a batch dimension; a batch of them has one more."""
 
 
-@dataclasses.dataclass
-class Parts:
-    """Hold a loaded base model. ``adaptable`` maps a part's name to the module that may carry adapters."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """Say which part of a picture is shown: sizes are (width, height), ``crop`` is (left, top) after scaling."""
 
-    denoiser: nn.Module
-    vae: nn.Module
-    text_encoder: nn.Module
-    tokenizer: Any
-    scheduler_config: dict[str, Any]
-    process: NoiseProcess
-    folder: Path | None = None
+    original: tuple[int, int]
+    crop: tuple[int, int]
+    target: tuple[int, int]
 
-    @property
-    def adaptable(self) -> dict[str, nn.Module]:
-        """Return the modules a method may adapt, by part name."""
-        return {"denoiser": self.denoiser, "text_encoder": self.text_encoder}
-
-    @property
-    def device(self) -> torch.device:
-        """Return where the denoiser lives."""
-        return next(self.denoiser.parameters()).device
-
-    @property
-    def modules(self) -> tuple[nn.Module, ...]:
-        """Return everything that has weights."""
-        return (self.denoiser, self.vae, self.text_encoder)
-
-    def freeze(self) -> None:
-        """Switch everything to evaluation and no gradient; adapters are attached afterwards."""
-        for module in self.modules:
-            module.requires_grad_(False).eval()
-
-    def to(self, device: torch.device) -> Parts:
-        """Move all weights to a device and return this."""
-        for module in self.modules:
-            module.to(device)
-        return self
-
-    def bytes(self) -> int:
-        """Return how much memory the weights take."""
-        tensors = (t for module in self.modules for t in (*module.parameters(), *module.buffers()))
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    @classmethod
+    def whole(cls, width: int, height: int) -> View:
+        """Return the view of a picture that was made in its size."""
+        return cls((width, height), (0, 0), (width, height))
 
 
-@dataclasses.dataclass(frozen=True)
-class ExportNames:
-    """Say how a file of the kohya layout names the modules of each part.
+class ModelFamily(ABC):
+    """Describe one architecture; the defaults fit a diffusers pipeline with an AutoencoderKL."""
 
-    ``prefixes`` gives e.g. {"denoiser": "lora_unet"}; ``rename`` turns our module path into the path that the
-    reading programs know, before dots become underscores.
-    """
-
-    prefixes: Mapping[str, str]
-    rename: Callable[[str, str], str]
-
-    def name(self, part: str, module: str) -> str:
-        """Return the key stem of a module, for example ``lora_unet_mid_block_attentions_0_proj_in``."""
-        return f"{self.prefixes[part]}_{self.rename(part, module).replace('.', '_')}"
-
-
-class ModelFamily(Protocol):
-    """Describe one architecture. A new family is this protocol in 60 to 120 lines."""
-
-    name: str
-    title: str
-    divisor: int
+    name: ClassVar[str]
+    title: ClassVar[str]
+    pipelines: ClassVar[tuple[str, ...]]
+    """Classes of ``model_index.json`` that are this architecture; the first is written by ``save``."""
+    denoiser: ClassVar[str] = "transformer"
+    text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    trainable_encoders: ClassVar[tuple[str, ...]] = ()
+    """Text encoders that may carry adapters."""
+    text_dtype: ClassVar[torch.dtype | None] = None
+    """Number format of the text encoders; None is that of the denoiser."""
+    divisor: ClassVar[int]
     """Pixel sizes of pictures must be multiples of this."""
+    timestep_sampling: ClassVar[str] = "uniform"
+    """Distribution of times where the recipe says "auto"."""
+    guidance_default: ClassVar[float] = 7.0
     presets: Mapping[str, Mapping[str, Sequence[str]]]
     """Target preset -> part -> endings of module names that get an adapter."""
-    export_names: ExportNames
+    exports: Mapping[str, ExportTable]
+    """File layouts that programs read, the usual one first."""
+
+    # -- loading ---------------------------------------------------------------------------------------------------
 
     def load(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Parts:
-        """Load a base model; the denoiser in ``dtype``, the VAE in fp32."""
+        """Load a base model; the denoiser in ``dtype``, the VAE in fp32.
+
+        Raise ConfigurationError if a component is missing or the folder holds another architecture.
+        """
+        index = folders.read_index(folder)
+        self._require_ours(index)
+        wanted = [*self._components(), "scheduler"]
+        folders.require_components(folder, wanted)
+        config = folders.read_scheduler(folder)
+        components: dict[str, Any] = {}
+        for name in self._components():
+            if name == self.denoiser:
+                components[name] = self.load_denoiser(folder, device=device, dtype=dtype)
+                continue
+            own = torch.float32 if name == "vae" else self.text_dtype or dtype
+            found = folders.load_component(folders.component_class(index, name), folder / name, own)
+            components[name] = found.to(device) if isinstance(found, nn.Module) else found
+        parts = self._parts(components, config, folder)
+        parts.freeze()
+        return parts
 
     def load_denoiser(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Load only the denoiser, fresh, for the verification of an export."""
+        cls = folders.component_class(folders.read_index(folder), self.denoiser)
+        module: nn.Module = folders.load_component(cls, folder / self.denoiser, dtype)
+        return module.to(device).requires_grad_(False).eval()
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write a base model in the layout that ``load`` reads."""
+        folders.save_components(parts.components, parts.scheduler_config, self.pipelines[0], folder)
 
+    def _components(self) -> tuple[str, ...]:
+        return (self.denoiser, "vae", *self.text_encoders, *self.tokenizers)
+
+    def _parts(self, components: dict[str, Any], config: dict[str, Any], folder: Path | None) -> Parts:
+        return Parts(components, self.denoiser, self.text_encoders, config, process_of(config), folder)
+
+    def _require_ours(self, index: Mapping[str, Any]) -> None:
+        found = index.get("_class_name")
+        if found in self.pipelines:
+            return
+        from training.engine.registry import family_of_pipeline
+
+        right = family_of_pipeline(str(found))
+        raise ConfigurationError(
+            "wrong_family", f"the base model is a {found}, which is not of the family {self.title}",
+            hint=f"Choose the family {right!r}." if right else "Choose a base model of this family.",
+            patch={"/base_model/family": right} if right else None,
+        )  # fmt: skip
+
+    # -- text ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Encode prompts one row each; keeps gradients when they are enabled."""
 
     def collate_text(self, rows: Sequence[TextRow]) -> TextRow:
-        """Stack rows to a batch."""
+        """Stack rows to a batch; tensors of different lengths (L, ...) are filled up with zeros at their end."""
+        batch: TextRow = {}
+        for name in rows[0]:
+            tensors = [row[name] for row in rows]
+            longest = max(t.shape[0] if t.ndim else 0 for t in tensors)
+            batch[name] = torch.stack([
+                t if not t.ndim or t.shape[0] == longest
+                else functional.pad(t, (*[0, 0] * (t.ndim - 1), 0, longest - t.shape[0]))
+                for t in tensors
+            ])  # fmt: skip
+        return batch
 
+    def geometry(self, parts: Parts, view: View) -> TextRow:
+        """Return what the denoiser is told about the view of a picture, as further entries of its row."""
+        return {}
+
+    # -- pictures --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
     def encode_image(self, parts: Parts, pixels: Tensor) -> Tensor:
-        """Turn pixels (B, 3, H, W) in [-1, 1] into normalised latents; deterministic."""
+        """Turn pixels (B, 3, H, W) in [-1, 1] into normalised latents.
+
+        The mode of the posterior: the same picture always has the same latents.
+        """
+        latents: Tensor = parts.vae.encode(pixels).latent_dist.mode()  # type: ignore[operator]
+        return self.normalise(parts, latents)
 
     def decode_image(self, parts: Parts, latents: Tensor) -> Tensor:
         """Turn normalised latents into pixels (B, 3, H, W) in [-1, 1]."""
+        pixels: Tensor = parts.vae.decode(self.denormalise(parts, latents), return_dict=False)[0]  # type: ignore[operator]
+        return pixels
+
+    def normalise(self, parts: Parts, latents: Tensor) -> Tensor:
+        """Bring the VAE's latents to the scale the denoiser knows, by the VAE's own config."""
+        config: Any = parts.vae.config
+        scaled: Tensor = (latents - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        return scaled
+
+    def denormalise(self, parts: Parts, latents: Tensor) -> Tensor:
+        """Undo ``normalise``."""
+        config: Any = parts.vae.config
+        raw: Tensor = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        return raw
 
     def latent_shape(self, parts: Parts, width: int, height: int) -> tuple[int, ...]:
-        """Return the shape of the latents of one picture, without batch."""
+        """Return the shape of the latents of one picture, without batch: (C, H / f, W / f)."""
+        config: Any = parts.vae.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        return (config.latent_channels, height // factor, width // factor)
 
+    # -- denoising -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
     def forward(self, parts: Parts, noised: Tensor, t: Tensor, text: TextRow) -> Tensor:
-        """Predict in the shape of ``noised``."""
+        """Predict what ``parts.process`` calls the target, in the shape of ``noised``; ``t`` are its times (B,)."""
 
-    def sampler(self, parts: Parts, steps: int) -> Any:
+    def tokens(self, latent_shape: Sequence[int]) -> int:
+        """Return how many tokens a picture is: patches of 2 x 2 latents unless the family says otherwise."""
+        return (latent_shape[-2] // 2) * (latent_shape[-1] // 2)
+
+    def shift(self, parts: Parts, latent_shape: Sequence[int]) -> float:
+        """Return how far times are moved towards noise for a picture of that size; 1 for discrete processes."""
+        if parts.process.objective != "flow":
+            return 1.0
+        return dynamic_shift(parts.scheduler_config, self.tokens(latent_shape))
+
+    def sampler(self, parts: Parts, steps: int, latent_shape: Sequence[int]) -> Any:
         """Return a diffusers scheduler ready for ``steps`` deterministic steps."""
+        if parts.process.objective == "flow":
+            scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0)
+            levels = shifted(torch.linspace(1.0, 1.0 / steps, steps), self.shift(parts, latent_shape))
+            scheduler.set_timesteps(sigmas=levels.tolist())
+            return scheduler
+        # DDIM's default of clipping is wrong for latents; the pipelines switch it off likewise.
+        config = {**parts.scheduler_config, "_class_name": "DDIMScheduler", "clip_sample": False}
+        ddim: Any = diffusers.DDIMScheduler.from_config(config)
+        ddim.set_timesteps(steps)
+        return ddim
+
+    # -- identity --------------------------------------------------------------------------------------------------
 
     def cache_identity(self, folder: Path) -> Mapping[str, Sequence[Path]]:
-        """Return which files decide ``latents`` and ``text``, to key the caches by content."""
+        """Return which folders decide ``latents`` and ``text``, to key the caches by content."""
+        return {
+            "latents": [folder / "vae"],
+            "text": [folder / name for name in (*self.text_encoders, *self.tokenizers)],
+        }
 
+    @abstractmethod
     def metadata(self, parts: Parts) -> Mapping[str, str]:
         """Return the ``ss_*`` and ``modelspec.*`` entries that name the architecture."""
 
+    @abstractmethod
     def tiny(self) -> Parts:
         """Build a random model of this architecture, offline, small enough for a test."""

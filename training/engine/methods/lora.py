@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.engine import rng
 from training.engine.errors import ConfigurationError
-from training.engine.families.base import ModelFamily, Parts
+from training.engine.families.base import DENOISER, ModelFamily, Parts
 from training.engine.methods.base import ParameterGroup, WeightDelta
 from training.engine.spec import RunSpec
 
@@ -30,7 +30,7 @@ class Lora:
     def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> LoraAdapter:
         """Inject adapters; A starts Kaiming-uniform from the run's seed, B at zero."""
         preset = family.presets[spec.method.targets]
-        wanted = ["denoiser", "text_encoder"] if spec.method.text_encoder else ["denoiser"]
+        wanted = parts_to_adapt(family, spec)
         layers: dict[tuple[str, str], Any] = {}
         for part in wanted:
             model = parts.adaptable[part]
@@ -54,6 +54,19 @@ class Lora:
         return adapter
 
 
+def parts_to_adapt(family: ModelFamily, spec: RunSpec) -> list[str]:
+    """List the parts that get adapters; raise ConfigurationError where the text encoder cannot be one."""
+    if not spec.method.text_encoder:
+        return [DENOISER]
+    if not family.trainable_encoders:
+        raise ConfigurationError(
+            "text_encoder_fixed", f"the text encoder of {family.title} is not trained",
+            hint="Turn it off: what programs read for this base model holds no text encoder.",
+            patch={"/method/text_encoder": False},
+        )  # fmt: skip
+    return [DENOISER, *family.trainable_encoders]
+
+
 def matching_modules(model: nn.Module, endings: Sequence[str]) -> list[str]:
     """List the linear and convolution layers whose path ends in one of ``endings``, on a dot border."""
     return [
@@ -70,9 +83,10 @@ class LoraAdapter:
         self._alpha = spec.method.true_alpha
         self._rank = spec.method.rank
         half = spec.training.learning_rate / 2
+        encoders = dict.fromkeys(part for part, _ in layers if part != DENOISER)
         self._rates = {
-            "denoiser": spec.training.learning_rate,
-            "text_encoder": spec.training.text_encoder_learning_rate or half,
+            DENOISER: spec.training.learning_rate,
+            **dict.fromkeys(encoders, spec.training.text_encoder_learning_rate or half),
         }
         self.modules = len(layers)
 

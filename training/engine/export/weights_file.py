@@ -1,9 +1,4 @@
-"""Write LoRA files in the kohya layout, which A1111, Forge, ComfyUI and diffusers read for Stable Diffusion.
-
-Each module has ``<stem>.lora_down.weight`` (r, in[, kh, kw]), ``<stem>.lora_up.weight`` (out, r[, 1, 1]) and the
-*true* ``<stem>.alpha``; readers scale by alpha / r. (sd-scripts networks/lora.py; a converter that writes the rank as
-alpha makes a LoRA with alpha 2 and rank 4 twice too strong.)
-"""
+"""LoRA files as safetensors: names, number formats, hashes and metadata."""
 
 from __future__ import annotations
 
@@ -20,31 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from training.engine.families.base import ModelFamily
-from training.engine.methods.base import Adapter
-
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-def tensors(family: ModelFamily, adapter: Adapter, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return all tensors of the file, on the CPU and contiguous; raise ValueError if two modules share a name."""
-    found: dict[str, Tensor] = {}
-    for delta in adapter.deltas():
-        stem = family.export_names.name(delta.part, delta.module)
-        if f"{stem}.alpha" in found:
-            raise ValueError(f"two modules would be called {stem}")
-        # A reader computes alpha / r; with the true scale s that makes alpha = s * r, also for other scalings.
-        alpha = delta.scale * delta.down.shape[0]
-        found[f"{stem}.lora_down.weight"] = delta.down.to("cpu", dtype).contiguous()
-        found[f"{stem}.lora_up.weight"] = delta.up.to("cpu", dtype).contiguous()
-        found[f"{stem}.alpha"] = torch.tensor(
-            alpha, dtype=dtype if alpha == _rounded(alpha, dtype) else torch.float32
-        )
-    return dict(sorted(found.items()))
-
-
-def _rounded(value: float, dtype: torch.dtype) -> float:
-    return float(torch.tensor(value, dtype=dtype))
 
 
 def write(path: Path, content: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -1,0 +1,49 @@
+"""What is known of each family from elsewhere: how its diffusers pipeline is called, how many layers are adapted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import diffusers
+from torch import Tensor
+
+
+def as_it_is(latents: Tensor) -> Tensor:
+    return latents
+
+
+def packed(latents: Tensor) -> Tensor:
+    pipeline: Any = diffusers.FluxPipeline
+    return pipeline._pack_latents(latents, *latents.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """Be the facts of one family.
+
+    ``call`` are further arguments of the pipeline, at a guidance that is off or that training uses; ``latents`` brings
+    (B, C, h, w) into the form its ``latents`` argument has; ``modules`` counts the adapted layers of the tiny model by
+    preset, text encoders included; ``idle`` those that no gradient reaches.
+    """
+
+    pipeline: str
+    modules: Mapping[str, int]
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    latents: Callable[[Tensor], Tensor] = as_it_is
+    takes_sigmas: bool = False
+    idle: int = 0
+
+
+KNOWN: dict[str, Known] = {
+    "flux": Known(
+        "FluxPipeline", {"attn": 11, "attn-mlp": 15, "all": 17}, {"guidance_scale": 1.0, "max_sequence_length": 24},
+        packed, takes_sigmas=True,
+    ),
+    "sd": Known("StableDiffusionPipeline", {"attn": 40, "attn-mlp": 60, "all": 91}, {"guidance_scale": 1.0}),
+    "sdxl": Known(
+        "StableDiffusionXLPipeline", {"attn": 152, "attn-mlp": 216, "all": 281}, {"guidance_scale": 1.0},
+        idle=6,  # the first encoder's last layer: SDXL reads the one before
+    ),
+}  # fmt: skip

@@ -1,0 +1,31 @@
+"""What diffusion transformers share: names of their layers, and the file layout that most programs read for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from training.engine.export.table import ExportTable, Place, same_path
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+MLP = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+
+
+def presets(
+    attention: Sequence[str], mlp: Sequence[str], rest: Sequence[str] = ()
+) -> dict[str, dict[str, Sequence[str]]]:
+    """Return the three presets of a denoiser from the endings of its layers' names."""
+    return {
+        "attn": {"denoiser": tuple(attention)},
+        "attn-mlp": {"denoiser": (*attention, *mlp)},
+        "all": {"denoiser": (*attention, *mlp, *rest)},
+    }
+
+
+PEFT = ExportTable("peft", {"denoiser": "transformer"}, dtype="bf16")
+"""``transformer.<diffusers path>``: read by diffusers, and by ComfyUI for most diffusion transformers."""
+
+
+def comfy(place: Callable[[str, str], Place] = same_path) -> ExportTable:
+    """Return the layout ``diffusion_model.<original path>``, for models whose diffusers names ComfyUI does not know."""
+    return ExportTable("comfy", {"denoiser": "diffusion_model"}, place, dtype="bf16")

@@ -1,0 +1,106 @@
+"""A loaded base model: its components by the names that diffusers gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.engine.diffusion import NoiseProcess
+
+DENOISER = "denoiser"
+"""What the network that removes noise is called among the adaptable parts, whatever its component is."""
+
+
+@dataclasses.dataclass
+class Parts:
+    """Hold the components of a base model.
+
+    ``components`` maps "vae", "text_encoder", "tokenizer_2", ... to modules and tokenizers; ``denoiser_name`` is
+    "unet" or "transformer", ``encoder_names`` the text encoders that are models.
+    """
+
+    components: dict[str, Any]
+    denoiser_name: str
+    encoder_names: tuple[str, ...]
+    scheduler_config: dict[str, Any]
+    process: NoiseProcess
+    folder: Path | None = None
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """Return the network that removes noise."""
+        module: nn.Module = self.components[self.denoiser_name]
+        return module
+
+    @property
+    def vae(self) -> nn.Module:
+        """Return the picture's encoder and decoder."""
+        module: nn.Module = self.components["vae"]
+        return module
+
+    @property
+    def text_encoders(self) -> dict[str, nn.Module]:
+        """Return the text encoders by component name."""
+        return {name: self.components[name] for name in self.encoder_names}
+
+    @property
+    def adaptable(self) -> dict[str, nn.Module]:
+        """Return the modules a method may adapt, by part name."""
+        return {DENOISER: self.denoiser, **self.text_encoders}
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the denoiser lives."""
+        return next(self.denoiser.parameters()).device
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Return everything that has weights."""
+        return tuple(each for each in self.components.values() if isinstance(each, nn.Module))
+
+    def with_denoiser(self, denoiser: nn.Module) -> Parts:
+        """Return the same model with another denoiser."""
+        components = {**self.components, self.denoiser_name: denoiser}
+        return dataclasses.replace(self, components=components)
+
+    def pipeline(self, cls: Any) -> Any:
+        """Return a diffusers pipeline of these very components, for what it knows of prompts and packing.
+
+        Components that the model does not have are None in it.
+        """
+        wanted = set(inspect.signature(cls.__init__).parameters)
+        scheduler = _scheduler(self.scheduler_config)
+        given = {"scheduler": scheduler, **self.components}
+        required = {
+            name for name, parameter in inspect.signature(cls.__init__).parameters.items()
+            if name != "self" and parameter.default is inspect.Parameter.empty
+        }  # fmt: skip
+        missing = dict.fromkeys(required - given.keys())
+        return cls(**missing, **{name: each for name, each in given.items() if name in wanted})
+
+    def freeze(self) -> None:
+        """Switch everything to evaluation and no gradient; adapters are attached afterwards."""
+        for module in self.modules:
+            module.requires_grad_(False).eval()
+
+    def to(self, device: torch.device) -> Parts:
+        """Move all weights to a device and return this."""
+        for module in self.modules:
+            module.to(device)
+        return self
+
+    def bytes(self) -> int:
+        """Return how much memory the weights take."""
+        tensors = (t for module in self.modules for t in (*module.parameters(), *module.buffers()))
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _scheduler(config: dict[str, Any]) -> Any:
+    import diffusers
+
+    return getattr(diffusers, config["_class_name"]).from_config(config)

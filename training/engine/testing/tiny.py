@@ -1,0 +1,129 @@
+"""Components of tiny base models: tokenizers made from a dict, random encoders, autoencoders of a few channels."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+# Their annotations do not hold under a strict check.
+D: Any = diffusers
+T: Any = transformers
+
+LENGTH = 24
+"""Tokens of the longest prompt of a tiny CLIP."""
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Draw the weights built inside from a seed, and leave torch's own state as it was."""
+    saved = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(saved)
+
+
+def _letters() -> list[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return sorted(ByteLevel.alphabet())
+
+
+def clip_tokenizer() -> Any:
+    """Build a byte-level CLIP tokenizer of 514 tokens."""
+    letters = _letters()
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return T.CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=LENGTH
+    )
+
+
+def clip_text_encoder(*, projection: bool = False, width: int = 16) -> Any:
+    """Build a CLIP text encoder of two layers, (B, 24) tokens to (B, 24, width)."""
+    config = T.CLIPTextConfig(
+        vocab_size=514, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=LENGTH, bos_token_id=512, eos_token_id=513, pad_token_id=513, projection_dim=width,
+    )  # fmt: skip
+    return (T.CLIPTextModelWithProjection if projection else T.CLIPTextModel)(config)
+
+
+def t5_tokenizer() -> Any:
+    """Build a T5 tokenizer of single characters."""
+    letters = "▁" + string.printable.strip()
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -3.0) for letter in letters)]
+    return T.T5Tokenizer(vocab=vocabulary, extra_ids=0)
+
+
+def t5_encoder(width: int = 16, *, multilingual: bool = False) -> Any:
+    """Build a T5 (or UMT5) encoder of two layers, (B, L) tokens to (B, L, width)."""
+    config_class, model = (
+        (T.UMT5Config, T.UMT5EncoderModel) if multilingual else (T.T5Config, T.T5EncoderModel)
+    )
+    return model(
+        config_class(vocab_size=128, d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=2)
+    )
+
+
+def qwen_tokenizer() -> Any:
+    """Build a byte-level Qwen2 tokenizer with a chat template."""
+    tokens = [*_letters(), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = T.Qwen2Tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer
+
+
+def gemma_tokenizer() -> Any:
+    """Build a Gemma tokenizer of single characters."""
+    tokens = [
+        "<pad>",
+        "<eos>",
+        "<bos>",
+        "<unk>",
+        "▁",
+        *string.printable.strip(),
+        *(f"<0x{i:02X}>" for i in range(256)),
+    ]
+    return T.GemmaTokenizer(vocab={token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges=[])
+
+
+def gemma2_model(width: int = 16) -> Any:
+    """Build a Gemma 2 of two layers."""
+    return T.Gemma2Model(T.Gemma2Config(
+        vocab_size=400, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8,
+    ))  # fmt: skip
+
+
+def kl_autoencoder(channels: int = 4, *, scaling: float = 0.75, shift: float | None = None) -> Any:
+    """Build an AutoencoderKL that makes pictures four times smaller."""
+    return D.AutoencoderKL(
+        block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=channels, norm_num_groups=4, sample_size=32,
+        layers_per_block=1, scaling_factor=scaling, shift_factor=shift, mid_block_add_attention=False,
+        use_quant_conv=shift is None, use_post_quant_conv=shift is None,
+    )  # fmt: skip
+
+
+def flow_scheduler(**options: Any) -> dict[str, Any]:
+    """Return the config of a flow-matching Euler scheduler."""
+    return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **options}
+
+
+def ddim_scheduler(prediction_type: str = "epsilon") -> dict[str, Any]:
+    """Return the config of Stable Diffusion's noise schedule; zero terminal SNR for v-prediction."""
+    return {
+        "_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
+        "beta_schedule": "scaled_linear", "prediction_type": prediction_type, "clip_sample": False,
+        "set_alpha_to_one": False, "steps_offset": 1, "rescale_betas_zero_snr": prediction_type == "v_prediction",
+        "timestep_spacing": "trailing" if prediction_type == "v_prediction" else "leading",
+    }  # fmt: skip
