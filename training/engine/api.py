@@ -37,6 +37,7 @@ from training.engine.export import metadata, verify
 from training.engine.export.table import ExportTable
 from training.engine.export.weights_file import DTYPES, file_stem, write
 from training.engine.families.base import Parts, TextRow
+from training.engine.families.sources import base_folder
 from training.engine.gallery import Gallery
 from training.engine.loop import TrainingLoop
 from training.engine.methods.base import Adapter
@@ -182,7 +183,7 @@ class LoRATrainer:
     def _load_base(self) -> Parts:
         if self._base is not None:
             return self._base
-        folder = Path(self.spec.base_model.path)
+        folder = base_folder(self.family, self.spec.base_model, self.cache_dir)
         return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
 
     def _enable_gradient_checkpointing(self) -> None:

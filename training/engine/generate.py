@@ -17,6 +17,7 @@ from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase
 from training.engine.export.factors import LoraFactors, read_factors
 from training.engine.export.verify import hooked
 from training.engine.families.base import Parts, TextRow
+from training.engine.families.sources import base_folder
 from training.engine.generation import GenerationSpec, Mix, Picture, picture_path
 from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family
@@ -88,7 +89,7 @@ class Generator:
         return self._count
 
     def _load(self) -> Parts:
-        folder = Path(self.spec.base_model.path)
+        folder = base_folder(self.family, self.spec.base_model, self.run_dir / "cache")
         return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
 
     @contextmanager

@@ -15,8 +15,6 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.engine.errors import ConfigurationError
-
 if TYPE_CHECKING:
     import torch
 
@@ -70,14 +68,9 @@ def fingerprint(folder: Path) -> str:
 def load_base(family: ModelFamily, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Parts:
     """Return a base model on ``device``: the one in memory if it is this one, else from its folder.
 
-    Raise ConfigurationError if there is no such folder, and what the family raises for one that it cannot load.
+    Raise what the family raises for one that it cannot load.
     """
     global _held
-    if not folder.is_dir():
-        raise ConfigurationError(
-            "base_model_missing", "the folder of the base model was not found",
-            hint="Choose another base model, or install this one on the worker.",
-        )  # fmt: skip
     base = Base.of(family.name, folder, dtype)
     held, _held = _held, None  # the run changes it: it is given away once
     if held is not None and held.base == base:

@@ -6,12 +6,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 from training.engine.fields import gettext_noop as _
 from training.engine.fields import setting
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+"""owner/repository, with @revision for another than its main one."""
+
+
+def is_hub_name(path: str) -> bool:
+    """Tell whether a base model's path is meant as a repository of the Hugging Face hub."""
+    return bool(HUB_NAME.fullmatch(path)) and not path.endswith(".safetensors")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,9 +31,15 @@ class BaseModelSpec:
     path: str = setting(
         kind="path",
         label=_("Base model"),
-        help=_("Folder of the base model in diffusers layout."),
+        help=_(
+            "Folder in diffusers layout, one .safetensors checkpoint, or owner/name on the Hugging Face hub."
+        ),
         advanced=False,
     )
+    config: str | None = setting(
+        None, kind="path", label=_("Configuration of the base model"),
+        help=_("For a single checkpoint: a diffusers folder of the same architecture, weights not needed."),
+    )  # fmt: skip
     family: str = setting(
         "sd", kind="str", label=_("Model family"), help=_("Architecture of the base model, for example sd.")
     )

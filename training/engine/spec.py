@@ -29,6 +29,7 @@ from training.engine.sections import (
     OutputSpec,
     SamplingSpec,
     TrainingSpec,
+    is_hub_name,
 )
 
 __all__ = [
@@ -122,12 +123,19 @@ class RunSpec:
 
         return dataclasses.replace(
             self,
-            base_model=dataclasses.replace(self.base_model, path=absolute(self.base_model.path) or ""),
+            base_model=dataclasses.replace(
+                self.base_model, path=self._base_path(folder), config=absolute(self.base_model.config)
+            ),
             dataset=dataclasses.replace(
                 self.dataset, manifest=absolute(self.dataset.manifest), folder=absolute(self.dataset.folder)
             ),
             cache_dir=absolute(self.cache_dir),
         )
+
+    def _base_path(self, folder: Path) -> str:
+        path = self.base_model.path
+        there = folder / path
+        return path if is_hub_name(path) and not there.exists() else str(there.absolute())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole spec as JSON-ready data, defaults included."""

@@ -76,11 +76,11 @@ class ModelFamily(ABC):
         """
         index = folders.read_index(folder)
         self._require_ours(index)
-        wanted = [*self._components(), "scheduler"]
+        wanted = [*self.components, "scheduler"]
         folders.require_components(folder, wanted)
         config = folders.read_scheduler(folder)
         components: dict[str, Any] = {}
-        for name in self._components():
+        for name in self.components:
             if name == self.denoiser:
                 components[name] = self.load_denoiser(folder, device=device, dtype=dtype)
                 continue
@@ -101,7 +101,9 @@ class ModelFamily(ABC):
         """Write a base model in the layout that ``load`` reads."""
         folders.save_components(parts.components, parts.scheduler_config, self.pipelines[0], folder)
 
-    def _components(self) -> tuple[str, ...]:
+    @property
+    def components(self) -> tuple[str, ...]:
+        """List the components of a base model, the scheduler left out."""
         return (self.denoiser, "vae", *self.text_encoders, *self.tokenizers)
 
     def _parts(self, components: dict[str, Any], config: dict[str, Any], folder: Path | None) -> Parts:
