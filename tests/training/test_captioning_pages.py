@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from projects.models import Item
 from projects.services.items import edit_item
 from tests.scenario import Scenario
 from tests.training.captioning import Pictures, api_of, claim, tell, wanted
@@ -176,6 +177,20 @@ def test_the_same_form_sent_twice_is_one_order(scenario: Scenario, icons: Pictur
     data = {"everything": 1, "captioner": "colours", "mode": "replace", "form_token": "t"}
     for _time in range(2):
         assert client_of(scenario.alice).post(address_of(icons, "captions/"), data).status_code == 303
+    assert TrainingJob.jobs.for_team(scenario.team).count() == 1
+
+
+def test_the_same_form_sent_again_when_all_is_captioned_is_still_that_order(
+    scenario: Scenario, icons: Pictures
+) -> None:
+    data = {"everything": 1, "captioner": "colours", "mode": "empty", "form_token": "t"}
+    client, page = client_of(scenario.alice), address_of(icons, "captions/")
+    assert client.post(page, data).status_code == 303
+    Item.objects.for_team(scenario.team).filter(caption="").update(caption="red")
+    assert client.post(page, data).status_code == 303
+    assert (
+        client.post(page, {**data, "form_token": "another"}).status_code == 422
+    )  # nothing is left to caption
     assert TrainingJob.jobs.for_team(scenario.team).count() == 1
 
 

@@ -7,17 +7,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from django.db import IntegrityError, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.actor import Actor, require
 from accounts.models import Team
 from accounts.roles import Can
-from accounts.services.audit import audit
 from core.errors import DomainError, NotFound
-from core.ids import new_uid
-from core.quotas import demand
 from projects.models import Dataset, Item
 from projects.services.projects import refuse_archived
 from projects.visibility import seen_by
@@ -25,17 +20,15 @@ from training.engine import captioning
 from training.engine.captioning import CaptioningSpec
 from training.engine.parsing import SpecError
 from training.engine.spec import digest
-from training.kinds import PREFIXES, JobKind
+from training.kinds import JobKind
 from training.models import CaptionMode, TrainingJob, WantedCaption
 from training.queue.policy import class_of_need
 from training.services.captioners import OfferedCaptioner, captioner_by_key
 from training.services.estimates import RAN
-from training.services.form_tokens import ONCE, give_token, job_of_token, take_token
-from training.services.lifecycle import append_events
-from training.services.metering import reserve
+from training.services.form_tokens import make_once
 from training.services.recipes import best_device, explain
-from training.states import JobState, Simulated
-from training.tasks import wake
+from training.services.short_work import put_short_work_in_line
+from training.states import JobState
 
 # Fetching the pictures and loading the model, beside the writing.
 SECONDS_AROUND = 10.0
@@ -91,51 +84,30 @@ def caption_items(
     require(actor, Can.TRAINING_EDIT)
     offered = captioner_by_key(captioner)
     order = CaptioningOrder(_spec(offered, longest), offered.key, dataset.uid, mode)
-    is_test = bool(actor.api_key and actor.api_key.is_test)
-    try:
-        with transaction.atomic():
-            Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
-            receipt = take_token(actor.team, form_token, digest({**order.to_dict(), "items": items}))
-            found = _dataset(actor, dataset)
-            if not is_test:
-                demand(actor.team, "queued_short_work")
-            wanted = _wanted(actor, found, items, mode)
-            seconds = estimate_captions(offered, len(wanted), team=actor.team)
-            now = timezone.now()
-            job: TrainingJob = TrainingJob.objects.create(
-                uid=new_uid(PREFIXES[JobKind.CAPTIONING]),
-                kind=JobKind.CAPTIONING,
-                is_short=True,
-                team=actor.team,
-                project=found.project,
-                name=found.name,
-                spec=order.to_dict(),
-                spec_sha256=digest(order.to_dict()),
-                created_by=actor.user,
-                state=JobState.QUEUED,
-                queued_at=now,
-                line_at=now,
-                estimated_seconds=seconds,
-                gpu_gb=_gpu_gb(offered),
-                total_steps=len(wanted),
-                is_test=is_test,
-                simulate=Simulated.SUCCESS if is_test else "",
-            )
-            WantedCaption.objects.bulk_create(
-                [WantedCaption(team=actor.team, job=job, item_id=pk, before=text) for pk, text in wanted],
-                batch_size=_ROWS_AT_ONCE,
-            )
-            reserve(job, seconds)
-            append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
-            job.save(update_fields=["last_seq"])
-            give_token(receipt, job)
-            audit(actor, "captioning.created", job, dataset=found.uid, pictures=len(wanted), mode=mode.value)
-            wake(job)
-            return job
-    except IntegrityError as error:
-        if ONCE not in str(error):
-            raise
-        return job_of_token(actor.team, form_token)
+
+    def make() -> TrainingJob:
+        found = _dataset(actor, dataset)
+        wanted = _wanted(actor, found, items, mode)
+        job = put_short_work_in_line(
+            actor,
+            JobKind.CAPTIONING,
+            project=found.project,
+            name=found.name,
+            spec=order.to_dict(),
+            spec_sha256=digest(order.to_dict()),
+            estimated_seconds=estimate_captions(offered, len(wanted), team=actor.team),
+            gpu_gb=_gpu_gb(offered),
+            total_steps=len(wanted),
+            noted={"dataset": found.uid, "pictures": len(wanted), "mode": mode.value},
+        )
+        WantedCaption.objects.bulk_create(
+            [WantedCaption(team=actor.team, job=job, item_id=pk, before=text) for pk, text in wanted],
+            batch_size=_ROWS_AT_ONCE,
+        )
+        return job
+
+    # Looked up only once the token is taken: what was sent twice is not to find its own captions and be refused.
+    return make_once(actor.team, form_token, digest({**order.to_dict(), "items": items}), make)
 
 
 def estimate_captions(offered: OfferedCaptioner, count: int, *, team: Team) -> int:

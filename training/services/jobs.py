@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -26,7 +26,7 @@ from training.queue.policy import class_of_need
 from training.services.announce import announce_state
 from training.services.estimates import estimate_run
 from training.services.express import place_in_line, rate_of
-from training.services.form_tokens import ONCE, give_token, job_of_token, take_token
+from training.services.form_tokens import make_once
 from training.services.lifecycle import append_events
 from training.services.metering import reserve
 from training.services.recipes import (
@@ -231,52 +231,46 @@ def _queue(
         require_gpus(gpus, spec, class_of_need(estimate.memory_mb))
         demand(actor.team, "steps_per_training", adding=estimate.steps, pointer="/settings/training/steps")
         require_base(actor.team, foundation_model)
-    try:
-        with transaction.atomic():
-            # The team's row is held until the commit, so that two requests at once cannot both be the last allowed.
-            Team.objects.select_for_update(no_key=True).get(pk=actor.team.pk)
-            receipt = take_token(actor.team, form_token, spec.sha256())
-            if not is_test:
-                demand(actor.team, "queued_trainings")
-                demand(actor.team, "trainings_a_month")
-            now = timezone.now()
-            job: TrainingJob = TrainingJob.objects.create(
-                team=actor.team,
-                project=project,
-                dataset_version=dataset_version,
-                foundation_model=foundation_model,
-                name=spec.name,
-                template=template,
-                spec=spec.to_dict(),
-                spec_sha256=spec.sha256(),
-                created_by=actor.user,
-                retry_of=retry_of,
-                state=JobState.QUEUED,
-                queued_at=now,
-                line_at=place_in_line(now, is_express=is_express),
-                is_express=is_express,
-                rate=rate,
-                gpus=gpus,
-                estimated_seconds=estimate.seconds,
-                gpu_gb=class_of_need(estimate.memory_mb),
-                total_steps=estimate.steps,
-                metadata=dict(metadata or {}),
-                is_test=is_test,
-                hard_cap_seconds=hard_cap_seconds,
-                simulate=(simulate or Simulated.SUCCESS.value) if is_test else "",
-            )
-            reserve(job, estimate.seconds)
-            append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
-            job.save(update_fields=["last_seq"])
-            announce_state(job)
-            give_token(receipt, job)
-            audit(actor, "training.created", job, retry_of=retry_of.uid if retry_of else None)
-            wake(job)
-            return job
-    except IntegrityError as error:
-        if ONCE not in str(error):
-            raise
-        return job_of_token(actor.team, form_token)
+
+    def make() -> TrainingJob:
+        if not is_test:
+            demand(actor.team, "queued_trainings")
+            demand(actor.team, "trainings_a_month")
+        now = timezone.now()
+        job: TrainingJob = TrainingJob.objects.create(
+            team=actor.team,
+            project=project,
+            dataset_version=dataset_version,
+            foundation_model=foundation_model,
+            name=spec.name,
+            template=template,
+            spec=spec.to_dict(),
+            spec_sha256=spec.sha256(),
+            created_by=actor.user,
+            retry_of=retry_of,
+            state=JobState.QUEUED,
+            queued_at=now,
+            line_at=place_in_line(now, is_express=is_express),
+            is_express=is_express,
+            rate=rate,
+            gpus=gpus,
+            estimated_seconds=estimate.seconds,
+            gpu_gb=class_of_need(estimate.memory_mb),
+            total_steps=estimate.steps,
+            metadata=dict(metadata or {}),
+            is_test=is_test,
+            hard_cap_seconds=hard_cap_seconds,
+            simulate=(simulate or Simulated.SUCCESS.value) if is_test else "",
+        )
+        reserve(job, estimate.seconds)
+        append_events(job, [("status", now, {"state": JobState.QUEUED.value, "desired": ""})])
+        job.save(update_fields=["last_seq"])
+        announce_state(job)
+        audit(actor, "training.created", job, retry_of=retry_of.uid if retry_of else None)
+        wake(job)
+        return job
+
+    return make_once(actor.team, form_token, spec.sha256(), make)
 
 
 def require_base(team: Team, base: FoundationModel) -> None:
