@@ -7,10 +7,9 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
-from accounts.api.base import Choice, ListQuery, ObjectSerializer, StrictSerializer, Whole
+from accounts.api.base import Choice, ListQuery, StrictSerializer, Whole
 from projects.api.serializers import example
-from training.api.serializers import error_of, queue_of
-from training.api.shapes import ERROR, QUEUE
+from training.api.order_shapes import OrderSerializer, order_fields
 from training.engine.captioning import FIELDS
 from training.models import CaptionMode, TrainingJob
 from training.states import JobState
@@ -55,48 +54,20 @@ class CaptionerResult(serializers.Serializer[Any]):
     description = serializers.CharField()
 
 
-class CaptioningSerializer(ObjectSerializer):
+class CaptioningSerializer(OrderSerializer):
     object_name = "captioning"
 
     test = serializers.BooleanField(
         source="is_test", read_only=True, help_text="Simulated: made with a test key; no caption was changed."
     )
-    status = serializers.ChoiceField(JobState.choices, source="state", read_only=True)
-    project = serializers.CharField(source="project.uid", read_only=True)
     dataset = serializers.CharField(source="spec.dataset", read_only=True)
     captioner = serializers.CharField(source="spec.captioner", read_only=True)
     mode = serializers.ChoiceField(CaptionMode.choices, source="spec.mode", read_only=True)
     longest = serializers.IntegerField(source="spec.engine.longest", read_only=True)
-    created_by = serializers.CharField(source="created_by.uid", read_only=True, default=None, allow_null=True)
     progress = serializers.SerializerMethodField()
-    queue = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
-    urls = serializers.SerializerMethodField()
 
-    class Meta:
-        model = TrainingJob
-        fields = (
-            "id",
-            "object",
-            "project",
-            "dataset",
-            "status",
-            "desired",
-            "captioner",
-            "mode",
-            "longest",
-            "progress",
-            "queue",
-            "error",
-            "rest_reason",
-            "last_seq",
-            "test",
-            "urls",
-            "created_by",
-            "created_at",
-            "started_at",
-            "finished_at",
-        )
+    class Meta(OrderSerializer.Meta):
+        fields = order_fields(about=("dataset",), own=("captioner", "mode", "longest"))
 
     @extend_schema_field(
         inline_serializer(
@@ -119,17 +90,3 @@ class CaptioningSerializer(ObjectSerializer):
             "kept": counts.kept,
             "left": counts.left,
         }
-
-    @extend_schema_field(QUEUE)
-    def get_queue(self, row: TrainingJob) -> dict[str, Any] | None:
-        return queue_of(row)
-
-    @extend_schema_field(ERROR)
-    def get_error(self, row: TrainingJob) -> dict[str, Any] | None:
-        return error_of(row)
-
-    @extend_schema_field(serializers.DictField(child=serializers.URLField()))
-    def get_urls(self, row: TrainingJob) -> dict[str, str]:
-        address = self.address("captioning-detail", row.uid)
-        parts = ("events", "stream", "cancel", "pause", "resume")
-        return {"self": address, **{part: f"{address}/{part}" for part in parts}}

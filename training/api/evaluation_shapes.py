@@ -7,12 +7,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
-from accounts.api.base import Choice, ListQuery, ObjectSerializer, StrictSerializer, Whole
+from accounts.api.base import Choice, ListQuery, StrictSerializer, Whole
 from projects.api.serializers import example
 from training.advisor.best_epoch import Verdict, best_epoch
-from training.api.generation_shapes import PICTURES
-from training.api.serializers import error_of, queue_of
-from training.api.shapes import ERROR, QUEUE
+from training.api.order_shapes import DrawnOrderSerializer, OrderSerializer, order_fields
 from training.engine.fields import LONGEST_TEXT
 from training.findings import Finding, Findings
 from training.models import TrainingJob
@@ -87,60 +85,22 @@ ADVICE = inline_serializer(
 )
 
 
-class EvaluationSerializer(ObjectSerializer):
+class EvaluationSerializer(DrawnOrderSerializer):
     object_name = "evaluation"
 
-    test = serializers.BooleanField(source="is_test", read_only=True)
-    status = serializers.ChoiceField(JobState.choices, source="state", read_only=True)
-    project = serializers.CharField(source="project.uid", read_only=True)
-    base_model = serializers.CharField(source="foundation_model.key", read_only=True)
-    created_by = serializers.CharField(source="created_by.uid", read_only=True, default=None, allow_null=True)
     model_version = serializers.SerializerMethodField()
-    settings = serializers.SerializerMethodField()
     base = serializers.SerializerMethodField()
     files = serializers.SerializerMethodField()
     advice = serializers.SerializerMethodField()
-    pictures = serializers.SerializerMethodField()
     progress = serializers.SerializerMethodField()
-    queue = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
-    urls = serializers.SerializerMethodField()
 
-    class Meta:
-        model = TrainingJob
-        fields = (
-            "id",
-            "object",
-            "project",
-            "model_version",
-            "status",
-            "desired",
-            "base_model",
-            "settings",
-            "base",
-            "files",
-            "advice",
-            "pictures",
-            "progress",
-            "queue",
-            "error",
-            "rest_reason",
-            "last_seq",
-            "test",
-            "urls",
-            "created_by",
-            "created_at",
-            "started_at",
-            "finished_at",
+    class Meta(OrderSerializer.Meta):
+        fields = order_fields(
+            about=("model_version",), own=("base_model", "settings", "base", "files", "advice", "pictures")
         )
 
     def get_model_version(self, row: TrainingJob) -> str:
         return _findings(row).version
-
-    @extend_schema_field(serializers.DictField())
-    def get_settings(self, row: TrainingJob) -> dict[str, Any]:
-        """Give what is drawn with each file."""
-        return {key: value for key, value in row.spec.items() if key not in ("base_model", "mixes")}
 
     @extend_schema_field(BASE)
     def get_base(self, row: TrainingJob) -> dict[str, Any]:
@@ -175,21 +135,6 @@ class EvaluationSerializer(ObjectSerializer):
             "warning": advice.warning or None,
         }
 
-    @extend_schema_field(PICTURES)
-    def get_pictures(self, row: TrainingJob) -> list[dict[str, Any]]:
-        """List what is drawn so far; `mix` 0 is the base model alone, then come the files in their order."""
-        of_file = len(row.spec["prompts"]) * row.spec["count"]
-        return [
-            {
-                "id": sample.uid,
-                "mix": sample.prompt_index // of_file,
-                "prompt": sample.prompt,
-                "seed": sample.seed,
-                "picture": self.address("sample-picture", sample.uid),
-            }
-            for sample in row.samples.all()
-        ]
-
     @extend_schema_field(
         inline_serializer(
             "EvaluationProgress", {"drawn": serializers.IntegerField(), "total": serializers.IntegerField()}
@@ -197,22 +142,6 @@ class EvaluationSerializer(ObjectSerializer):
     )
     def get_progress(self, row: TrainingJob) -> dict[str, int]:
         return {"drawn": row.step, "total": row.total_steps}
-
-    @extend_schema_field(QUEUE)
-    def get_queue(self, row: TrainingJob) -> dict[str, Any] | None:
-        return queue_of(row)
-
-    @extend_schema_field(ERROR)
-    def get_error(self, row: TrainingJob) -> dict[str, Any] | None:
-        return error_of(row)
-
-    @extend_schema_field(serializers.DictField(child=serializers.URLField()))
-    def get_urls(self, row: TrainingJob) -> dict[str, str]:
-        address = self.address("evaluation-detail", row.uid)
-        return {
-            "self": address,
-            **{part: f"{address}/{part}" for part in ("events", "stream", "cancel", "pause", "resume")},
-        }
 
 
 def _findings(row: TrainingJob) -> Findings:

@@ -7,10 +7,9 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
-from accounts.api.base import Choice, ListQuery, ObjectSerializer, StrictSerializer, Whole
+from accounts.api.base import Choice, ListQuery, StrictSerializer, Whole
 from projects.api.serializers import example
-from training.api.serializers import error_of, queue_of
-from training.api.shapes import ERROR, QUEUE
+from training.api.order_shapes import DrawnOrderSerializer, OrderSerializer, order_fields
 from training.engine.fields import LONGEST_TEXT, MOST_LINES
 from training.engine.generation import FIELDS, MOST_LORAS, MOST_MIXES
 from training.models import TrainingJob
@@ -89,64 +88,16 @@ USE = inline_serializer(
     },
     many=True,
 )
-PICTURES = inline_serializer(
-    "GenerationPicture",
-    {
-        "id": serializers.CharField(),
-        "mix": serializers.IntegerField(help_text="Which of `mixes`, from 0."),
-        "prompt": serializers.CharField(),
-        "seed": serializers.IntegerField(),
-        "picture": serializers.URLField(),
-    },
-    many=True,
-)
 
 
-class GenerationSerializer(ObjectSerializer):
+class GenerationSerializer(DrawnOrderSerializer):
     object_name = "generation"
 
-    test = serializers.BooleanField(source="is_test", read_only=True)
-    status = serializers.ChoiceField(JobState.choices, source="state", read_only=True)
-    project = serializers.CharField(source="project.uid", read_only=True)
-    base_model = serializers.CharField(source="foundation_model.key", read_only=True)
-    created_by = serializers.CharField(source="created_by.uid", read_only=True, default=None, allow_null=True)
-    settings = serializers.SerializerMethodField()
     mixes = serializers.SerializerMethodField()
-    pictures = serializers.SerializerMethodField()
     progress = serializers.SerializerMethodField()
-    queue = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
-    urls = serializers.SerializerMethodField()
 
-    class Meta:
-        model = TrainingJob
-        fields = (
-            "id",
-            "object",
-            "project",
-            "status",
-            "desired",
-            "base_model",
-            "settings",
-            "mixes",
-            "pictures",
-            "progress",
-            "queue",
-            "error",
-            "rest_reason",
-            "last_seq",
-            "test",
-            "urls",
-            "created_by",
-            "created_at",
-            "started_at",
-            "finished_at",
-        )
-
-    @extend_schema_field(serializers.DictField())
-    def get_settings(self, row: TrainingJob) -> dict[str, Any]:
-        """Give the order without its LoRAs."""
-        return {key: value for key, value in row.spec.items() if key not in ("base_model", "mixes")}
+    class Meta(OrderSerializer.Meta):
+        fields = order_fields(own=("base_model", "settings", "mixes", "pictures"))
 
     @extend_schema_field(serializers.ListField(child=USE))
     def get_mixes(self, row: TrainingJob) -> list[list[dict[str, Any]]]:
@@ -158,21 +109,6 @@ class GenerationSerializer(ObjectSerializer):
             for mix in row.spec["mixes"]
         ]
 
-    @extend_schema_field(PICTURES)
-    def get_pictures(self, row: TrainingJob) -> list[dict[str, Any]]:
-        """List what is drawn so far, in the order of mixes, prompts and seeds."""
-        of_mix = len(row.spec["prompts"]) * row.spec["count"]
-        return [
-            {
-                "id": sample.uid,
-                "mix": sample.prompt_index // of_mix,
-                "prompt": sample.prompt,
-                "seed": sample.seed,
-                "picture": self.address("sample-picture", sample.uid),
-            }
-            for sample in row.samples.all()
-        ]
-
     @extend_schema_field(
         inline_serializer(
             "GenerationProgress", {"drawn": serializers.IntegerField(), "total": serializers.IntegerField()}
@@ -180,17 +116,3 @@ class GenerationSerializer(ObjectSerializer):
     )
     def get_progress(self, row: TrainingJob) -> dict[str, int]:
         return {"drawn": row.step, "total": row.total_steps}
-
-    @extend_schema_field(QUEUE)
-    def get_queue(self, row: TrainingJob) -> dict[str, Any] | None:
-        return queue_of(row)
-
-    @extend_schema_field(ERROR)
-    def get_error(self, row: TrainingJob) -> dict[str, Any] | None:
-        return error_of(row)
-
-    @extend_schema_field(serializers.DictField(child=serializers.URLField()))
-    def get_urls(self, row: TrainingJob) -> dict[str, str]:
-        address = self.address("generation-detail", row.uid)
-        parts = ("events", "stream", "cancel", "pause", "resume")
-        return {"self": address, **{part: f"{address}/{part}" for part in parts}}
