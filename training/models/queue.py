@@ -111,6 +111,14 @@ class QueueSettings(models.Model):
         help_text=_("What a second of an express training is charged as."),
     )
 
+    hold_for = models.FloatField(
+        _("seconds a machine holds slots back for a training on several GPUs"),
+        default=_USUAL.hold_for,
+        db_default=_USUAL.hold_for,
+        validators=[MinValueValidator(1)],
+        help_text=_("Then it takes other jobs for as long. Choose more than most trainings take."),
+    )
+
     class Meta:
         verbose_name = verbose_name_plural = _("queue settings")
         constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="training_queuesettings_one")]
@@ -138,6 +146,7 @@ class QueueSettings(models.Model):
             least_run_for_short=self.least_run_for_short,
             express_boost=self.express_boost,
             express_rate=self.express_rate,
+            hold_for=self.hold_for,
         )
 
 
