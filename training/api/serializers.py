@@ -195,6 +195,27 @@ class TrainingSerializer(ObjectSerializer):
         return {"self": address, **{part: f"{address}/{part}" for part in parts}}
 
 
+def priority_field() -> serializers.ChoiceField:
+    """Return the field that says how soon a training starts."""
+    return serializers.ChoiceField(
+        PRIORITIES,
+        required=False,
+        default="standard",
+        help_text="Express starts sooner and costs more a second.",
+    )
+
+
+def gpus_field() -> Whole:
+    """Return the field that says how many GPUs a training takes."""
+    return Whole(
+        required=False,
+        default=1,
+        min_value=1,
+        max_value=MOST_GPUS,
+        help_text="GPUs of one machine that share each step; each of them is charged.",
+    )
+
+
 @example(
     "A style",
     dataset_version="dsv_01jd3v7k2m0000000000000000",
@@ -219,55 +240,11 @@ class TrainingInput(StrictSerializer):
     )
     metadata = MetadataField(required=False)
     hard_cap_seconds = Whole(required=False, min_value=60, max_value=10_000_000, help_text=_CAP)
-    priority = serializers.ChoiceField(
-        PRIORITIES,
-        required=False,
-        default="standard",
-        help_text="Express starts sooner and costs more a second.",
-    )
-    gpus = Whole(
-        required=False,
-        default=1,
-        min_value=1,
-        max_value=MOST_GPUS,
-        help_text="GPUs of one machine that share each step; each of them is charged.",
-    )
+    priority = priority_field()
+    gpus = gpus_field()
     simulate = Choice(
         Simulated.choices, required=False, default="", help_text="With a test key: how the training ends."
     )
-
-
-@example(
-    "A style",
-    dataset_version="dsv_01jd3v7k2m0000000000000000",
-    base_model="tiny",
-    template="style",
-)
-class EstimateInput(StrictSerializer):
-    """What to estimate: the same as a new training, whose name and trigger do not matter."""
-
-    dataset_version = serializers.CharField(max_length=40)
-    base_model = serializers.CharField(max_length=60)
-    template = serializers.ChoiceField(TemplateKey.choices)
-    trigger = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
-    settings = serializers.DictField(required=False, default=dict)
-    name = serializers.CharField(max_length=80, required=False, default="Estimate")
-    prompts = serializers.ListField(
-        child=serializers.CharField(max_length=500), required=False, max_length=MOST_LINES
-    )
-
-
-class EstimateResult(serializers.Serializer[Any]):
-    object = serializers.CharField()
-    pictures = serializers.IntegerField(help_text="Trained on; held-out ones are not counted.")
-    held_out = serializers.IntegerField()
-    steps = serializers.IntegerField()
-    epochs = serializers.IntegerField()
-    steps_per_epoch = serializers.IntegerField()
-    seconds = serializers.IntegerField()
-    measured = serializers.BooleanField(help_text="Whether the time comes from your earlier trainings.")
-    memory_mb = serializers.IntegerField(help_text="0 when the base model's need is not known.")
-    fits = serializers.BooleanField()
 
 
 @example("Note an order", metadata={"order": "4711"})

@@ -24,14 +24,12 @@ from projects.models import DatasetVersion
 from projects.serving import serve_download, serve_picture
 from projects.visibility import seen_by
 from training import selectors
-from training.advisor.templates import template_for
+from training.api.estimate_shapes import EstimateInput, EstimateResult
 from training.api.events import FollowedJobs
 from training.api.receipts import ReceiptResult
 from training.api.serializers import (
     CheckpointSerializer,
     CloneInput,
-    EstimateInput,
-    EstimateResult,
     EventQuery,
     MetricsQuery,
     MetricsResult,
@@ -46,15 +44,8 @@ from training.models import Checkpoint, FoundationModel, Sample, TrainingJob
 from training.services.checkpoints import download_name
 from training.services.control import cancel_job, pause_job, resume_job, stop_job
 from training.services.curves import curves
-from training.services.estimates import estimate_run
 from training.services.jobs import change_job, clone_job, create_job, retry_job
-from training.services.recipes import (
-    best_device,
-    describe_base,
-    describe_pictures,
-    make_recipe,
-    require_valid,
-)
+from training.services.quote import quote_training
 
 Change = Callable[..., TrainingJob]
 
@@ -135,20 +126,15 @@ class TrainingViewSet(FollowedJobs, Listed):
     @extend_schema(request=EstimateInput, responses=EstimateResult)
     @idempotent()
     def estimate(self, request: Request) -> Response:
-        """Say how long a training would take and whether it fits, without starting it."""
+        """Say how long a training would take, what it would be charged and whether it fits, without starting it."""
         data = self.input(EstimateInput)
-        version, base = self._version(data["dataset_version"]), base_model_by_key(data["base_model"])
-        recipe = make_recipe(
-            base=describe_base(base),
-            template=template_for(data["template"]),
-            pictures=describe_pictures(version),
-            device=best_device(),
-            name=data["name"],
-            trigger=data["trigger"],
-            settings=data["settings"],
-            prompts=data.get("prompts"),
+        quote = quote_training(
+            actor=self.actor,
+            dataset_version=self._version(data.pop("dataset_version")),
+            foundation_model=base_model_by_key(data.pop("base_model")),
+            **data,
         )
-        found = estimate_run(require_valid(recipe), base, team=self.actor.team, pictures=version.item_count)
+        found = quote.estimate
         return Response(
             {
                 "object": "estimate",
@@ -159,6 +145,9 @@ class TrainingViewSet(FollowedJobs, Listed):
                 "steps_per_epoch": found.steps_per_epoch,
                 "seconds": found.seconds,
                 "measured": found.measured,
+                "rate": quote.rate,
+                "charged_seconds": quote.charged,
+                "held_seconds": quote.held,
                 "memory_mb": found.memory_mb,
                 "fits": found.fits,
             }

@@ -14,7 +14,7 @@ from core.quotas import Answer, answer, has_feature
 from training.advisor.problems import Problem
 from training.models import FoundationModel
 from training.services.estimates import Estimate
-from training.services.metering import MARGIN
+from training.services.metering import reserved_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def budget_for(team: Team, base: FoundationModel, estimate: Estimate, *, rate: f
     if not plan.is_metered:
         return Budget(0, None, 0, problems)
     charged = math.ceil(estimate.seconds * rate)
-    reserve, funds = math.ceil(charged * MARGIN), funds_of(team)
+    reserve, funds = reserved_for(estimate.seconds, rate), funds_of(team)
     if reserve > funds.total:
         problems.append(Problem("insufficient_credits", "error", shortage(team, reserve, funds).message))
     beyond = max(0, charged - funds.allowance - funds.bought)

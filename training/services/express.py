@@ -17,10 +17,10 @@ def place_in_line(queued_at: datetime, *, is_express: bool) -> datetime:
     return queued_at - timedelta(seconds=rules().express_boost) if is_express else queued_at
 
 
-def rate_of(team: Team, *, is_express: bool) -> float:
-    """Return what a second of a new job is charged as; raise DomainError where nothing is charged by the second."""
+def rate_of(team: Team, *, is_express: bool, gpus: int) -> float:
+    """Return what a second of a new job is charged as; raise DomainError for express where no second is charged."""
     if not is_express:
-        return 1.0
+        return float(gpus)
     if not plan_of(team).is_metered:
         raise DomainError(
             "express_not_offered",
@@ -29,4 +29,4 @@ def rate_of(team: Team, *, is_express: bool) -> float:
             ),
             pointer="/priority",
         )
-    return rules().express_rate
+    return rules().express_rate * gpus

@@ -226,7 +226,7 @@ def _queue(
     estimate = estimate_run(
         spec, foundation_model, team=actor.team, pictures=dataset_version.item_count, gpus=gpus
     )
-    rate = rate_of(actor.team, is_express=is_express) * gpus
+    rate = rate_of(actor.team, is_express=is_express, gpus=gpus)
     if not is_test:
         require_gpus(gpus, spec, class_of_need(estimate.memory_mb))
         demand(actor.team, "steps_per_training", adding=estimate.steps, pointer="/settings/training/steps")

@@ -25,11 +25,16 @@ MARGIN = 1.2
 EXTENSION = 600
 
 
+def reserved_for(seconds: float, rate: float) -> int:
+    """Return what is reserved for a run that is expected to take so long, each second charged as `rate`."""
+    return max(1, math.ceil(seconds * MARGIN * rate))
+
+
 def reserve(job: TrainingJob, seconds: float) -> None:
     """Reserve GPU time for a job that is queued, as far as its own cap lets it; raise InsufficientCredits."""
     if job.is_test or not plan_of(job.team).is_metered:
         return
-    wanted = max(1, math.ceil(seconds * MARGIN * job.rate))
+    wanted = reserved_for(seconds, job.rate)
     if job.hard_cap_seconds is not None:
         wanted = min(wanted, job.hard_cap_seconds - charged_for(job.team, job.uid))
         if wanted <= 0:
