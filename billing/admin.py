@@ -29,7 +29,7 @@ from billing.models import (
 from billing.overview import plan_lines, teams_near_limits
 from billing.services.accounts import put_on_plan
 from billing.services.desk import give_back, grant
-from core.admin import ReadOnly
+from core.admin import OfTeam, ReadOnly
 from core.errors import DomainError
 from core.outbox import enqueue
 
@@ -102,8 +102,8 @@ class TopUpAdmin(admin.ModelAdmin):
 
 
 @admin.register(BillingAccount)
-class BillingAccountAdmin(admin.ModelAdmin):
-    list_display = ("team", "plan", "status", "period_end", "past_due_since", "give")
+class BillingAccountAdmin(OfTeam, admin.ModelAdmin):
+    list_display = ("of_team", "plan", "status", "period_end", "past_due_since", "give")
     list_filter = ("plan", "status")
     list_select_related = ("team", "plan")
     search_fields = ("team__name", "team__slug", "stripe_customer")
@@ -155,8 +155,8 @@ class EntryInline(ReadOnly, admin.TabularInline):
 
 
 @admin.register(LedgerTransaction)
-class LedgerTransactionAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("created_at", "team", "kind", "job_uid", "attempt", "reason", "refund_link")
+class LedgerTransactionAdmin(OfTeam, ReadOnly, admin.ModelAdmin):
+    list_display = ("was_created_at", "of_team", "kind", "job_uid", "attempt", "reason", "refund_link")
     list_filter = ("kind",)
     list_select_related = ("team",)
     search_fields = ("uid", "job_uid", "team__slug")

@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
 
-from core.admin import ReadOnly
+from core.admin import OfTeam, ReadOnly
 from core.errors import DomainError
 from core.models import DutyRun
 from training.engine.registry import family_names
@@ -33,8 +33,17 @@ class AttemptInline(ReadOnly, admin.TabularInline):
 
 
 @admin.register(TrainingJob)
-class TrainingJobAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("name", "team", "state", "step", "total_steps", "error_code", "queued_at", "finished_at")
+class TrainingJobAdmin(OfTeam, ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "name",
+        "of_team",
+        "state",
+        "step",
+        "total_steps",
+        "error_code",
+        "queued_at",
+        "finished_at",
+    )
     list_filter = ("state", "error_category", "error_code", "foundation_model")
     search_fields = ("uid", "name", "team__slug")
     date_hierarchy = "created_at"

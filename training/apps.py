@@ -1,9 +1,10 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class TrainingConfig(AppConfig):
     name = "training"
-    verbose_name = "Training"
+    verbose_name = _("Trainings")
 
     def ready(self) -> None:
         from core.metrics import register as register_metrics

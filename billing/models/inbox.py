@@ -18,16 +18,20 @@ class StripeEvent(models.Model):
 
     uid = models.CharField(_("event"), max_length=64, unique=True)
     kind = models.CharField(_("kind"), max_length=80)
-    payload = models.JSONField()
-    state = models.CharField(max_length=10, choices=EventState.choices, default=EventState.WAITING)
-    received_at = models.DateTimeField(auto_now_add=True)
-    done_at = models.DateTimeField(null=True)
+    payload = models.JSONField(_("content"))
+    state = models.CharField(
+        _("state"), max_length=10, choices=EventState.choices, default=EventState.WAITING
+    )
+    received_at = models.DateTimeField(_("received at"), auto_now_add=True)
+    done_at = models.DateTimeField(_("done at"), null=True)
     # When people and programs were told of it: once, however often it is acted upon.
-    told_at = models.DateTimeField(null=True)
-    tries = models.PositiveIntegerField(default=0)
-    error = models.TextField(blank=True)
+    told_at = models.DateTimeField(_("told at"), null=True)
+    tries = models.PositiveIntegerField(_("tries"), default=0)
+    error = models.TextField(_("error"), blank=True)
 
     class Meta:
+        verbose_name = _("Stripe event")
+        verbose_name_plural = _("Stripe events")
         indexes = [models.Index(fields=["state", "-received_at"], name="billing_event_state")]
         ordering = ["-received_at"]
 

@@ -44,22 +44,27 @@ class LedgerTransaction(TenantModel):
     """One event in the ledger; its entries add up to zero. `key` makes it happen once."""
 
     uid = UidField("ltx")
-    kind = models.CharField(max_length=10, choices=Kind.choices)
-    key = models.CharField(max_length=120)
-    job_uid = models.CharField(max_length=40, blank=True)
-    attempt = models.PositiveIntegerField(null=True)
-    reason = models.CharField(max_length=200, blank=True)
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
+    key = models.CharField(_("key"), max_length=120)
+    job_uid = models.CharField(_("job"), max_length=40, blank=True)
+    attempt = models.PositiveIntegerField(_("attempt"), null=True)
+    reason = models.CharField(_("reason"), max_length=200, blank=True)
     # No cascade from people: the ledger outlives them.
     made_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
+        verbose_name=_("made by"),
         null=True,
         on_delete=models.DO_NOTHING,
         related_name="+",
         db_constraint=False,
     )
-    reverses = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="reversals")
+    reverses = models.ForeignKey(
+        "self", verbose_name=_("reverses"), null=True, on_delete=models.PROTECT, related_name="reversals"
+    )
 
     class Meta(TenantModel.Meta):
+        verbose_name = _("ledger transaction")
+        verbose_name_plural = _("ledger transactions")
         constraints = [
             *tenant_constraints("billing_transaction", "reverses"),
             models.UniqueConstraint(fields=["team", "key"], name="billing_transaction_once"),
@@ -82,10 +87,12 @@ class LedgerEntry(TenantModel):
     """Seconds that one transaction moves into an account, or out of it (below zero)."""
 
     transaction = models.ForeignKey(LedgerTransaction, on_delete=models.PROTECT, related_name="entries")
-    account = models.CharField(max_length=16, choices=Account.choices)
-    seconds = models.BigIntegerField()
+    account = models.CharField(_("account"), max_length=16, choices=Account.choices)
+    seconds = models.BigIntegerField(_("seconds"))
 
     class Meta(TenantModel.Meta):
+        verbose_name = _("ledger entry")
+        verbose_name_plural = _("ledger entries")
         constraints = [
             *tenant_constraints("billing_entry", "transaction"),
             models.UniqueConstraint(fields=["transaction", "account"], name="billing_entry_once"),

@@ -89,6 +89,8 @@ class Plan(models.Model):
     )
 
     class Meta:
+        verbose_name = _("plan")
+        verbose_name_plural = _("plans")
         ordering = ["position", "pk"]
         constraints = [models.CheckConstraint(condition=models.Q(weight__gte=1), name="billing_plan_weight")]
 
@@ -110,6 +112,8 @@ class TopUp(models.Model):
     is_on_sale = models.BooleanField(_("on sale"), default=True)
 
     class Meta:
+        verbose_name = _("top-up")
+        verbose_name_plural = _("top-ups")
         ordering = ["seconds"]
 
     def __str__(self) -> str:
@@ -124,20 +128,20 @@ class TopUp(models.Model):
 class BillingAccount(TenantModel):
     """The plan of a team. A team without a row is on the installation's default plan."""
 
-    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="+")
+    plan = models.ForeignKey(Plan, verbose_name=_("plan"), on_delete=models.PROTECT, related_name="+")
     # What the team lets itself be invoiced in a month beyond allowance and top-ups. 0: nothing, its trainings pause.
     spend_limit_cents = models.PositiveIntegerField(_("spend limit a month, in cents"), default=0)
 
     # What Stripe said last (`billing.services.subscriptions` alone writes these); empty without a subscription.
     stripe_customer = models.CharField(max_length=64, blank=True)
     subscription = models.CharField(max_length=64, blank=True)
-    status = models.CharField(max_length=24, blank=True)
-    period_end = models.DateTimeField(null=True, blank=True)
+    status = models.CharField(_("status"), max_length=24, blank=True)
+    period_end = models.DateTimeField(_("period end"), null=True, blank=True)
     trial_end = models.DateTimeField(null=True, blank=True)
     ends_at_period_end = models.BooleanField(default=False)
     next_plan = models.ForeignKey(Plan, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     extra_seats = models.PositiveIntegerField(default=0, db_default=0)
-    past_due_since = models.DateTimeField(null=True, blank=True)
+    past_due_since = models.DateTimeField(_("past due since"), null=True, blank=True)
     past_due_reminded_at = models.DateTimeField(null=True, blank=True)
     # Counts what was written of Stripe's answers: an answer that was asked for before the last one is asked for again.
     refreshes = models.PositiveIntegerField(default=0, db_default=0)
@@ -145,6 +149,8 @@ class BillingAccount(TenantModel):
     data_kept_until = models.DateTimeField(null=True, blank=True)
 
     class Meta(TenantModel.Meta):
+        verbose_name = _("billing account")
+        verbose_name_plural = _("billing accounts")
         constraints = [
             *tenant_constraints("billing_account"),
             models.UniqueConstraint(fields=["team"], name="billing_account_team"),

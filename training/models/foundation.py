@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy as _
 class FoundationModel(models.Model):
     """A base model on disk. `family` names the engine's adapter; `sha256` identifies the weights."""
 
-    key = models.SlugField(max_length=60, unique=True)
+    key = models.SlugField(_("key"), max_length=60, unique=True)
     name = models.CharField(_("name"), max_length=80)
-    family = models.CharField(max_length=40)
+    family = models.CharField(_("family"), max_length=40)
     path = models.CharField(
         _("folder"),
         max_length=500,
@@ -22,14 +22,16 @@ class FoundationModel(models.Model):
         ),
     )
     # Computed from the files (`services.foundation_models`), never typed.
-    sha256 = models.CharField(max_length=64)
+    sha256 = models.CharField(_("sha256"), max_length=64)
     licence = models.CharField(_("licence"), max_length=80)
-    description = models.CharField(max_length=400, blank=True)
+    description = models.CharField(_("description"), max_length=400, blank=True)
     resolution = models.PositiveIntegerField(_("native resolution"), default=512)
     memory_mb = models.PositiveIntegerField(_("memory needed (MB)"), default=0)
     # Prompts to offer. A small model knows a list of things; asked for others it draws something else.
-    prompts = ArrayField(models.CharField(max_length=200), default=list, blank=True)
-    is_demo = models.BooleanField(default=False)
+    prompts = ArrayField(
+        models.CharField(max_length=200), verbose_name=_("prompts"), default=list, blank=True
+    )
+    is_demo = models.BooleanField(_("is demo"), default=False)
     is_standard = models.BooleanField(
         _("part of every plan"),
         default=True,
@@ -39,6 +41,8 @@ class FoundationModel(models.Model):
     is_active = models.BooleanField(_("offered for new trainings"), default=True)
 
     class Meta:
+        verbose_name = _("base model")
+        verbose_name_plural = _("base models")
         ordering = ["name"]
 
     def __str__(self) -> str:
