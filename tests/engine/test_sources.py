@@ -139,7 +139,7 @@ def test_checkpoint_that_cannot_be_used_is_refused_with_advice(tmp_path: Path) -
     assert not list(tmp_path.glob("bases/*"))
 
 
-# -- the hub -------------------------------------------------------------------------------------------------------------
+# -- the hub ---------------------------------------------------------------------------------------------------------
 
 
 class Hub(ThreadingHTTPServer):
