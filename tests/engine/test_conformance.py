@@ -1,54 +1,22 @@
-"""What every model family must satisfy; a family that registers gets these tests for nothing."""
+"""What every model family must satisfy; a family that registers gets these tests for nothing: model and adapter."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import pytest
 import torch
 from torch import nn
 
-from training.engine.export import verify
-from training.engine.export.weights_file import read_metadata
-from training.engine.families.base import ModelFamily, Parts, TextRow, View
+from training.engine import rng
+from training.engine.families.base import ModelFamily
 from training.engine.registry import load_method
 from training.engine.sample import Artist
 
-from .conftest import CPU, Build, assert_equal, make_spec, recorded, weights
+from .conformance import EDGE, HEIGHT, WIDTH, inputs_of, method_of, perturb, rows_of
+from .conftest import CPU, Build, make_spec
 from .known_families import KNOWN
-
-EDGE = 32
-
-
-def rows_of(family: ModelFamily, parts: Parts, *prompts: str) -> list[TextRow]:
-    """Encode prompts, with what the model is told of a whole picture."""
-    view = family.geometry(parts, View.whole(EDGE, EDGE))
-    return [{**row, **view} for row in family.encode_text(parts, prompts)]
-
-
-def inputs_of(family: ModelFamily, parts: Parts) -> tuple[torch.Tensor, torch.Tensor, TextRow]:
-    shape = family.latent_shape(parts, EDGE, EDGE)
-    noised = torch.randn((2, *shape), generator=torch.Generator().manual_seed(1))
-    t = parts.process.timesteps(torch.tensor([0.01, 0.9], dtype=torch.float64))
-    return noised, t, family.collate_text(rows_of(family, parts, "a red cat", ""))
-
-
-def method_of(family: ModelFamily, **settings: Any) -> dict[str, Any]:
-    """Return a method that trains all that the family lets be trained."""
-    return {"targets": "all", "text_encoder": bool(family.trainable_encoders), **settings}
-
-
-def perturb(trainer_or_adapter: object) -> None:
-    """Give the up factors values, as if something was learned."""
-    adapter = getattr(trainer_or_adapter, "adapter", trainer_or_adapter)
-    state = adapter.state_dict()
-    for number, (name, tensor) in enumerate(sorted(state.items())):
-        if "lora_B" in name:
-            state[name] = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(number)) * 0.1
-    adapter.load_state_dict(state)
-
 
 # -- the family against diffusers ------------------------------------------------------------------------------------
 
@@ -58,18 +26,16 @@ def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> No
     parts, known, steps = family.tiny(), KNOWN[family.name], 3
     artist = Artist(family, parts, "fp32")
     (row,) = family.encode_text(parts, ["a red cat"])
-    shape = family.latent_shape(parts, EDGE, EDGE)
-    from training.engine import rng
-
+    shape = family.latent_shape(parts, WIDTH, HEIGHT)
     start = torch.randn(shape, generator=rng.generator(7, "sample")).unsqueeze(0)
-    ours = artist.pixels([row], row, seeds=[7], steps=steps, guidance=1.0, width=EDGE, height=EDGE)
+    ours = artist.pixels([row], row, seeds=[7], steps=steps, guidance=1.0, width=WIDTH, height=HEIGHT)
     pipeline = parts.pipeline(getattr(diffusers, known.pipeline))
     pipeline.set_progress_bar_config(disable=True)
     if parts.process.objective != "flow":
         pipeline.scheduler = family.sampler(parts, steps, shape)
     sigmas = {"sigmas": torch.linspace(1.0, 1.0 / steps, steps).tolist()} if known.takes_sigmas else {}
     theirs = pipeline(
-        prompt="a red cat", height=EDGE, width=EDGE, num_inference_steps=steps, latents=known.latents(start),
+        prompt="a red cat", height=HEIGHT, width=WIDTH, num_inference_steps=steps, latents=known.latents(start),
         output_type="pt", **sigmas, **known.call,
     )[0]  # fmt: skip
     ours = (ours / 2 + 0.5).clamp(0, 1)
@@ -214,66 +180,3 @@ def test_gradient_checkpointing_changes_no_gradient(family: ModelFamily, build: 
         computed.append(len(layers))
     assert computed[1] > computed[0], "the backward pass computes no layer once more: it is not on"
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
-
-
-# -- whole runs ------------------------------------------------------------------------------------------------------
-
-
-def test_resumed_run_ends_with_the_same_weights(family: ModelFamily, build: Build, tmp_path: Path) -> None:
-    training = {"caption_dropout": 0.3, "flip": True, "warmup_steps": 2}
-    whole = build(family.name, run="whole", training=training)
-    whole.train()
-    again = build(
-        family.name, run="again", training=training,
-        resume_from=tmp_path / "whole" / "checkpoints" / "step-00000003",
-    )  # fmt: skip
-    assert again.state.step == 3
-    assert recorded(again).of("plan")[0].resumed_from_step == 3
-    again.train()
-    assert_equal(weights(whole), weights(again))
-    assert recorded(again).curve("loss") == {k: v for k, v in recorded(whole).curve("loss").items() if k > 3}
-
-
-def test_training_lowers_the_loss_on_what_it_saw(family: ModelFamily, build: Build) -> None:
-    trainer = build(
-        family.name, method={"targets": "all"}, training={"steps": 40, "learning_rate": 1e-2, "held_out": 0.2}
-    )
-    trainer.train()
-    held_out = recorded(trainer).curve("held_out_loss")
-    assert held_out[40] < 0.99 * held_out[0]
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "auto"])
-def test_exported_file_has_the_trained_effect(family: ModelFamily, build: Build, dtype: str) -> None:
-    for layout in family.exports:
-        trainer = build(
-            family.name,
-            run=layout,
-            method=method_of(family, alpha=3.0),
-            output={"dtype": dtype, "layout": layout},
-        )
-        trainer.train()
-        path, _, factors, _ = trainer._write_export("x", trainer.state.step)
-        text = trainer.text_rows([""])[0]
-        error = verify.verify_effect(
-            factors, family, trainer.table, trainer.parts, trainer.adapter, text, "fp32"
-        )
-        assert error < (1e-4 if dtype == "fp32" else 2e-2)
-        assert read_metadata(path)["ss_network_alpha"] == "3.0"
-
-
-def test_model_saved_as_the_fp16_variant_is_loaded_whole(family: ModelFamily, tmp_path: Path) -> None:
-    tiny = family.tiny()
-    family.save(tiny, tmp_path)
-    models = {name: each for name, each in tiny.components.items() if isinstance(each, nn.Module)}
-    for name, model in models.items():
-        for file in (tmp_path / name).glob("*.safetensors"):
-            file.unlink()
-        model.half().save_pretrained(tmp_path / name, variant="fp16")  # type: ignore[operator]
-        assert [".fp16." in file.name for file in (tmp_path / name).glob("*.safetensors")] == [True]
-    loaded = family.load(tmp_path, device=CPU, dtype=torch.float32)
-    for name, model in models.items():
-        assert_equal(
-            {key: tensor.float() for key, tensor in model.state_dict().items()},
-            {key: tensor.float() for key, tensor in loaded.components[name].state_dict().items()},
-        )
