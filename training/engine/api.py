@@ -43,7 +43,7 @@ from training.engine.loop import TrainingLoop
 from training.engine.methods.base import Adapter
 from training.engine.optimizer import Optimizer
 from training.engine.progress import ProgressTeller
-from training.engine.registry import load_family, load_method
+from training.engine.registry import load_family, load_method, load_sampler
 from training.engine.resident import load_base
 from training.engine.sample import Artist
 from training.engine.spec import RunSpec
@@ -152,7 +152,8 @@ class LoRATrainer:
         self.computer = StepComputer(
             self.spec, self.family, self.parts, self.dataset, self.precision, self.world
         )  # fmt: skip
-        self.artist = Artist(self.family, self.parts, self.precision)
+        sampler = load_sampler(self.spec.sampling.sampler)
+        self.artist = Artist(self.family, self.parts, self.precision, sampler)
         self.state = TrainState(micro_batch=self.spec.training.batch_size, threads=self.spec.threads)
         self.state.gradient_checkpointing = self.spec.training.gradient_checkpointing
         self._is_resumed = self._resume()

@@ -1,7 +1,8 @@
-"""Find model families, training methods and captioners by name: our own and those of installed plugins.
+"""Find families, methods, captioners and samplers by name: our own and those of installed plugins.
 
-A plugin registers an entry point in the group ``lora_foundry.families``, ``lora_foundry.methods`` or
-``lora_foundry.captioners``; ours are known without one, so that the engine also works from a plain checkout.
+A plugin registers an entry point in one of the groups ``lora_foundry.families``, ``lora_foundry.methods``,
+``lora_foundry.captioners`` and ``lora_foundry.samplers``; ours are known without one, so that the engine also works
+from a plain checkout.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from training.engine.captioners.base import Captioner
     from training.engine.families.base import ModelFamily
     from training.engine.methods.base import Method
+    from training.engine.samplers import Sampler
 
 FAMILIES = "lora_foundry.families"
 METHODS = "lora_foundry.methods"
 CAPTIONERS = "lora_foundry.captioners"
+SAMPLERS = "lora_foundry.samplers"
 
 BUILT_IN = {
     FAMILIES: {
@@ -33,6 +36,12 @@ BUILT_IN = {
     CAPTIONERS: {
         "blip": "training.engine.captioners.blip:Blip",
         "colours": "training.engine.captioners.colours:Colours",
+    },
+    SAMPLERS: {
+        "auto": "training.engine.samplers:Auto",
+        "dpm++": "training.engine.samplers:DpmPlusPlus",
+        "euler": "training.engine.samplers:Euler",
+        "heun": "training.engine.samplers:Heun",
     },
 }
 
@@ -61,6 +70,11 @@ def captioner_names() -> list[str]:
     return list(_entries(CAPTIONERS))
 
 
+def sampler_names() -> list[str]:
+    """List the samplers."""
+    return list(_entries(SAMPLERS))
+
+
 def load_family(name: str) -> ModelFamily:
     """Return the family of that name; raise ConfigurationError naming the nearest one."""
     family: ModelFamily = _load(FAMILIES, name, "model family", "/base_model/family")
@@ -83,6 +97,12 @@ def load_captioner(name: str) -> Captioner:
     """Return the captioner of that name; raise ConfigurationError naming the nearest one."""
     captioner: Captioner = _load(CAPTIONERS, name, "captioner", "/captioner")
     return captioner
+
+
+def load_sampler(name: str) -> Sampler:
+    """Return the sampler of that name; raise ConfigurationError naming the nearest one."""
+    sampler: Sampler = _load(SAMPLERS, name, "sampler", "/sampling/sampler")
+    return sampler
 
 
 def _load(group: str, name: str, what: str, pointer: str) -> Any:

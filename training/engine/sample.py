@@ -13,15 +13,19 @@ from training.engine.data.pictures import to_image
 from training.engine.device import Portions, autocast
 from training.engine.families.base import ModelFamily, Parts, TextRow, View
 from training.engine.progress import Progress, untold
+from training.engine.samplers import Auto, Sampler
 
 
 class Artist:
     """Draw with a family's model as it is right now."""
 
-    def __init__(self, family: ModelFamily, parts: Parts, precision: str) -> None:
+    def __init__(
+        self, family: ModelFamily, parts: Parts, precision: str, sampler: Sampler | None = None
+    ) -> None:
         self._family = family
         self._parts = parts
         self._precision = precision
+        self._sampler = sampler or Auto()
         self._portions = Portions(8, parts.device)
 
     @torch.no_grad()
@@ -72,14 +76,15 @@ class Artist:
         x = torch.stack([torch.randn(shape, generator=rng.generator(seed, "sample")) for seed in seeds]).to(
             device
         )
-        scheduler = family.sampler(parts, steps, shape)
+        scheduler = self._sampler.schedule(family, parts, steps, shape)
         x = x * getattr(scheduler, "init_noise_sigma", 1.0)
         guided = guidance > 1.0
         view = family.geometry(parts, View.whole(width, height))
         every = [{**row, **view} for row in [*([negative] * len(rows) if guided else []), *rows]]
         text = {name: tensor.to(device) for name, tensor in family.collate_text(every).items()}
         for number, t in enumerate(scheduler.timesteps.to(device), start=1):
-            doubled = torch.cat([x, x]) if guided else x
+            seen = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+            doubled = torch.cat([seen, seen]) if guided else seen
             times = parts.process.from_scheduler(t).expand(doubled.shape[0])
             with autocast(self._precision, device):
                 out = family.forward(parts, doubled, times, text).float()

@@ -269,8 +269,17 @@ class SamplingSpec:
         None, kind="int", label=_("Sample every so many steps"), minimum=1, maximum=1_000_000,
         help=_("Instead of counting epochs."),
     )  # fmt: skip
+    sampler: str = setting(
+        "auto", kind="str", label=_("Sampler"),
+        help=_("How samples are drawn: auto, euler, heun, dpm++ or that of a plugin."),
+    )  # fmt: skip
     steps: int = setting(
-        20, kind="int", label=_("Denoising steps"), minimum=1, maximum=200, help=_("DDIM steps per sample.")
+        20,
+        kind="int",
+        label=_("Denoising steps"),
+        minimum=1,
+        maximum=200,
+        help=_("Steps of the sampler per sample."),
     )
     guidance: float = setting(
         7.0, kind="float", label=_("Guidance"), minimum=1.0, maximum=50.0,
