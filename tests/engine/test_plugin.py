@@ -59,7 +59,7 @@ def auraflow(
     monkeypatch.setitem(bases, "auraflow", folder)
     known = known_families.Known(
         "AuraFlowPipeline",
-        {"attn": 12, "attn-mlp": 21, "all": 21},
+        {"all": 23},
         {"guidance_scale": 1.0},
         takes_sigmas=True,
     )
