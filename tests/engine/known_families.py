@@ -41,6 +41,9 @@ KNOWN: dict[str, Known] = {
         "FluxPipeline", {"attn": 11, "attn-mlp": 15, "all": 17}, {"guidance_scale": 1.0, "max_sequence_length": 24},
         packed, takes_sigmas=True,
     ),
+    "lumina2": Known(
+        "Lumina2Pipeline", {"attn": 12, "attn-mlp": 21, "all": 23}, {"guidance_scale": 1.0}, takes_sigmas=True,
+    ),
     "sd": Known("StableDiffusionPipeline", {"attn": 40, "attn-mlp": 60, "all": 91}, {"guidance_scale": 1.0}),
     "sdxl": Known(
         "StableDiffusionXLPipeline", {"attn": 152, "attn-mlp": 216, "all": 281}, {"guidance_scale": 1.0},

@@ -29,6 +29,7 @@ SAMPLERS = "lora_foundry.samplers"
 BUILT_IN = {
     FAMILIES: {
         "flux": "training.engine.families.flux:Flux",
+        "lumina2": "training.engine.families.lumina2:Lumina2",
         "sd": "training.engine.families.sd:StableDiffusion",
         "sdxl": "training.engine.families.sdxl:StableDiffusionXL",
     },

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
+from torch import Tensor
+
 from training.engine.export.table import ExportTable, Place, same_path
+from training.engine.families.base import TextRow
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
@@ -20,6 +24,18 @@ def presets(
         "attn-mlp": {"denoiser": (*attention, *mlp)},
         "all": {"denoiser": (*attention, *mlp, *rest)},
     }
+
+
+def unpadded(hidden: Tensor, mask: Tensor) -> list[TextRow]:
+    """Return encoded prompts (B, L, D) cut to their own length, each with a mask of ones.
+
+    ``mask`` (B, L) is 1 for text, which comes first, and 0 for padding; collating rows fills up both with zeros.
+    """
+    lengths = mask.sum(1).tolist()
+    return [
+        {"hidden": row[:length], "mask": torch.ones(length, device=row.device)}
+        for row, length in zip(hidden, lengths, strict=True)
+    ]
 
 
 PEFT = ExportTable("peft", {"denoiser": "transformer"}, dtype="bf16")

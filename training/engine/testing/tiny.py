@@ -83,7 +83,7 @@ def qwen_tokenizer() -> Any:
 
 
 def gemma_tokenizer() -> Any:
-    """Build a Gemma tokenizer of single characters."""
+    """Build a Gemma tokenizer of single characters; like the real one it begins each text with ``<bos>``."""
     tokens = [
         "<pad>",
         "<eos>",
@@ -93,7 +93,8 @@ def gemma_tokenizer() -> Any:
         *string.printable.strip(),
         *(f"<0x{i:02X}>" for i in range(256)),
     ]
-    return T.GemmaTokenizer(vocab={token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges=[])
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    return T.GemmaTokenizer(vocab=vocabulary, merges=[], add_bos_token=True)
 
 
 def gemma2_model(width: int = 16) -> Any:
