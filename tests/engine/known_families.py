@@ -44,6 +44,10 @@ KNOWN: dict[str, Known] = {
     "lumina2": Known(
         "Lumina2Pipeline", {"attn": 12, "attn-mlp": 21, "all": 23}, {"guidance_scale": 1.0}, takes_sigmas=True,
     ),
+    "sana": Known(
+        "SanaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
+        {"guidance_scale": 1.0, "use_resolution_binning": False}, takes_sigmas=True,
+    ),
     "sd": Known("StableDiffusionPipeline", {"attn": 40, "attn-mlp": 60, "all": 91}, {"guidance_scale": 1.0}),
     "sdxl": Known(
         "StableDiffusionXLPipeline", {"attn": 152, "attn-mlp": 216, "all": 281}, {"guidance_scale": 1.0},

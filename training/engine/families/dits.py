@@ -10,6 +10,8 @@ from torch import Tensor
 from training.engine.export.table import ExportTable, Place, same_path
 from training.engine.families.base import TextRow
 
+TIMESTEPS = 1000.0
+"""What sigma 1 is to those transformers that do not take sigma itself."""
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 MLP = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")

@@ -115,6 +115,17 @@ def kl_autoencoder(channels: int = 4, *, scaling: float = 0.75, shift: float | N
     )  # fmt: skip
 
 
+def dc_autoencoder(channels: int) -> Any:
+    """Build an AutoencoderDC that makes pictures four times smaller."""
+    blocks, widths, scales = ("ResBlock", "ResBlock", "EfficientViTBlock"), (8, 8, 16), ((), (), (5,))
+    return D.AutoencoderDC(
+        latent_channels=channels, attention_head_dim=4, encoder_block_types=blocks, decoder_block_types=blocks,
+        encoder_block_out_channels=widths, decoder_block_out_channels=widths, encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1), encoder_qkv_multiscales=scales, decoder_qkv_multiscales=scales,
+        scaling_factor=0.41407,
+    )  # fmt: skip
+
+
 def flow_scheduler(**options: Any) -> dict[str, Any]:
     """Return the config of a flow-matching Euler scheduler."""
     return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **options}
@@ -127,4 +138,12 @@ def ddim_scheduler(prediction_type: str = "epsilon") -> dict[str, Any]:
         "beta_schedule": "scaled_linear", "prediction_type": prediction_type, "clip_sample": False,
         "set_alpha_to_one": False, "steps_offset": 1, "rescale_betas_zero_snr": prediction_type == "v_prediction",
         "timestep_spacing": "trailing" if prediction_type == "v_prediction" else "leading",
+    }  # fmt: skip
+
+
+def multistep_scheduler(flow_shift: float) -> dict[str, Any]:
+    """Return the config of a multistep solver for flow matching, as Sana's and Wan's folders have it."""
+    return {
+        "_class_name": "DPMSolverMultistepScheduler", "num_train_timesteps": 1000, "flow_shift": flow_shift,
+        "prediction_type": "flow_prediction", "use_flow_sigmas": True,
     }  # fmt: skip
