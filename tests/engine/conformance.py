@@ -9,7 +9,7 @@ import torch
 from training.engine.families.base import ModelFamily, Parts, TextRow, View
 
 EDGE = 32
-WIDTH, HEIGHT = 48, 32
+WIDTH, HEIGHT = 64, 32
 """Of whole pictures: not square, or what swaps the sides would not show."""
 
 

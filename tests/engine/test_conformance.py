@@ -10,20 +10,22 @@ import torch
 from torch import nn
 
 from training.engine import rng
-from training.engine.families.base import ModelFamily
+from training.engine.families.base import ModelFamily, Parts
 from training.engine.registry import load_method
 from training.engine.sample import Artist
 
 from .conformance import EDGE, HEIGHT, WIDTH, inputs_of, method_of, perturb, rows_of
 from .conftest import CPU, Build, make_spec
-from .known_families import KNOWN
+from .known_families import KNOWN, Known
 
 # -- the family against diffusers ------------------------------------------------------------------------------------
 
 
-def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> None:
-    """Text, packing, times, sign, shift, size, and the scale of latents: all of it shows in the picture."""
-    parts, known, steps = family.tiny(), KNOWN[family.name], 3
+def drawn_by_both(
+    family: ModelFamily, parts: Parts, known: Known | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw one prompt with our sampler and with the family's diffusers pipeline, in [0, 1], from the same noise."""
+    known, steps = known or KNOWN[family.name], 3
     artist = Artist(family, parts, "fp32")
     (row,) = family.encode_text(parts, ["a red cat"])
     shape = family.latent_shape(parts, WIDTH, HEIGHT)
@@ -33,9 +35,8 @@ def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> No
     pipeline.set_progress_bar_config(disable=True)
     if parts.process.objective != "flow":
         pipeline.scheduler = family.sampler(parts, steps, shape)
-    elif (
-        "flow_shift" in parts.scheduler_config
-    ):  # a solver of higher order; a step of Euler's shows the same facts
+    elif "flow_shift" in parts.scheduler_config:
+        # Its solver is of higher order; a step of Euler's shows the same facts.
         shift = parts.scheduler_config["flow_shift"]
         pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     sigmas = {"sigmas": torch.linspace(1.0, 1.0 / steps, steps).tolist()} if known.takes_sigmas else {}
@@ -43,9 +44,14 @@ def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> No
         prompt="a red cat", height=HEIGHT, width=WIDTH, num_inference_steps=steps, latents=known.latents(start),
         output_type="pt", **sigmas, **known.call,
     )[0]  # fmt: skip
-    ours = (ours / 2 + 0.5).clamp(0, 1)
+    return (ours / 2 + 0.5).clamp(0, 1), theirs.reshape(ours.shape)
+
+
+def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> None:
+    """Text, packing, times, sign, shift, size, and the scale of latents: all of it shows in the picture."""
+    ours, theirs = drawn_by_both(family, family.tiny())
     assert float(ours.std()) > 1e-3, "an even picture shows nothing"
-    assert torch.allclose(ours, theirs.reshape(ours.shape), atol=2e-5)
+    assert torch.allclose(ours, theirs, atol=2e-5)
 
 
 def test_scaling_of_latents_is_undone(family: ModelFamily) -> None:
