@@ -87,7 +87,7 @@ class ModelFamily(ABC):
             own = torch.float32 if name == "vae" else self.text_dtype or dtype
             found = folders.load_component(folders.component_class(index, name), folder / name, own)
             components[name] = found.to(device) if isinstance(found, nn.Module) else found
-        parts = self._parts(components, config, folder)
+        parts = self._parts(components, config, folder, folders.settings_of(index))
         parts.freeze()
         return parts
 
@@ -99,15 +99,22 @@ class ModelFamily(ABC):
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write a base model in the layout that ``load`` reads."""
-        folders.save_components(parts.components, parts.scheduler_config, self.pipelines[0], folder)
+        folders.save_components(
+            parts.components, parts.scheduler_config, self.pipelines[0], folder, parts.settings
+        )
 
     @property
     def components(self) -> tuple[str, ...]:
         """List the components of a base model, the scheduler left out."""
         return (self.denoiser, "vae", *self.text_encoders, *self.tokenizers)
 
-    def _parts(self, components: dict[str, Any], config: dict[str, Any], folder: Path | None) -> Parts:
-        return Parts(components, self.denoiser, self.text_encoders, config, process_of(config), folder)
+    def _parts(
+        self, components: dict[str, Any], config: dict[str, Any], folder: Path | None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Parts:  # fmt: skip
+        return Parts(
+            components, self.denoiser, self.text_encoders, config, process_of(config), folder, settings or {}
+        )
 
     def _require_ours(self, index: Mapping[str, Any]) -> None:
         found = index.get("_class_name")

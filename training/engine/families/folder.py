@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,24 @@ def read_scheduler(folder: Path) -> dict[str, Any]:
     return config
 
 
+def settings_of(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an index says besides its components: the pipeline's class and its own plain values."""
+    return {
+        name: value for name, value in index.items()
+        if name == "_class_name" or not (name.startswith("_") or _is_component(value))
+    }  # fmt: skip
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(v, str | None) for v in value)
+
+
 def save_components(
-    components: dict[str, Any], scheduler: dict[str, Any], pipeline: str, folder: Path
-) -> None:
-    """Write components, the scheduler's config and the index."""
-    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__}
+    components: dict[str, Any], scheduler: dict[str, Any], pipeline: str, folder: Path,
+    settings: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write components, the scheduler's config and the index; ``settings`` may name another pipeline."""
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__, **settings}
     for name, component in components.items():
         component.save_pretrained(folder / name)
         library = type(component).__module__.partition(".")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ class Parts:
     """Hold the components of a base model.
 
     ``components`` maps "vae", "text_encoder", "tokenizer_2", ... to modules and tokenizers; ``denoiser_name`` is
-    "unet" or "transformer", ``encoder_names`` the text encoders that are models.
+    "unet" or "transformer", ``encoder_names`` the text encoders that are models; ``settings`` is what the model's index
+    says besides its components: the pipeline's class and its own values, e.g. ``boundary_ratio``.
     """
 
     components: dict[str, Any]
@@ -30,6 +32,7 @@ class Parts:
     scheduler_config: dict[str, Any]
     process: NoiseProcess
     folder: Path | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -75,7 +78,7 @@ class Parts:
         """
         wanted = set(inspect.signature(cls.__init__).parameters)
         scheduler = _scheduler(self.scheduler_config)
-        given = {"scheduler": scheduler, **self.components}
+        given = {"scheduler": scheduler, **self.settings, **self.components}
         required = {
             name for name, parameter in inspect.signature(cls.__init__).parameters.items()
             if name != "self" and parameter.default is inspect.Parameter.empty
