@@ -44,6 +44,10 @@ KNOWN: dict[str, Known] = {
     "lumina2": Known(
         "Lumina2Pipeline", {"attn": 12, "attn-mlp": 21, "all": 23}, {"guidance_scale": 1.0}, takes_sigmas=True,
     ),
+    "pixart": Known(
+        "PixArtAlphaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
+        {"guidance_scale": 1.0, "use_resolution_binning": False, "clean_caption": False},
+    ),
     "sana": Known(
         "SanaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
         {"guidance_scale": 1.0, "use_resolution_binning": False}, takes_sigmas=True,

@@ -30,6 +30,7 @@ BUILT_IN = {
     FAMILIES: {
         "flux": "training.engine.families.flux:Flux",
         "lumina2": "training.engine.families.lumina2:Lumina2",
+        "pixart": "training.engine.families.pixart:PixArt",
         "sana": "training.engine.families.sana:Sana",
         "sd": "training.engine.families.sd:StableDiffusion",
         "sdxl": "training.engine.families.sdxl:StableDiffusionXL",
