@@ -67,7 +67,7 @@ def verify_effect(
     Raise VerificationError when it is larger than rounding explains.
     """
     device = parts.device
-    side = 8 * family.divisor
+    side = min(8 * family.divisor, 128)  # four places a side or more, whatever the autoencoder's factor
     shape = family.latent_shape(parts, side, side)
     noised = torch.randn((2, *shape), generator=rng.generator(0, "verify")).to(device)
     t = parts.process.timesteps(torch.tensor([0.25, 0.75], dtype=torch.float64)).to(device)
