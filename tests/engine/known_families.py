@@ -19,6 +19,11 @@ def packed(latents: Tensor) -> Tensor:
     return pipeline._pack_latents(latents, *latents.shape)
 
 
+def packed_clips(latents: Tensor) -> Tensor:
+    pipeline: Any = diffusers.LTXPipeline
+    return pipeline._pack_latents(latents)
+
+
 @dataclasses.dataclass(frozen=True)
 class Known:
     """Be the facts of one family.
@@ -40,6 +45,10 @@ KNOWN: dict[str, Known] = {
     "flux": Known(
         "FluxPipeline", {"attn": 11, "attn-mlp": 15, "all": 17}, {"guidance_scale": 1.0, "max_sequence_length": 24},
         packed, takes_sigmas=True,
+    ),
+    "ltx": Known(
+        "LTXPipeline", {"attn": 16, "attn-mlp": 20, "all": 22}, {"guidance_scale": 1.0, "num_frames": 1},
+        packed_clips,
     ),
     "lumina2": Known(
         "Lumina2Pipeline", {"attn": 12, "attn-mlp": 21, "all": 23}, {"guidance_scale": 1.0}, takes_sigmas=True,

@@ -29,6 +29,7 @@ SAMPLERS = "lora_foundry.samplers"
 BUILT_IN = {
     FAMILIES: {
         "flux": "training.engine.families.flux:Flux",
+        "ltx": "training.engine.families.ltx:LTX",
         "lumina2": "training.engine.families.lumina2:Lumina2",
         "pixart": "training.engine.families.pixart:PixArt",
         "sana": "training.engine.families.sana:Sana",

@@ -165,8 +165,9 @@ class Dataset:
             digest = "unsaved"
         else:
             digest = identity.sha256(family.cache_identity(parts.folder)[kind])[:24]
-        version = LATENT_VERSION if kind == "latents" else TEXT_VERSION
-        return folder / kind / f"{family.name}-{digest}-v{version}"
+        if kind == "latents":
+            return folder / kind / f"{family.name}-{digest}-v{LATENT_VERSION}"
+        return folder / kind / f"{family.name}{family.dialect(parts)}-{digest}-v{TEXT_VERSION}"
 
     def latent(self, picture: Picture, flip: bool = False) -> Tensor:
         """Return the cached latents (C, h, w) of a picture."""

@@ -205,7 +205,8 @@ class ModelFamily(ABC):
     def sampler(self, parts: Parts, steps: int, latent_shape: Sequence[int]) -> Any:
         """Return a diffusers scheduler ready for ``steps`` deterministic steps."""
         if parts.process.objective == "flow":
-            scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0)
+            last = parts.scheduler_config.get("shift_terminal")
+            scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0, shift_terminal=last)
             levels = shifted(torch.linspace(1.0, 1.0 / steps, steps), self.shift(parts, latent_shape))
             scheduler.set_timesteps(sigmas=levels.tolist())
             return scheduler
@@ -223,6 +224,10 @@ class ModelFamily(ABC):
             "latents": [folder / "vae"],
             "text": [folder / name for name in (*self.text_encoders, *self.tokenizers)],
         }
+
+    def dialect(self, parts: Parts) -> str:
+        """Name how text is encoded, where models of the family with the same encoder differ in it; part of the key."""
+        return ""
 
     @abstractmethod
     def metadata(self, parts: Parts) -> Mapping[str, str]:

@@ -41,6 +41,10 @@ class PixArt(ModelFamily):
         )
         return dits.unpadded(hidden, mask)
 
+    def dialect(self, parts: Parts) -> str:
+        """Keep alpha's shorter prompts from sigma's."""
+        return _kind(parts)
+
     def geometry(self, parts: Parts, view: View) -> TextRow:
         """Return height, width and height / width of the bucket, where the transformer is told (alpha at 1024)."""
         if not _is_told_the_size(parts):

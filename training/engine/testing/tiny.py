@@ -126,6 +126,19 @@ def dc_autoencoder(channels: int) -> Any:
     )  # fmt: skip
 
 
+def ltx_autoencoder(channels: int, *, told_the_noise: bool = False) -> Any:
+    """Build an AutoencoderKLLTXVideo that makes clips 4 x 4 x 4 times smaller."""
+    widths, scaled = (8, 8, 8, 8), (True, True, False, False)
+    vae = D.AutoencoderKLLTXVideo(
+        latent_channels=channels, block_out_channels=widths, decoder_block_out_channels=widths,
+        layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1, 1), spatio_temporal_scaling=scaled,
+        decoder_spatio_temporal_scaling=scaled, patch_size=1, patch_size_t=1, timestep_conditioning=told_the_noise,
+    )  # fmt: skip
+    vae.latents_mean = torch.linspace(-0.3, 0.3, channels)
+    vae.latents_std = torch.linspace(0.5, 1.5, channels)
+    return vae
+
+
 def flow_scheduler(**options: Any) -> dict[str, Any]:
     """Return the config of a flow-matching Euler scheduler."""
     return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **options}
