@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from training.advisor.recommend import GIVEN
 from training.advisor.templates import TemplateKey
 from training.engine.fields import FieldInfo
-from training.engine.registry import method_names
+from training.engine.registry import method_names, optimizer_names
 from training.engine.spec import FIELDS
 from training.models import FoundationModel
 from training.selectors import PictureSet
@@ -44,6 +44,7 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         gettext_lazy("Learning"),
         (
+            "/training/optimizer",
             "/training/schedule",
             "/training/warmup_steps",
             "/training/weight_decay",
@@ -93,6 +94,8 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         ),
     ),
 )
+# What is installed is chosen by name.
+INSTALLED = {"/method/type": method_names, "/training/optimizer": optimizer_names}
 # Set by other means on this page, or (the epochs between checkpoints) only in a recipe file.
 ELSEWHERE = frozenset({"/sampling/prompts", "/checkpoint/every_epochs"})
 EDITABLE = tuple(pointer for pointer in FIELDS if pointer not in GIVEN | ELSEWHERE)
@@ -232,7 +235,8 @@ class Setting:
 
     @property
     def choices(self) -> list[str]:
-        return method_names() if self.info.pointer == "/method/type" else list(self.info.choices)
+        names = INSTALLED.get(self.info.pointer)
+        return names() if names else list(self.info.choices)
 
 
 def _shown(value: Any) -> str:

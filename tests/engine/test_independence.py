@@ -21,7 +21,7 @@ WEB = (
     "billing",
 )
 TORCH_FREE = ("spec", "sections", "fields", "parsing", "events", "estimate", "hints", "registry", "schedule", "cadence",
-              "errors", "control", "cli", "child", "forkserver", "rank", "launch")  # fmt: skip
+              "extras", "errors", "control", "cli", "child", "forkserver", "rank", "launch")  # fmt: skip
 
 
 def modules_after(code: str) -> set[str]:

@@ -97,6 +97,19 @@ def test_what_follows_from_a_value_follows_from_the_persons_own() -> None:
     assert (values["/sampling/every_steps"], values["/training/warmup_steps"]) == (8, 4)
 
 
+def test_chosen_optimizer_gets_the_rate_and_the_schedule_it_wants() -> None:
+    def wanted(optimizer: str) -> tuple[float, str]:
+        values = _values(SDXL, "style", 60, Device(memory_mb=12 * 1024), **{"/training/optimizer": optimizer})
+        return values["/training/learning_rate"], values["/training/schedule"]
+
+    assert {name: wanted(name) for name in ("adamw", "prodigy", "lion", "schedule-free")} == {
+        "adamw": (1e-4, "cosine"),
+        "prodigy": (1.0, "cosine"),
+        "lion": (2e-5, "cosine"),
+        "schedule-free": (1e-4, "constant"),
+    }
+
+
 def test_flow_models_get_no_min_snr() -> None:
     assert _values(FLUX, "style", 40)["/training/min_snr_gamma"] is None
     assert _values(SDXL, "style", 40)["/training/min_snr_gamma"] == 5.0

@@ -96,6 +96,7 @@ def recommend(
     batch = _whole(chosen, "/training/batch_size", advice)
     accumulation = _whole(chosen, "/training/gradient_accumulation", advice)
     advice.update(_length(base, start, pictures, batch * accumulation))
+    advice.update(_optimizer(chosen.get("/training/optimizer"), advice["/training/learning_rate"].value))
     advice.update(_loss(base, family, template, pictures))
     advice.update(_captions(base, template, pictures))
     steps = _whole(chosen, "/training/steps", advice)
@@ -226,6 +227,20 @@ def _length(base: Base, start: Start, pictures: Pictures, batch: int) -> dict[st
             else _("Every picture is needed for training in a set this small."),
         ),
     }
+
+
+def _optimizer(optimizer: Any, rate: float) -> dict[str, Advice]:
+    """Give what a chosen optimizer wants instead of AdamW's learning rate and schedule."""
+    if optimizer == "prodigy":
+        reason = _("Prodigy finds the learning rate itself; this multiplies what it found.")
+        return {"/training/learning_rate": Advice(1.0, reason)}
+    if optimizer == "lion":
+        reason = _("Lion steps by the full rate everywhere: a fifth of the usual one.")
+        return {"/training/learning_rate": Advice(float(f"{rate / 5:.1e}"), reason)}
+    if optimizer == "schedule-free":
+        reason = _("Averaging its own steps takes the place of a falling rate.")
+        return {"/training/schedule": Advice("constant", reason)}
+    return {}
 
 
 def _loss(base: Base, family: Family, template: Template, pictures: Pictures) -> dict[str, Advice]:

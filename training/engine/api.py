@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -278,7 +277,7 @@ class LoRATrainer:
 
     def _draw(self, step: int, *, lora: bool) -> None:
         plan = self.dataset.plan
-        with nullcontext() if lora else self.adapter.disabled():
+        with self.optimizer.averaged() if lora else self.adapter.disabled():
             self.gallery.draw(
                 self.artist, self.text_rows(self.gallery.prompts), self.text_rows([self.spec.sampling.negative])[0],
                 step=step, epoch=-(-step // plan.steps_per_epoch), lora=lora,
@@ -303,7 +302,8 @@ class LoRATrainer:
         )  # fmt: skip
         export, digest = None, None
         try:
-            export, digest, _, _ = self._write_export(f"{file_stem(self.spec.name)}-step{step:08d}", step)
+            with self.optimizer.averaged():
+                export, digest, _, _ = self._write_export(f"{file_stem(self.spec.name)}-step{step:08d}", step)
         except lora_factors.VerificationError as error:
             if error.code != "export_empty":
                 raise
@@ -335,11 +335,12 @@ class LoRATrainer:
         ``suffix`` is added to its name.
         """
         self.sink.emit(Phase("export", 0, 1))
-        path, digest, factors, count = self._write_export(file_stem(self.spec.name) + suffix, self.state.step)
-        text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
-        error = verify.verify_effect(
-            factors, self.family, self.table, self.parts, self.adapter, text, self.precision
-        )
+        with self.optimizer.averaged():
+            path, digest, factors, count = self._write_export(file_stem(self.spec.name) + suffix, self.state.step)
+            text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
+            error = verify.verify_effect(
+                factors, self.family, self.table, self.parts, self.adapter, text, self.precision
+            )
         self.sink.emit(
             Log("info", f"The file was loaded again; its effect differs from the trained one by {error:.2e}.")
         )
@@ -384,7 +385,9 @@ class LoRATrainer:
     def evaluate(self) -> None:
         """Tell the three figures of ``evaluate`` with the adapter off and on; one that fails is a warning."""
         teller = ProgressTeller(self.sink, self.control, "evaluate", total=1, interval=1.0)
-        self.sink.emit(evaluate.evaluate(self, teller))
+        with self.optimizer.averaged():
+            figures = evaluate.evaluate(self, teller)
+        self.sink.emit(figures)
         teller.finish(1)
 
     # -- housekeeping ----------------------------------------------------------------------------------------------

@@ -204,13 +204,15 @@ def _whole_checkpoint(folder: Path, name: str | None) -> Path:
 
 
 def families(options: argparse.Namespace) -> int:
-    """List the model families and methods that are installed."""
+    """List the model families, methods and optimizers that are installed."""
     from training.engine import registry
 
     for name in registry.family_names():
         print(f"family  {name:12} {registry.load_family(name).title}")
     for name in registry.method_names():
         print(f"method  {name}")
+    for name in registry.optimizer_names():
+        print(f"optimizer  {name}")
     return ExitCode.DONE
 
 

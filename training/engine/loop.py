@@ -146,7 +146,7 @@ class TrainingLoop:
         loss = self._gradients(state.step)
         norm = self.optimizer.clip()
         self.optimizer.step(state.step, norm, state.learning_rate_scale)
-        rate = self.optimizer.learning_rate(state.step) * state.learning_rate_scale
+        rate = self.optimizer.learning_rate(state.step, state.learning_rate_scale)
         state.step += 1
         seconds = self.clock() - start
         state.seconds += seconds
@@ -275,7 +275,8 @@ class TrainingLoop:
 
     def _held_out(self, step: int) -> None:
         micro_batch = self.state.micro_batch
-        loss = self.world.lead(lambda: self.computer.held_out_loss(micro_batch, self._still_here))
+        with self.optimizer.averaged():
+            loss = self.world.lead(lambda: self.computer.held_out_loss(micro_batch, self._still_here))
         if loss is not None:
             self.metrics.add("held_out_loss", step, loss)
 

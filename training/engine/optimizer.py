@@ -1,17 +1,17 @@
-"""Fused AdamW over the adapter's groups, with its state as flat named tensors."""
+"""Step an adapter: closed-form learning rate, clipping, and the update rule that the recipe names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from training.engine.methods.base import ParameterGroup
+from training.engine.registry import load_optimizer
 from training.engine.schedule import learning_rate_factor
 from training.engine.spec import TrainingSpec
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Optimizer:
@@ -23,14 +23,11 @@ class Optimizer:
         self._base_rates = [group.learning_rate for group in groups]
         self._named = [(name, p) for group in groups for name, p in group.parameters]
         self.parameters: list[nn.Parameter] = [p for _, p in self._named]
-        self._adamw = torch.optim.AdamW(
-            [{"params": [p for _, p in g.parameters], "lr": g.learning_rate} for g in groups],
-            weight_decay=training.weight_decay, fused=True,
-        )  # fmt: skip
+        self._rule = load_optimizer(training.optimizer)(groups, training)
 
-    def learning_rate(self, step: int) -> float:
-        """Return the first group's learning rate at ``step`` (0-based), before any halving."""
-        return self._base_rates[0] * self._factor(step)
+    def learning_rate(self, step: int, scale: float = 1.0) -> float | Tensor:
+        """Return the first group's learning rate at ``step`` (0-based), on the device if the rule finds it itself."""
+        return self._rule.effective_rate(self._base_rates[0] * self._factor(step) * scale)
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(
@@ -42,7 +39,8 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
-        self._adamw.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def clip(self) -> Tensor:
         """Shorten the gradient to the longest allowed; return its length before, still on the device."""
@@ -53,28 +51,33 @@ class Optimizer:
         return norm
 
     def step(self, step: int, norm: Tensor, scale: float = 1.0) -> None:
-        """Update, unless ``norm`` is not finite; that is decided on the device, without waiting for it."""
+        """Update, unless ``norm`` is not finite; that is decided on the device where the rule can."""
         factor = self._factor(step) * scale
-        for group, rate in zip(self._adamw.param_groups, self._base_rates, strict=True):
-            group["lr"] = rate * factor
-        # The fused kernel leaves weights and moments alone where found_inf is 1 (made for gradient scalers).
-        self._adamw.found_inf = (~torch.isfinite(norm)).to(torch.float32)  # type: ignore[attr-defined]
-        self._adamw.step()
+        self._rule.step([rate * factor for rate in self._base_rates], torch.isfinite(norm))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the adapter, for a while, the weights that are drawn with, measured and exported."""
+        averages = self._rule.averages()
+        if not averages:
+            yield
+            return
+        trained = [p.detach().clone() for p in self.parameters]
+        _copy(self.parameters, [averages[name] for name, _ in self._named])
+        try:
+            yield
+        finally:
+            _copy(self.parameters, trained)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the moments as ``<parameter>/<moment>``, copied to the CPU."""
-        return {
-            f"{name}/{moment}": self._adamw.state[p][moment].detach().to("cpu", copy=True).contiguous()
-            for name, p in self._named if p in self._adamw.state for moment in MOMENTS
-        }  # fmt: skip
+        """Return all that a resumed run needs beside the weights, as tensors by name, on the CPU."""
+        return self._rule.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put saved moments back; an empty state is the state before the first step."""
-        self._adamw.state.clear()
-        if not state:
-            return
-        for name, p in self._named:
-            self._adamw.state[p] = {
-                moment: state[f"{name}/{moment}"].to(device=p.device, dtype=torch.float32, copy=True)
-                for moment in MOMENTS
-            }
+        """Put a saved state back; an empty one is the state before the first step."""
+        self._rule.load_state_dict(state)
+
+
+@torch.no_grad()
+def _copy(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    torch._foreach_copy_([*parameters], values)

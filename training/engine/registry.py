@@ -1,8 +1,8 @@
-"""Find families, methods, captioners and samplers by name: our own and those of installed plugins.
+"""Find families, methods, optimizers, captioners and samplers by name: our own and those of installed plugins.
 
 A plugin registers an entry point in one of the groups ``lora_foundry.families``, ``lora_foundry.methods``,
-``lora_foundry.captioners`` and ``lora_foundry.samplers``; ours are known without one, so that the engine also works
-from a plain checkout.
+``lora_foundry.optimizers``, ``lora_foundry.captioners`` and ``lora_foundry.samplers``; ours are known without one, so
+that the engine also works from a plain checkout.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from training.engine.families.base import ModelFamily
     from training.engine.methods.base import Method
     from training.engine.samplers import Sampler
+    from training.engine.optimizers.base import UpdateRule
 
 FAMILIES = "lora_foundry.families"
 METHODS = "lora_foundry.methods"
+OPTIMIZERS = "lora_foundry.optimizers"
 CAPTIONERS = "lora_foundry.captioners"
 SAMPLERS = "lora_foundry.samplers"
 
@@ -37,6 +39,15 @@ BUILT_IN = {
         "sdxl": "training.engine.families.sdxl:StableDiffusionXL",
     },
     METHODS: {"lora": "training.engine.methods.lora:Lora"},
+    OPTIMIZERS: {
+        "adafactor": "training.engine.optimizers.adafactor:Adafactor",
+        "adamw": "training.engine.optimizers.adamw:AdamW",
+        "adamw-8bit": "training.engine.optimizers.adamw_8bit:AdamW8bit",
+        "came": "training.engine.optimizers.came:Came",
+        "lion": "training.engine.optimizers.lion:Lion",
+        "prodigy": "training.engine.optimizers.prodigy:Prodigy",
+        "schedule-free": "training.engine.optimizers.schedule_free:ScheduleFree",
+    },
     CAPTIONERS: {
         "blip": "training.engine.captioners.blip:Blip",
         "colours": "training.engine.captioners.colours:Colours",
@@ -69,6 +80,11 @@ def method_names() -> list[str]:
     return list(_entries(METHODS))
 
 
+def optimizer_names() -> list[str]:
+    """List the optimizers."""
+    return list(_entries(OPTIMIZERS))
+
+
 def captioner_names() -> list[str]:
     """List the captioners, by name; most need the folder of a model."""
     return list(_entries(CAPTIONERS))
@@ -81,7 +97,7 @@ def sampler_names() -> list[str]:
 
 def load_family(name: str) -> ModelFamily:
     """Return the family of that name; raise ConfigurationError naming the nearest one."""
-    family: ModelFamily = _load(FAMILIES, name, "model family", "/base_model/family")
+    family: ModelFamily = _find(FAMILIES, name, "model family", "/base_model/family")()
     return family
 
 
@@ -93,23 +109,29 @@ def family_of_pipeline(pipeline: str) -> str | None:
 
 def load_method(name: str) -> Method:
     """Return the method of that name; raise ConfigurationError naming the nearest one."""
-    method: Method = _load(METHODS, name, "training method", "/method/type")
+    method: Method = _find(METHODS, name, "training method", "/method/type")()
     return method
+
+
+def load_optimizer(name: str) -> type[UpdateRule]:
+    """Return the optimizer of that name, to be made for an adapter's groups; raise ConfigurationError."""
+    rule: type[UpdateRule] = _find(OPTIMIZERS, name, "optimizer", "/training/optimizer")
+    return rule
 
 
 def load_captioner(name: str) -> Captioner:
     """Return the captioner of that name; raise ConfigurationError naming the nearest one."""
-    captioner: Captioner = _load(CAPTIONERS, name, "captioner", "/captioner")
+    captioner: Captioner = _find(CAPTIONERS, name, "captioner", "/captioner")()
     return captioner
 
 
 def load_sampler(name: str) -> Sampler:
     """Return the sampler of that name; raise ConfigurationError naming the nearest one."""
-    sampler: Sampler = _load(SAMPLERS, name, "sampler", "/sampling/sampler")
+    sampler: Sampler = _find(SAMPLERS, name, "sampler", "/sampling/sampler")()
     return sampler
 
 
-def _load(group: str, name: str, what: str, pointer: str) -> Any:
+def _find(group: str, name: str, what: str, pointer: str) -> Any:
     entries = _entries(group)
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=1)
@@ -120,4 +142,4 @@ def _load(group: str, name: str, what: str, pointer: str) -> Any:
             patch={pointer: near[0]} if near else None,
         )
     module, _, attribute = entries[name].partition(":")
-    return getattr(import_module(module), attribute)()
+    return getattr(import_module(module), attribute)

@@ -144,6 +144,11 @@ class TrainingSpec:
         None, kind="float", label=_("Learning rate of the text encoder"), minimum=1e-9, maximum=1.0,
         help=_("Used when the text encoder is trained; empty means half of the learning rate."),
     )  # fmt: skip
+    optimizer: str = setting(
+        "adamw", kind="str", label=_("Optimizer"),
+        help=_("How steps follow from gradients. prodigy finds the learning rate itself: give 1 as learning rate; "
+               "lion wants a fifth of adamw's, schedule-free a constant schedule."),
+    )  # fmt: skip
     schedule: str = setting(
         "cosine", kind="choice", choices=("constant", "cosine", "linear"), label=_("Learning rate schedule"),
         help=_("How the learning rate falls towards the end."),
@@ -153,7 +158,12 @@ class TrainingSpec:
         help=_("Steps over which the learning rate rises from zero."),
     )  # fmt: skip
     weight_decay: float = setting(
-        0.01, kind="float", label=_("Weight decay"), minimum=0.0, maximum=1.0, help=_("AdamW weight decay.")
+        0.01,
+        kind="float",
+        label=_("Weight decay"),
+        minimum=0.0,
+        maximum=1.0,
+        help=_("Pulls the weights towards zero."),
     )
     max_grad_norm: float = setting(
         1.0, kind="float", label=_("Gradient clipping"), minimum=0.0, maximum=1000.0,

@@ -213,6 +213,12 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/training/warmup_steps", "the warm-up must be shorter than the run")
     if spec.training.timestep_min >= spec.training.timestep_max:
         conflict("/training/timestep_max", "the highest noise level must be above the lowest")
+    if spec.training.optimizer == "prodigy" and spec.training.learning_rate < 0.01:
+        conflict("/training/learning_rate", "prodigy multiplies its own estimate by this: 1 is usual")
+    if spec.training.optimizer == "schedule-free" and spec.training.schedule != "constant":
+        conflict(
+            "/training/schedule", "schedule-free takes the place of a falling learning rate: choose constant"
+        )
     if spec.sampling.every_steps is not None and spec.sampling.every_epochs is not None:
         conflict("/sampling/every_steps", "count steps or epochs between samples, not both")
     if spec.checkpoint.every_steps is not None and spec.checkpoint.every_epochs is not None:

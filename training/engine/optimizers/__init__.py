@@ -1,0 +1,1 @@
+"""Optimizers: how an adapter's weights follow from its gradients."""
