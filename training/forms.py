@@ -46,6 +46,8 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         (
             "/training/optimizer",
             "/training/schedule",
+            "/training/schedule_restarts",
+            "/training/schedule_power",
             "/training/warmup_steps",
             "/training/weight_decay",
             "/training/max_grad_norm",

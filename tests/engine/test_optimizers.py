@@ -376,6 +376,17 @@ def test_samples_figures_and_file_show_the_mean_and_training_goes_on_from_the_tr
     assert any(torch.equal(file[key], up) for up in ups)
 
 
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [({"schedule": "cosine-restarts", "schedule_restarts": 1}, [2.0, 1.0, 2.0, 1.0]),
+     ({"schedule": "polynomial", "schedule_power": 3.0}, [2.0, 0.84375, 0.25, 0.03125])],
+)  # fmt: skip
+def test_settings_of_a_schedule_reach_the_optimizer(settings: dict[str, Any], rates: list[float]) -> None:
+    own = ParameterGroup("denoiser", [("denoiser.a.weight", nn.Parameter(torch.zeros(3)))], 2.0)
+    optimizer = Optimizer([own], TrainingSpec(**settings), 4)
+    assert [optimizer.learning_rate(step) for step in range(4)] == pytest.approx(rates)
+
+
 def test_clipping_holds_for_every_optimizer() -> None:
     for name in ("lion", "came"):
         own = parameters()

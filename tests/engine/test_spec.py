@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.engine.cadence import is_due, times_left
-from training.engine.schedule import learning_rate_factor
+from training.engine.schedule import SCHEDULES, learning_rate_factor
 from training.engine.spec import FIELDS, RunSpec, SpecError, StepPlan, read_yaml, validate
 
 MINIMAL: dict[str, Any] = {"name": "x", "base_model": {"path": "base"}, "dataset": {"folder": "set"}}
@@ -165,11 +165,54 @@ def test_every_setting_has_a_name_and_says_what_it_is_for() -> None:
 @pytest.mark.parametrize(
     ("schedule", "values"),
     [("constant", [1 / 3, 2 / 3, 1, 1, 1, 1]), ("linear", [1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25]),
-     ("cosine", [1 / 3, 2 / 3, 1, 0.853553, 0.5, 0.146447])],
+     ("cosine", [1 / 3, 2 / 3, 1, 0.853553, 0.5, 0.146447]),
+     ("cosine-restarts", [1 / 3, 2 / 3, 1, 0.5, 1, 0.5]),
+     ("polynomial", [1 / 3, 2 / 3, 1, 0.75**3, 0.125, 0.015625]),
+     ("one-cycle", [0.04, 0.52, 1, 0.853553, 0.5, 0.146447])],
 )  # fmt: skip
 def test_learning_rate_follows_its_closed_form(schedule: str, values: list[float]) -> None:
-    got = [learning_rate_factor(s, total_steps=6, warmup_steps=2, schedule=schedule) for s in range(6)]
+    got = [
+        learning_rate_factor(s, total_steps=6, warmup_steps=2, schedule=schedule, restarts=1, power=3.0)
+        for s in range(6)
+    ]
     assert got == pytest.approx(values, abs=1e-6)
+
+
+def test_one_cycle_without_a_warm_up_rises_over_three_tenths() -> None:
+    got = [learning_rate_factor(s, total_steps=10, warmup_steps=0, schedule="one-cycle") for s in range(10)]
+    assert got[:4] == pytest.approx([0.04, 0.28, 0.76, 1.0])
+    assert got[3:] == sorted(got[3:], reverse=True)
+    assert got[-1] == pytest.approx(0.0495156)
+
+
+@given(
+    schedule=st.sampled_from(SCHEDULES), total=st.integers(1, 400), warmup=st.integers(0, 100),
+    restarts=st.integers(1, 20), power=st.floats(0.1, 10.0),
+)  # fmt: skip
+def test_learning_rate_is_never_above_the_full_one_and_never_nothing(
+    schedule: str, total: int, warmup: int, restarts: int, power: float
+) -> None:
+    factors = [
+        learning_rate_factor(
+            step, total_steps=total, warmup_steps=min(warmup, total - 1), schedule=schedule,
+            restarts=restarts, power=power,
+        )
+        for step in range(total)
+    ]  # fmt: skip
+    assert all(0.0 < factor <= 1.0 for factor in factors)
+
+
+@pytest.mark.parametrize("restarts", [1, 2, 3, 6])
+def test_restart_is_at_the_full_rate_however_the_steps_divide(restarts: int) -> None:
+    factors = [
+        learning_rate_factor(
+            s, total_steps=7 * 6, warmup_steps=0, schedule="cosine-restarts", restarts=restarts
+        )
+        for s in range(42)
+    ]
+    starts = [s for s in range(42) if s == 0 or factors[s] > factors[s - 1]]
+    assert len(starts) == restarts + 1
+    assert all(factors[s] > 0.9 for s in starts)
 
 
 @given(

@@ -30,12 +30,11 @@ class Optimizer:
         return self._rule.effective_rate(self._base_rates[0] * self._factor(step) * scale)
 
     def _factor(self, step: int) -> float:
+        training = self._training
         return learning_rate_factor(
-            step,
-            total_steps=self._total,
-            warmup_steps=self._training.warmup_steps,
-            schedule=self._training.schedule,
-        )
+            step, total_steps=self._total, warmup_steps=training.warmup_steps, schedule=training.schedule,
+            restarts=training.schedule_restarts, power=training.schedule_power,
+        )  # fmt: skip
 
     def zero_grad(self) -> None:
         """Drop all gradients."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from training.engine.fields import gettext_noop as _
 from training.engine.fields import setting
+from training.engine.schedule import SCHEDULES
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -150,12 +151,20 @@ class TrainingSpec:
                "lion wants a fifth of adamw's, schedule-free a constant schedule."),
     )  # fmt: skip
     schedule: str = setting(
-        "cosine", kind="choice", choices=("constant", "cosine", "linear"), label=_("Learning rate schedule"),
-        help=_("How the learning rate falls towards the end."),
+        "cosine", kind="choice", choices=SCHEDULES, label=_("Learning rate schedule"),
+        help=_("How the learning rate falls towards the end; one-cycle rises first, over the warm-up."),
+    )  # fmt: skip
+    schedule_restarts: int = setting(
+        3, kind="int", label=_("Restarts"), minimum=1, maximum=100,
+        help=_("How often cosine-restarts goes back to the full learning rate."),
+    )  # fmt: skip
+    schedule_power: float = setting(
+        2.0, kind="float", label=_("Power of the schedule"), minimum=0.1, maximum=10.0,
+        help=_("How steep polynomial falls at first; 1 is linear."),
     )  # fmt: skip
     warmup_steps: int = setting(
         0, kind="int", label=_("Warm-up"), minimum=0, maximum=100_000, unit=_("steps"),
-        help=_("Steps over which the learning rate rises from zero."),
+        help=_("Steps over which the learning rate rises at the start."),
     )  # fmt: skip
     weight_decay: float = setting(
         0.01,
