@@ -51,6 +51,7 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "/training/warmup_steps",
             "/training/weight_decay",
             "/training/max_grad_norm",
+            "/training/ema_decay",
             "/training/text_encoder_learning_rate",
             "/training/min_snr_gamma",
             "/training/noise_offset",

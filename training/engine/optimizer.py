@@ -1,4 +1,4 @@
-"""Step an adapter: closed-form learning rate, clipping, and the update rule that the recipe names."""
+"""Step an adapter: closed-form learning rate, clipping, the update rule that the recipe names, and an average."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from training.engine import ema
 from training.engine.methods.base import ParameterGroup
 from training.engine.registry import load_optimizer
 from training.engine.schedule import learning_rate_factor
@@ -24,6 +25,8 @@ class Optimizer:
         self._named = [(name, p) for group in groups for name, p in group.parameters]
         self.parameters: list[nn.Parameter] = [p for _, p in self._named]
         self._rule = load_optimizer(training.optimizer)(groups, training)
+        decay = training.ema_decay
+        self._average = None if decay is None else ema.Average(self._named, decay)
 
     def learning_rate(self, step: int, scale: float = 1.0) -> float | Tensor:
         """Return the first group's learning rate at ``step`` (0-based), on the device if the rule finds it itself."""
@@ -52,12 +55,17 @@ class Optimizer:
     def step(self, step: int, norm: Tensor, scale: float = 1.0) -> None:
         """Update, unless ``norm`` is not finite; that is decided on the device where the rule can."""
         factor = self._factor(step) * scale
-        self._rule.step([rate * factor for rate in self._base_rates], torch.isfinite(norm))
+        finite = torch.isfinite(norm)
+        if self._average:
+            self._average.begin()
+        self._rule.step([rate * factor for rate in self._base_rates], finite)
+        if self._average:
+            self._average.follow(step, finite)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Give the adapter, for a while, the weights that are drawn with, measured and exported."""
-        averages = self._rule.averages()
+        averages = self._average.values if self._average else self._rule.averages()
         if not averages:
             yield
             return
@@ -70,11 +78,14 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that a resumed run needs beside the weights, as tensors by name, on the CPU."""
-        return self._rule.state_dict()
+        return {**self._rule.state_dict(), **(self._average.state_dict() if self._average else {})}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Put a saved state back; an empty one is the state before the first step."""
-        self._rule.load_state_dict(state)
+        averages = {key: value for key, value in state.items() if key.endswith(f"/{ema.MOMENT}")}
+        self._rule.load_state_dict({key: value for key, value in state.items() if key not in averages})
+        if self._average:
+            self._average.load_state_dict(averages)
 
 
 @torch.no_grad()

@@ -178,6 +178,10 @@ class TrainingSpec:
         1.0, kind="float", label=_("Gradient clipping"), minimum=0.0, maximum=1000.0,
         help=_("Longest gradient allowed; 0 turns clipping off."),
     )  # fmt: skip
+    ema_decay: float | None = setting(
+        None, kind="float", label=_("EMA decay"), minimum=0.5, maximum=0.99999,
+        help=_("Draw, measure and export a moving average of the weights; 0.99 to 0.999 is usual, empty turns it off."),
+    )  # fmt: skip
     min_snr_gamma: float | None = setting(
         None, kind="float", label=_("Min-SNR gamma"), minimum=0.1, maximum=100.0,
         help=_("Balances easy and hard noise levels; 5 is usual, empty turns it off."),

@@ -219,6 +219,8 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict(
             "/training/schedule", "schedule-free takes the place of a falling learning rate: choose constant"
         )
+    if spec.training.optimizer == "schedule-free" and spec.training.ema_decay is not None:
+        conflict("/training/ema_decay", "schedule-free averages its steps itself: leave this empty")
     if spec.sampling.every_steps is not None and spec.sampling.every_epochs is not None:
         conflict("/sampling/every_steps", "count steps or epochs between samples, not both")
     if spec.checkpoint.every_steps is not None and spec.checkpoint.every_epochs is not None:
