@@ -69,11 +69,17 @@ def test_out_of_memory_at_one_picture_ends_with_advice(build: Build, monkeypatch
         trainer.train()
     assert caught.value.exit_code == 71
     assert caught.value.category == "capacity"
-    assert caught.value.patch == {"/training/resolution": 64, "/training/gradient_checkpointing": True}
+    assert caught.value.patch == {"/training/resolution": 64, "/training/gradient_checkpointing": "all"}
     assert [w.code for w in recorded(trainer).of("warning")] == [
         "out_of_memory_retry",
         "out_of_memory_checkpointing",
+        "out_of_memory_checkpointing",
     ]
+    assert [w.patch for w in recorded(trainer).of("warning")[1:]] == [
+        {"/training/gradient_checkpointing": "blocks"},
+        {"/training/gradient_checkpointing": "all"},
+    ]
+    assert trainer.state.gradient_checkpointing == "all"
     assert_equal(before, weights(trainer))
 
 

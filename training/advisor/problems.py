@@ -78,8 +78,8 @@ def _memory(spec: RunSpec, needs: Needs) -> list[Problem]:
                 "/training/gradient_accumulation": accumulation * (batch // smaller),
             },
         )
-    elif not spec.training.gradient_checkpointing:
-        fix = Fix(_("Trade time for memory"), {"/training/gradient_checkpointing": True})
+    elif spec.training.gradient_checkpointing != "all":
+        fix = Fix(_("Trade time for memory"), {"/training/gradient_checkpointing": "all"})
     else:
         smaller = max(64, spec.training.resolution // 2 // 64 * 64)
         fix = Fix(_("Train at %(n)s pixels") % {"n": smaller}, {"/training/resolution": smaller})

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.engine import ENGINE_VERSION, checkpoint, evaluate
+from training.engine import ENGINE_VERSION, checkpoint, evaluate, recompute
 from training.engine.checkpoint import Identity, TrainState
 from training.engine.control import Control
 from training.engine.data.dataset import Dataset
@@ -156,8 +156,7 @@ class LoRATrainer:
         self.state = TrainState(micro_batch=self.spec.training.batch_size, threads=self.spec.threads)
         self.state.gradient_checkpointing = self.spec.training.gradient_checkpointing
         self._is_resumed = self._resume()
-        if self.state.gradient_checkpointing:
-            self._enable_gradient_checkpointing()
+        recompute.set_level(self.parts.denoiser, self.state.gradient_checkpointing)
         self._warm_up()
         self._tell_plan()
 
@@ -185,11 +184,6 @@ class LoRATrainer:
             return self._base
         folder = base_folder(self.family, self.spec.base_model, self.cache_dir)
         return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
-
-    def _enable_gradient_checkpointing(self) -> None:
-        enable = getattr(self.parts.denoiser, "enable_gradient_checkpointing", None)
-        if enable is not None:
-            enable()
 
     def _identity(self) -> Identity:
         return Identity(
@@ -336,7 +330,9 @@ class LoRATrainer:
         """
         self.sink.emit(Phase("export", 0, 1))
         with self.optimizer.averaged():
-            path, digest, factors, count = self._write_export(file_stem(self.spec.name) + suffix, self.state.step)
+            path, digest, factors, count = self._write_export(
+                file_stem(self.spec.name) + suffix, self.state.step
+            )
             text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
             error = verify.verify_effect(
                 factors, self.family, self.table, self.parts, self.adapter, text, self.precision

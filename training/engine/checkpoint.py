@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.engine.errors import ConfigurationError, DiskError
+from training.engine.spec import FIELDS, WHOLE_SECTIONS
 
 FORMAT = 1
 FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json")
@@ -28,7 +29,7 @@ class TrainState:
 
     step: int = 0
     micro_batch: int = 1
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: str = "off"
     threads: int = 0
     learning_rate_scale: float = 1.0
     skipped_steps: int = 0
@@ -50,7 +51,7 @@ class Identity:
     def differences(self, saved: dict[str, Any]) -> list[str]:
         """List in words what differs from a saved identity, numbers included."""
         found: list[str] = []
-        _compare("", saved.get("recipe", {}), self.recipe, found)
+        _compare("", _as_read_now(saved.get("recipe", {})), self.recipe, found)
         if saved.get("dataset_sha256") != self.dataset_sha256:
             found.append("the picture set has changed")
         if saved.get("base_sha256") != self.base_sha256:
@@ -124,6 +125,8 @@ def load(path: Path) -> Loaded:
         if content.pop("format") != FORMAT:
             raise ValueError(f"{path.name} has another format")
         identity = content.pop("identity")
+        level = FIELDS["/training/gradient_checkpointing"]
+        content["gradient_checkpointing"] = level.meant(content["gradient_checkpointing"])
         return Loaded(
             path, load_file(path / FILES[0]), load_file(path / FILES[1]), TrainState(**content), identity
         )
@@ -162,6 +165,16 @@ def require_same(identity: Identity, loaded: Loaded) -> None:
             "recipe_changed", f"{loaded.path.name} cannot be resumed: {'; '.join(differences)}",
             hint="Resume with the unchanged recipe, or start a new run.",
         )  # fmt: skip
+
+
+def _as_read_now(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved recipe as it would be read today: settings that came since then have their defaults."""
+    read = {name: dict(part) if isinstance(part, dict) else part for name, part in recipe.items()}
+    for pointer, info in FIELDS.items():
+        section, _, name = pointer.strip("/").partition("/")
+        if name and section in WHOLE_SECTIONS and isinstance(read.get(section), dict):
+            read[section][name] = info.meant(read[section].get(name, info.default))
+    return read
 
 
 def _compare(pointer: str, old: Any, new: Any, found: list[str]) -> None:

@@ -56,6 +56,12 @@ DEVICES: dict[str, DeviceProfile] = {
 }
 
 
+RECOMPUTED = {"off": 0.0, "blocks": 0.5, "all": 1.0}
+"""Share of the blocks that a level of gradient checkpointing computes twice."""
+KEPT = {"off": 1.0, "blocks": 0.62, "all": 0.25}
+"""Share of a picture's memory that is left at a level."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
     """Tell the length and size of a run. ``measured`` says whether the time rests on a measurement."""
@@ -97,7 +103,7 @@ def estimate(
     measured = seconds_per_step is not None
     if seconds_per_step is None:
         # Forward, and a backward pass of about the same cost: the frozen weights need no gradient of their own.
-        passes = 2.0 + (0.35 * 2 if training.gradient_checkpointing else 0.0)
+        passes = 2.0 + 0.7 * RECOMPUTED[training.gradient_checkpointing]
         batch = min(training.batch_size, max(1, samples)) * training.gradient_accumulation
         seconds_per_step = 0.01 + passes * per_picture * batch
         reasons.append(_("The time is a rule of thumb until a run of this shape was measured."))
@@ -137,8 +143,7 @@ def _memory_mb(spec: RunSpec, profile: ModelProfile, machine: DeviceProfile, are
     ]  # fmt: skip
     weights = profile.denoiser_m * width + profile.encoders_m * 4
     kept = profile.activations_mb * area * spec.training.batch_size * width / 2
-    if spec.training.gradient_checkpointing:
-        kept = 0.25 * kept
+    kept *= KEPT[spec.training.gradient_checkpointing]
     share = {"attn": 0.10, "attn-mlp": 0.22, "all": 0.40}[spec.method.targets]
     # A rank-r pair over a square layer of side n has 2 r n weights against n^2; fp32 with gradient and two moments.
     adapter = share * profile.denoiser_m * min(1.0, 2.0 * spec.method.rank / 640.0) * 16

@@ -34,10 +34,16 @@ class FieldInfo:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    booleans: tuple[str, str] | None = None
+    """Of a choice: what false and true mean, of a recipe made when it was a switch or written as ``off`` in YAML."""
     default: Any = None
     required: bool = False
     nullable: bool = False
     advanced: bool = True
+
+    def meant(self, value: Any) -> Any:
+        """Return a value as it is meant: of a choice, false and true may be names of choices."""
+        return self.booleans[value] if self.booleans and isinstance(value, bool) else value
 
 
 def setting(
@@ -50,13 +56,14 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    booleans: tuple[str, str] | None = None,
     nullable: bool = False,
     advanced: bool = True,
 ) -> Any:
     """Declare a dataclass field together with its description."""
     info = FieldInfo(
         pointer="", kind=kind, label=label, help=help, unit=unit, minimum=minimum, maximum=maximum,
-        choices=choices, default=None if default is dataclasses.MISSING else default,
+        choices=choices, booleans=booleans, default=None if default is dataclasses.MISSING else default,
         required=default is dataclasses.MISSING, nullable=nullable or default is None, advanced=advanced,
     )  # fmt: skip
     if default is dataclasses.MISSING:

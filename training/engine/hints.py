@@ -28,7 +28,7 @@ HINTS: tuple[Hint, ...] = (
     Hint("out_of_memory", r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory", "capacity",
          ExitCode.MEMORY, _("The run does not fit into the memory of the device."),
          _("Halve the batch size and turn gradient checkpointing on, or choose a worker with more memory."),
-         {"/training/batch_size": 1, "/training/gradient_checkpointing": True}),
+         {"/training/batch_size": 1, "/training/gradient_checkpointing": "all"}),
     Hint("disk_full", r"No space left on device|Errno 28|disk quota", "platform", ExitCode.DISK,
          _("The disk is full."),
          _("Free some space on the worker, then resume; nothing before the last checkpoint is lost.")),

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from training.engine import recompute
 from training.engine.cadence import is_due, times_left
 from training.engine.checkpoint import TrainState
 from training.engine.control import INTERRUPTING, Control
@@ -22,6 +23,7 @@ from training.engine.methods.base import Adapter
 from training.engine.metrics import MetricsLog
 from training.engine.optimizer import Optimizer
 from training.engine.progress import ProgressTeller
+from training.engine.sections import CHECKPOINTING
 from training.engine.spec import RunSpec, StepPlan
 from training.engine.step import StepComputer
 
@@ -187,22 +189,23 @@ class TrainingLoop:
                 patch={"/training/batch_size": state.micro_batch},
             ))  # fmt: skip
             return
-        enable = getattr(self.parts.denoiser, "enable_gradient_checkpointing", None)
-        if not state.gradient_checkpointing and enable is not None:
-            state.gradient_checkpointing = True
-            enable()
+        for level in CHECKPOINTING[CHECKPOINTING.index(state.gradient_checkpointing) + 1 :]:
+            if not recompute.set_level(self.parts.denoiser, level):
+                break
+            state.gradient_checkpointing = level
+            share = "all" if level == "all" else "every other one"
             self.sink.emit(Warning(
                 "out_of_memory_checkpointing",
-                "Memory ran out; gradient checkpointing is now on, which is slower, with the same result.",
-                hint="Turn gradient checkpointing on from the start.",
-                patch={"/training/gradient_checkpointing": True},
+                f"Memory ran out; of the model's blocks {share} is now computed twice: slower, with the same result.",
+                hint="Choose this level of gradient checkpointing from the start.",
+                patch={"/training/gradient_checkpointing": level},
             ))  # fmt: skip
             return
         half = max(64, self.spec.training.resolution // 2 // 64 * 64)
         raise MemoryExhausted(
             "out_of_memory", f"The run does not fit this device: {problem}",
             hint=f"Train at {half} pixels, or choose a worker with more memory.",
-            patch={"/training/resolution": half, "/training/gradient_checkpointing": True},
+            patch={"/training/resolution": half, "/training/gradient_checkpointing": "all"},
         )  # fmt: skip
 
     # -- values that are not finite ---------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def parse(cls: type[T], data: Any, pointer: str, errors: list[SpecError]) -> T |
 
 def convert(info: FieldInfo, value: Any, pointer: str) -> Any:
     """Return the value in the field's own type, or raise SpecError."""
+    value = info.meant(value)
     if value is None:
         if info.nullable:
             return None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from training.engine.captioners.base import Captioner
     from training.engine.families.base import ModelFamily
     from training.engine.methods.base import Method
-    from training.engine.samplers import Sampler
     from training.engine.optimizers.base import UpdateRule
+    from training.engine.samplers import Sampler
 
 FAMILIES = "lora_foundry.families"
 METHODS = "lora_foundry.methods"

@@ -13,6 +13,8 @@ from training.engine.fields import gettext_noop as _
 from training.engine.fields import setting
 from training.engine.schedule import SCHEDULES
 
+CHECKPOINTING = ("off", "blocks", "all")
+"""Levels of gradient checkpointing, each with less memory and more work than the one before."""
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -254,9 +256,10 @@ class TrainingSpec:
         label=_("Mirror"),
         help=_("Show half of the pictures mirrored; not for text or faces."),
     )
-    gradient_checkpointing: bool = setting(
-        False, kind="bool", label=_("Gradient checkpointing"), help=_("Less memory, about a third slower.")
-    )
+    gradient_checkpointing: str = setting(
+        "off", kind="choice", choices=CHECKPOINTING, booleans=("off", "all"), label=_("Gradient checkpointing"),
+        help=_("Less memory for time: blocks computes every other block twice, all each of them, a third slower."),
+    )  # fmt: skip
     precision: str = setting(
         "auto", kind="choice", choices=("auto", "fp32", "bf16"), label=_("Precision"),
         help=_("Numbers of the frozen model; auto takes bf16 where the device has it. The LoRA is always fp32."),

@@ -34,6 +34,7 @@ from training.engine.sections import (
 
 __all__ = [
     "FIELDS",
+    "WHOLE_SECTIONS",
     "BaseModelSpec",
     "CaptionSpec",
     "CheckpointSpec",
@@ -48,6 +49,10 @@ __all__ = [
     "read_yaml",
     "validate",
 ]
+
+
+WHOLE_SECTIONS = ("captions", "method", "training")
+"""Sections of which every setting decides the numbers of a run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class RunSpec:
     def recipe(self) -> dict[str, Any]:
         """Return what decides the numbers of the run: no paths, names, samples or cadences."""
         data = self.to_dict()
-        recipe = {key: data[key] for key in ("trigger", "captions", "method", "training")}
+        recipe = {key: data[key] for key in ("trigger", *WHOLE_SECTIONS)}
         recipe["base_model"] = {"family": self.base_model.family}
         recipe["dataset"] = {"repeats": self.dataset.repeats}
         return recipe

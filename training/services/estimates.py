@@ -10,7 +10,7 @@ from django.db.models import DurationField, F, Sum
 from django.db.models.functions import Coalesce
 
 from accounts.models import Team
-from training.engine.estimate import DEVICES, MODELS, DeviceProfile, estimate
+from training.engine.estimate import DEVICES, KEPT, MODELS, RECOMPUTED, DeviceProfile, estimate
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
 from training.queue.policy import class_of_gpu, class_of_need
@@ -23,9 +23,8 @@ RUNS_LOOKED_AT = 8
 _DEMO = (24.0 * 64 * 64, 30.0)
 # Loading and encoding, beside what the engine's own rule of thumb counts.
 _SECONDS_AROUND = 60.0
-# What of a model's memory grows with the pictures in a batch; gradient checkpointing keeps a quarter of that.
+# What of a model's memory grows with the pictures in a batch.
 _SHARE_OF_PICTURES = 0.25
-_CHECKPOINTED = 0.25
 # How long a job ran: its attempts together, without what it waited or rested between them.
 RAN = Coalesce(
     Sum(F("attempts__ended_at") - F("attempts__started_at"), output_field=DurationField()),
@@ -85,8 +84,7 @@ def estimate_run(
     measured = _measured(base, team)
     if measured or base.is_demo:
         speed, around = measured or _DEMO
-        if spec.training.gradient_checkpointing:
-            speed *= 0.75
+        speed /= 1 + RECOMPUTED[spec.training.gradient_checkpointing] / 3
         seconds = plan.total_steps * pictures_per_step * spec.training.resolution**2 / speed / split + around
     else:
         seconds = guess.seconds / split + _SECONDS_AROUND
@@ -116,8 +114,7 @@ def _memory_mb(spec: RunSpec, base: FoundationModel) -> int:
     if not base.memory_mb:
         return 0
     pictures = spec.training.batch_size * (spec.training.resolution / base.resolution) ** 2
-    if spec.training.gradient_checkpointing:
-        pictures *= _CHECKPOINTED
+    pictures *= KEPT[spec.training.gradient_checkpointing]
     return round(base.memory_mb * (1 - _SHARE_OF_PICTURES + _SHARE_OF_PICTURES * pictures))
 
 

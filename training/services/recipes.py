@@ -166,6 +166,10 @@ def _checked(
     for pointer, value in chosen.items():
         if pointer not in GIVEN:
             values[pointer] = value
+    values = {
+        pointer: FIELDS[pointer].meant(value) if pointer in FIELDS else value
+        for pointer, value in values.items()
+    }
     for pair in _EITHER:
         for one, other in (pair, pair[::-1]):
             if chosen.get(one) is not None and chosen.get(other) is None:
