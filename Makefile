@@ -11,9 +11,9 @@ up: ## Install what is missing, start everything, print the address and the logi
 	@bin/setup
 	@exec $(PY) manage.py up $(ARGS)
 
-test: ## Run every test, in Python and in TypeScript
+test: ## Run the tests, in Python and in TypeScript; SLOW=1 adds the long ones, as CI does
 	@bin/setup --dev
-	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(if $(CI)$(SLOW),,-m "not slow") $(ARGS)
 	@if [ -f frontend/package-lock.json ]; then cd frontend && ../.venv/bin/npm test --silent; fi
 
 lint: ## Check style, types, layers, migrations and translations
