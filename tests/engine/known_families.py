@@ -43,7 +43,7 @@ class Known:
 
 KNOWN: dict[str, Known] = {
     "flux": Known(
-        "FluxPipeline", {"attn": 11, "attn-mlp": 15, "all": 17}, {"guidance_scale": 1.0, "max_sequence_length": 24},
+        "FluxPipeline", {"attn": 11, "attn-mlp": 15, "all": 18}, {"guidance_scale": 1.0, "max_sequence_length": 24},
         packed, takes_sigmas=True,
     ),
     "ltx": Known(
