@@ -62,6 +62,11 @@ KNOWN: dict[str, Known] = {
         {"guidance_scale": 1.0, "use_resolution_binning": False}, takes_sigmas=True,
     ),
     "sd": Known("StableDiffusionPipeline", {"attn": 40, "attn-mlp": 60, "all": 91}, {"guidance_scale": 1.0}),
+    "sd3": Known(
+        "StableDiffusion3Pipeline", {"attn": 19, "attn-mlp": 25, "all": 25},
+        {"guidance_scale": 1.0, "max_sequence_length": 24}, takes_sigmas=True,
+        idle=1,  # what the last block asks with its text: nobody reads the answer
+    ),
     "sdxl": Known(
         "StableDiffusionXLPipeline", {"attn": 152, "attn-mlp": 216, "all": 281}, {"guidance_scale": 1.0},
         idle=6,  # the first encoder's last layer: SDXL reads the one before

@@ -36,6 +36,7 @@ BUILT_IN = {
         "pixart": "training.engine.families.pixart:PixArt",
         "sana": "training.engine.families.sana:Sana",
         "sd": "training.engine.families.sd:StableDiffusion",
+        "sd3": "training.engine.families.sd3:StableDiffusion3",
         "sdxl": "training.engine.families.sdxl:StableDiffusionXL",
     },
     METHODS: {"lora": "training.engine.methods.lora:Lora"},

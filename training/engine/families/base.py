@@ -53,6 +53,8 @@ class ModelFamily(ABC):
     denoiser: ClassVar[str] = "transformer"
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Text encoders and tokenizers that a base model may come without: its index then says [null, null]."""
     trainable_encoders: ClassVar[tuple[str, ...]] = ()
     """Text encoders that may carry adapters."""
     text_dtype: ClassVar[torch.dtype | None] = None
@@ -76,11 +78,11 @@ class ModelFamily(ABC):
         """
         index = folders.read_index(folder)
         self._require_ours(index)
-        wanted = [*self.components, "scheduler"]
-        folders.require_components(folder, wanted)
+        wanted = [name for name in self.components if name not in self.optional or folders.has(index, name)]
+        folders.require_components(folder, [*wanted, "scheduler"])
         config = folders.read_scheduler(folder)
         components: dict[str, Any] = {}
-        for name in self.components:
+        for name in wanted:
             if name == self.denoiser:
                 components[name] = self.load_denoiser(folder, device=device, dtype=dtype)
                 continue
@@ -100,8 +102,9 @@ class ModelFamily(ABC):
     def save(self, parts: Parts, folder: Path) -> None:
         """Write a base model in the layout that ``load`` reads."""
         folders.save_components(
-            parts.components, parts.scheduler_config, self.pipelines[0], folder, parts.settings
-        )
+            {**dict.fromkeys(self.optional), **parts.components}, parts.scheduler_config, self.pipelines[0], folder,
+            parts.settings,
+        )  # fmt: skip
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -112,9 +115,8 @@ class ModelFamily(ABC):
         self, components: dict[str, Any], config: dict[str, Any], folder: Path | None,
         settings: Mapping[str, Any] | None = None,
     ) -> Parts:  # fmt: skip
-        return Parts(
-            components, self.denoiser, self.text_encoders, config, process_of(config), folder, settings or {}
-        )
+        encoders = tuple(name for name in self.text_encoders if name in components)
+        return Parts(components, self.denoiser, encoders, config, process_of(config), folder, settings or {})
 
     def _require_ours(self, index: Mapping[str, Any]) -> None:
         found = index.get("_class_name")

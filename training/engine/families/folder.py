@@ -33,6 +33,11 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def has(index: dict[str, Any], name: str) -> bool:
+    """Tell whether an index names a component at all; diffusers writes [null, null] for one that was left out."""
+    return bool((index.get(name) or [None])[0])
+
+
 def require_components(folder: Path, names: Iterable[str]) -> None:
     """Raise ConfigurationError naming the first component whose folder is missing."""
     for name in names:
@@ -88,9 +93,15 @@ def save_components(
     components: dict[str, Any], scheduler: dict[str, Any], pipeline: str, folder: Path,
     settings: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write components, the scheduler's config and the index; ``settings`` may name another pipeline."""
+    """Write components, the scheduler's config and the index; ``settings`` may name another pipeline.
+
+    A component that is None is one left out.
+    """
     index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__, **settings}
     for name, component in components.items():
+        if component is None:
+            index[name] = [None, None]
+            continue
         component.save_pretrained(folder / name)
         library = type(component).__module__.partition(".")[0]
         index[name] = [library, type(component).__name__]

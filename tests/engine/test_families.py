@@ -1,0 +1,49 @@
+"""What is peculiar to one model family, beyond what every family must satisfy."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.engine.errors import ConfigurationError
+from training.engine.families.sd3 import StableDiffusion3
+
+from .conformance import inputs_of
+from .conftest import CPU
+from .known_families import KNOWN
+from .test_conformance import drawn_by_both
+
+# -- Stable Diffusion 3 ----------------------------------------------------------------------------------------------
+
+
+def test_sd3_without_t5_draws_what_diffusers_draws() -> None:
+    family = StableDiffusion3()
+    known = dataclasses.replace(KNOWN["sd3"], call={"guidance_scale": 1.0, "max_sequence_length": 256})
+    ours, theirs = drawn_by_both(family, family.tiny(t5=False), known)
+    assert float(ours.std()) > 1e-3
+    assert torch.allclose(ours, theirs, atol=2e-5)
+
+
+def test_sd3_saved_without_t5_is_loaded_without_it(tmp_path: Path) -> None:
+    family = StableDiffusion3()
+    tiny = family.tiny(t5=False)
+    family.save(tiny, tmp_path)
+    loaded = family.load(tmp_path, device=CPU, dtype=torch.float32)
+    assert list(loaded.text_encoders) == ["text_encoder", "text_encoder_2"]
+    assert "tokenizer_3" not in loaded.components
+    with torch.no_grad():
+        ours = family.forward(tiny, *inputs_of(family, tiny))
+        assert torch.equal(ours, family.forward(loaded, *inputs_of(family, loaded)))
+
+
+def test_sd3_whose_t5_was_lost_is_not_trained_without_it(bases: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "sd3"
+    shutil.copytree(bases["sd3"], folder)
+    shutil.rmtree(folder / "text_encoder_3")
+    with pytest.raises(ConfigurationError, match="no 'text_encoder_3' folder") as caught:
+        StableDiffusion3().load(folder, device=CPU, dtype=torch.float32)
+    assert caught.value.code == "base_model_incomplete"
