@@ -42,6 +42,11 @@ class Known:
 
 
 KNOWN: dict[str, Known] = {
+    "chroma": Known(
+        "ChromaPipeline", {"attn": 11, "attn-mlp": 15, "all": 18},
+        # 11 tokens and one filling token: with more of them the pipeline masks, and does it wrong.
+        {"guidance_scale": 1.0, "max_sequence_length": 12}, packed, takes_sigmas=True,
+    ),
     "flux": Known(
         "FluxPipeline", {"attn": 11, "attn-mlp": 15, "all": 18}, {"guidance_scale": 1.0, "max_sequence_length": 24},
         packed, takes_sigmas=True,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from training.engine.errors import ConfigurationError
+from training.engine.families.chroma import Chroma
 from training.engine.families.sd3 import StableDiffusion3
 
 from .conformance import inputs_of
@@ -47,3 +48,35 @@ def test_sd3_whose_t5_was_lost_is_not_trained_without_it(bases: dict[str, Path],
     with pytest.raises(ConfigurationError, match="no 'text_encoder_3' folder") as caught:
         StableDiffusion3().load(folder, device=CPU, dtype=torch.float32)
     assert caught.value.code == "base_model_incomplete"
+
+
+# -- Chroma ----------------------------------------------------------------------------------------------------------
+
+
+def test_chroma_sees_the_text_and_one_filling_token() -> None:
+    family = Chroma()
+    parts = family.tiny()
+    rows = family.encode_text(parts, ["", "a red cat", "more letters than the model reads"])
+    # Letters, spaces and one in front, the end; then the filling token, if there is room.
+    assert [len(row["hidden"]) for row in rows] == [2, 12, 24]
+    batch = family.collate_text(rows)
+    assert batch["mask"].sum(1).tolist() == [2, 12, 24]
+    assert "mask" not in family.collate_text([rows[1], rows[1]]), (
+        "nothing to mask: attention is faster without"
+    )
+
+
+def test_chroma_masks_in_blocks_that_are_computed_twice() -> None:
+    family, gradients = Chroma(), []
+    for twice in (False, True):
+        parts = family.tiny()
+        if twice:
+            parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+        noised, t, text = inputs_of(family, parts)
+        assert "mask" in text
+        noised.requires_grad_()
+        family.forward(parts, noised, t, text).square().sum().backward()
+        gradients.append(noised.grad)
+    assert gradients[0] is not None
+    assert gradients[1] is not None
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)

@@ -30,6 +30,7 @@ SAMPLERS = "lora_foundry.samplers"
 
 BUILT_IN = {
     FAMILIES: {
+        "chroma": "training.engine.families.chroma:Chroma",
         "flux": "training.engine.families.flux:Flux",
         "ltx": "training.engine.families.ltx:LTX",
         "lumina2": "training.engine.families.lumina2:Lumina2",

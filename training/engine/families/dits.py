@@ -40,6 +40,16 @@ def unpadded(hidden: Tensor, mask: Tensor) -> list[TextRow]:
     ]
 
 
+def with_mask(batch: TextRow, rows: Sequence[TextRow], name: str = "hidden") -> TextRow:
+    """Return a batch and, where its rows are of different lengths, which of its tokens are text: ``mask`` (B, L)."""
+    lengths = torch.tensor([row[name].shape[0] for row in rows])
+    longest = int(lengths.max())
+    if bool((lengths == longest).all()):
+        return batch
+    mask = torch.arange(longest)[None] < lengths[:, None]
+    return {**batch, "mask": mask.to(batch[name].device)}
+
+
 PEFT = ExportTable("peft", {"denoiser": "transformer"}, dtype="bf16")
 """``transformer.<diffusers path>``: read by diffusers, and by ComfyUI for most diffusion transformers."""
 
