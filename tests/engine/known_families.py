@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import diffusers
@@ -30,7 +30,8 @@ class Known:
 
     ``call`` are further arguments of the pipeline, at a guidance that is off or that training uses; ``latents`` brings
     (B, C, h, w) into the form its ``latents`` argument has; ``modules`` counts the adapted layers of the tiny model by
-    preset, text encoders included; ``idle`` those that no gradient reaches.
+    preset, text encoders included; ``idle`` those that no gradient reaches; ``not_for_diffusers`` are layouts that its
+    pipeline does not read.
     """
 
     pipeline: str
@@ -39,6 +40,7 @@ class Known:
     latents: Callable[[Tensor], Tensor] = as_it_is
     takes_sigmas: bool = False
     idle: int = 0
+    not_for_diffusers: Sequence[str] = ()
 
 
 KNOWN: dict[str, Known] = {
@@ -57,10 +59,12 @@ KNOWN: dict[str, Known] = {
     ),
     "lumina2": Known(
         "Lumina2Pipeline", {"attn": 12, "attn-mlp": 21, "all": 23}, {"guidance_scale": 1.0}, takes_sigmas=True,
+        not_for_diffusers=["comfy"],  # it parts query, key and value at the widths of the full size
     ),
     "pixart": Known(
         "PixArtAlphaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
         {"guidance_scale": 1.0, "use_resolution_binning": False, "clean_caption": False},
+        not_for_diffusers=["peft"],  # its pipelines read no LoRA at all
     ),
     "sana": Known(
         "SanaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from torch import nn
@@ -15,8 +16,9 @@ from training.engine.export.weights_file import read_metadata
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.loss import per_sample_loss
 
-from .conformance import EDGE, method_of
+from .conformance import EDGE, inputs_of, method_of
 from .conftest import CPU, Build, assert_equal, recorded, weights
+from .known_families import KNOWN
 
 # -- noise, times and data -------------------------------------------------------------------------------------------
 
@@ -187,6 +189,30 @@ def test_exported_file_has_the_trained_effect(family: ModelFamily, build: Build,
         )
         assert error < (1e-4 if dtype == "fp32" else 2e-2)
         assert read_metadata(path)["ss_network_alpha"] == "3.0"
+
+
+def test_diffusers_reads_the_file_and_gets_the_same_effect(
+    family: ModelFamily, build: Build, bases: dict[str, Path]
+) -> None:
+    known = KNOWN[family.name]
+    for layout in [each for each in family.exports if each not in known.not_for_diffusers]:
+        trainer = build(
+            family.name, run=layout, method={"targets": "all", "alpha": 3.0},
+            training={"steps": 2, "learning_rate": 3e-2}, output={"dtype": "fp32", "layout": layout},
+        )  # fmt: skip
+        trainer.train()
+        path, *_ = trainer._write_export("x", trainer.state.step)
+        fresh = family.load(bases[family.name], device=CPU, dtype=torch.float32)
+        pipeline = fresh.pipeline(getattr(diffusers, known.pipeline))
+        inputs = inputs_of(family, fresh)
+        with torch.no_grad():
+            base = family.forward(fresh, *inputs)
+            pipeline.load_lora_weights(path)
+            theirs = family.forward(fresh, *inputs)
+            ours = family.forward(trainer.parts, *inputs)
+        effect = float((ours - base).norm())
+        assert effect > 1e-3
+        assert float((theirs - ours).norm()) < 1e-3 * effect, layout
 
 
 def test_model_saved_as_the_fp16_variant_is_loaded_whole(family: ModelFamily, tmp_path: Path) -> None:
