@@ -53,6 +53,14 @@ KNOWN: dict[str, Known] = {
         "FluxPipeline", {"attn": 11, "attn-mlp": 15, "all": 18}, {"guidance_scale": 1.0, "max_sequence_length": 24},
         packed, takes_sigmas=True,
     ),
+    "flux2": Known(
+        "Flux2Pipeline", {"attn": 10, "attn-mlp": 14, "all": 14},
+        {"guidance_scale": 1.0, "max_sequence_length": 48, "text_encoder_out_layers": (1, 2, 3)}, takes_sigmas=True,
+    ),
+    "flux2-klein": Known(
+        "Flux2KleinPipeline", {"attn": 10, "attn-mlp": 14, "all": 14},
+        {"guidance_scale": 1.0, "max_sequence_length": 96, "text_encoder_out_layers": (1, 2, 3)}, takes_sigmas=True,
+    ),
     "ltx": Known(
         "LTXPipeline", {"attn": 16, "attn-mlp": 20, "all": 22}, {"guidance_scale": 1.0, "num_frames": 1},
         packed_clips,

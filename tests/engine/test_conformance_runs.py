@@ -86,7 +86,7 @@ def test_shift_of_a_picture_is_that_of_its_scheduler(family: ModelFamily) -> Non
     if parts.process.objective != "flow":
         assert family.shift(parts, shape) == 1.0
         return
-    s = family.shift(parts, shape)
+    s = family.drawing_shift(parts, shape, 4)
     moved = [s * u / (1 + (s - 1) * u) for u in (1.0, 0.75, 0.5, 0.25)]
     if end := parts.scheduler_config.get("shift_terminal"):  # LTX stretches them so that the last is this
         moved = [1 - (1 - level) * (1 - end) / (1 - moved[-1]) for level in moved]

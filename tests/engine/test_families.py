@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from training.engine.errors import ConfigurationError
 from training.engine.families.chroma import Chroma
+from training.engine.families.flux2 import Flux2, text_layers
 from training.engine.families.sd3 import StableDiffusion3
 
 from .conformance import inputs_of
@@ -80,3 +82,33 @@ def test_chroma_masks_in_blocks_that_are_computed_twice() -> None:
     assert gradients[0] is not None
     assert gradients[1] is not None
     assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
+
+
+# -- FLUX.2 ----------------------------------------------------------------------------------------------------------
+
+
+def test_flux2_reads_the_layers_of_its_pipelines() -> None:
+    assert text_layers(40) == (10, 20, 30), "Mistral Small, dev"
+    assert text_layers(36) == (9, 18, 27), "Qwen 3 4B and 8B, klein"
+
+
+def test_flux2_draws_with_a_shift_that_depends_on_the_steps() -> None:
+    family = Flux2()
+    parts = family.tiny()
+    shape = (128, 64, 64)
+    # The empirical line meets that of training at 200 steps (pipeline_flux2.py, compute_empirical_mu).
+    assert family.drawing_shift(parts, shape, 200) == pytest.approx(family.shift(parts, shape), rel=1e-3)
+    assert family.shift(parts, shape) == pytest.approx(3.158, rel=1e-3)
+    assert family.drawing_shift(parts, shape, 50) == pytest.approx(7.55, rel=1e-2)
+
+
+def test_flux2_takes_the_tokenizer_out_of_a_processor(bases: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "flux2"
+    shutil.copytree(bases["flux2"], folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    family = Flux2()
+    loaded = family.load(folder, device=CPU, dtype=torch.float32)
+    (ours,), (theirs,) = (family.encode_text(parts, ["a red cat"]) for parts in (family.tiny(), loaded))
+    assert torch.equal(ours["hidden"], theirs["hidden"])

@@ -32,6 +32,8 @@ BUILT_IN = {
     FAMILIES: {
         "chroma": "training.engine.families.chroma:Chroma",
         "flux": "training.engine.families.flux:Flux",
+        "flux2": "training.engine.families.flux2:Flux2",
+        "flux2-klein": "training.engine.families.flux2:Flux2Klein",
         "ltx": "training.engine.families.ltx:LTX",
         "lumina2": "training.engine.families.lumina2:Lumina2",
         "pixart": "training.engine.families.pixart:PixArt",

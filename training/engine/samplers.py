@@ -47,7 +47,7 @@ class Heun:
         """Return diffusers' Heun scheduler for what the model predicts."""
         if parts.process.objective == "flow":
             make: Any = diffusers.FlowMatchHeunDiscreteScheduler
-            scheduler = make(shift=family.shift(parts, latent_shape))
+            scheduler = make(shift=family.drawing_shift(parts, latent_shape, steps))
             scheduler.set_timesteps(steps)
             return scheduler
         return _ready(diffusers.HeunDiscreteScheduler, parts, steps)
@@ -63,7 +63,7 @@ class DpmPlusPlus:
         make: Any = diffusers.DPMSolverMultistepScheduler
         scheduler = make(
             algorithm_type="dpmsolver++", prediction_type="flow_prediction", use_flow_sigmas=True,
-            flow_shift=family.shift(parts, latent_shape),
+            flow_shift=family.drawing_shift(parts, latent_shape, steps),
         )  # fmt: skip
         scheduler.set_timesteps(steps)
         return scheduler

@@ -204,12 +204,17 @@ class ModelFamily(ABC):
             return 1.0
         return dynamic_shift(parts.scheduler_config, self.tokens(latent_shape))
 
+    def drawing_shift(self, parts: Parts, latent_shape: Sequence[int], steps: int) -> float:
+        """Return the shift of ``sampler``, where that is another than training's."""
+        return self.shift(parts, latent_shape)
+
     def sampler(self, parts: Parts, steps: int, latent_shape: Sequence[int]) -> Any:
         """Return a diffusers scheduler ready for ``steps`` deterministic steps."""
         if parts.process.objective == "flow":
             last = parts.scheduler_config.get("shift_terminal")
             scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0, shift_terminal=last)
-            levels = shifted(torch.linspace(1.0, 1.0 / steps, steps), self.shift(parts, latent_shape))
+            shift = self.drawing_shift(parts, latent_shape, steps)
+            levels = shifted(torch.linspace(1.0, 1.0 / steps, steps), shift)
             scheduler.set_timesteps(sigmas=levels.tolist())
             return scheduler
         # DDIM's default of clipping is wrong for latents; the pipelines switch it off likewise.

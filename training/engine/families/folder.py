@@ -50,6 +50,9 @@ def require_components(folder: Path, names: Iterable[str]) -> None:
 def component_class(index: dict[str, Any], name: str) -> Any:
     """Return the class of a component, from diffusers or transformers alone; raise ConfigurationError otherwise."""
     library, class_name = (index.get(name) or [None, None])[:2]
+    if name.startswith("tokenizer") and str(class_name).endswith("Processor"):
+        # One of text and pictures (Pixtral's of FLUX.2): only its tokenizer is used, the rest needs torchvision.
+        return transformers.AutoTokenizer
     found = getattr(LIBRARIES.get(library or ""), str(class_name), None)
     if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
         raise ConfigurationError(
