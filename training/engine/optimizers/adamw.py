@@ -40,11 +40,14 @@ class AdamW(UpdateRule):
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put saved moments back; an empty state is the state before the first step."""
+        """Put saved moments back; an empty state is the state before the first step.
+
+        A parameter that no gradient ever reached has none: the last block of some models computes what nobody reads.
+        """
         self._adamw.state.clear()
-        if not state:
-            return
         for name, p in self.named:
+            if f"{name}/{MOMENTS[0]}" not in state:
+                continue
             self._adamw.state[p] = {
                 moment: state[f"{name}/{moment}"].to(device=p.device, dtype=torch.float32, copy=True)
                 for moment in MOMENTS

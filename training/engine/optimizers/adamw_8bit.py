@@ -52,7 +52,9 @@ class AdamW8bit(UpdateRule):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Put saved moments back; an empty state is the state before the first step."""
         self._adamw.state.clear()
-        for name, p in self.named if state else ():
+        for name, p in self.named:
+            if f"{name}/step" not in state:
+                continue
             own: dict[str, Any] = {
                 moment: state[f"{name}/{moment}"].to(device=p.device, copy=True)
                 for moment in MOMENTS if f"{name}/{moment}" in state
