@@ -74,6 +74,11 @@ KNOWN: dict[str, Known] = {
         {"guidance_scale": 1.0, "use_resolution_binning": False, "clean_caption": False},
         not_for_diffusers=["peft"],  # its pipelines read no LoRA at all
     ),
+    "qwen-image": Known(
+        "QwenImagePipeline", {"attn": 16, "attn-mlp": 24, "all": 24}, {"true_cfg_scale": 1.0}, packed,
+        takes_sigmas=True,
+        idle=4,  # the last block's text: what it asks and becomes is read by nobody
+    ),
     "sana": Known(
         "SanaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
         {"guidance_scale": 1.0, "use_resolution_binning": False}, takes_sigmas=True,

@@ -13,6 +13,7 @@ import torch
 from training.engine.errors import ConfigurationError
 from training.engine.families.chroma import Chroma
 from training.engine.families.flux2 import Flux2, text_layers
+from training.engine.families.qwen_image import QwenImage
 from training.engine.families.sd3 import StableDiffusion3
 
 from .conformance import inputs_of
@@ -112,3 +113,28 @@ def test_flux2_takes_the_tokenizer_out_of_a_processor(bases: dict[str, Path], tm
     loaded = family.load(folder, device=CPU, dtype=torch.float32)
     (ours,), (theirs,) = (family.encode_text(parts, ["a red cat"]) for parts in (family.tiny(), loaded))
     assert torch.equal(ours["hidden"], theirs["hidden"])
+
+
+# -- Qwen-Image ------------------------------------------------------------------------------------------------------
+
+
+def test_qwen_image_rows_hold_the_prompt_without_filling() -> None:
+    family = QwenImage()
+    parts = family.tiny()
+    short, long = family.encode_text(parts, ["a red cat", "a red cat on a hill"])
+    assert long["hidden"].shape[0] - short["hidden"].shape[0] == len(" on a hill")
+    (alone,) = family.encode_text(parts, ["a red cat"])
+    assert torch.allclose(alone["hidden"], short["hidden"], atol=1e-5)
+    assert family.collate_text([short, long])["mask"].sum(1).tolist() == [
+        len(short["hidden"]),
+        len(long["hidden"]),
+    ]
+
+
+def test_qwen_image_draws_down_to_the_terminal_noise_level() -> None:
+    family = QwenImage()
+    parts = family.tiny()
+    sigmas = family.sampler(parts, 4, (16, 64, 64)).sigmas.tolist()
+    assert sigmas[0] == 1.0
+    assert sigmas[-2:] == pytest.approx([0.02, 0.0], abs=1e-6)
+    assert family.sampler(parts, 1, (16, 64, 64)).sigmas.tolist() == [1.0, 0.0]

@@ -37,6 +37,7 @@ BUILT_IN = {
         "ltx": "training.engine.families.ltx:LTX",
         "lumina2": "training.engine.families.lumina2:Lumina2",
         "pixart": "training.engine.families.pixart:PixArt",
+        "qwen-image": "training.engine.families.qwen_image:QwenImage",
         "sana": "training.engine.families.sana:Sana",
         "sd": "training.engine.families.sd:StableDiffusion",
         "sd3": "training.engine.families.sd3:StableDiffusion3",

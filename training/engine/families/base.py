@@ -211,7 +211,8 @@ class ModelFamily(ABC):
     def sampler(self, parts: Parts, steps: int, latent_shape: Sequence[int]) -> Any:
         """Return a diffusers scheduler ready for ``steps`` deterministic steps."""
         if parts.process.objective == "flow":
-            last = parts.scheduler_config.get("shift_terminal")
+            # Of a single step the first level is the last: there is nothing to stretch.
+            last = parts.scheduler_config.get("shift_terminal") if steps > 1 else None
             scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0, shift_terminal=last)
             shift = self.drawing_shift(parts, latent_shape, steps)
             levels = shifted(torch.linspace(1.0, 1.0 / steps, steps), shift)

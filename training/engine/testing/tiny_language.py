@@ -22,6 +22,18 @@ def qwen3(width: int = 16, layers: int = 4, *, head: bool = True) -> Any:
     return (T.Qwen3ForCausalLM if head else T.Qwen3Model)(T.Qwen3Config(**_sizes(width, layers)))
 
 
+def qwen25_vl(width: int = 16, layers: int = 2) -> Any:
+    """Build a Qwen 2.5 that also has eyes; its positions are of three axes."""
+    eyes = {
+        "depth": 1, "hidden_size": 8, "intermediate_size": 16, "num_heads": 1, "out_hidden_size": width,
+        "patch_size": 14, "fullatt_block_indexes": [0],
+    }  # fmt: skip
+    text = {
+        key: value for key, value in _sizes(width, layers).items() if key != "head_dim"
+    } | {"rope_scaling": {"rope_type": "default", "mrope_section": [1, 1, 2]}}  # fmt: skip
+    return T.Qwen2_5_VLForConditionalGeneration(T.Qwen2_5_VLConfig(text_config=text, vision_config=eyes))
+
+
 def mistral3(width: int = 16, layers: int = 4) -> Any:
     """Build a Mistral 3 that also has eyes."""
     eyes = {
