@@ -93,4 +93,8 @@ KNOWN: dict[str, Known] = {
         "StableDiffusionXLPipeline", {"attn": 152, "attn-mlp": 216, "all": 281}, {"guidance_scale": 1.0},
         idle=6,  # the first encoder's last layer: SDXL reads the one before
     ),
+    "z-image": Known(
+        "ZImagePipeline", {"attn": 12, "attn-mlp": 21, "all": 21}, {"guidance_scale": 0.0, "max_sequence_length": 96},
+        takes_sigmas=True,
+    ),
 }  # fmt: skip
