@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import diffusers
+import torch
 from torch import Tensor
 
 
@@ -22,6 +23,14 @@ def packed(latents: Tensor) -> Tensor:
 def packed_clips(latents: Tensor) -> Tensor:
     pipeline: Any = diffusers.LTXPipeline
     return pipeline._pack_latents(latents)
+
+
+class EulerAtShift(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """Take the shifted Euler steps of a flow model whose folder names a solver of higher order."""
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None, **_: Any) -> None:
+        levels = torch.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
+        super().set_timesteps(sigmas=levels.tolist())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +90,7 @@ KNOWN: dict[str, Known] = {
     ),
     "sana": Known(
         "SanaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
-        {"guidance_scale": 1.0, "use_resolution_binning": False}, takes_sigmas=True,
+        {"guidance_scale": 1.0, "use_resolution_binning": False},
     ),
     "sd": Known("StableDiffusionPipeline", {"attn": 40, "attn-mlp": 60, "all": 91}, {"guidance_scale": 1.0}),
     "sd3": Known(
@@ -92,6 +101,9 @@ KNOWN: dict[str, Known] = {
     "sdxl": Known(
         "StableDiffusionXLPipeline", {"attn": 152, "attn-mlp": 216, "all": 281}, {"guidance_scale": 1.0},
         idle=6,  # the first encoder's last layer: SDXL reads the one before
+    ),
+    "wan": Known(
+        "WanPipeline", {"attn": 16, "attn-mlp": 20, "all": 23}, {"guidance_scale": 1.0, "num_frames": 1},
     ),
     "z-image": Known(
         "ZImagePipeline", {"attn": 12, "attn-mlp": 21, "all": 21}, {"guidance_scale": 0.0, "max_sequence_length": 96},

@@ -16,7 +16,7 @@ from training.engine.sample import Artist
 
 from .conformance import EDGE, HEIGHT, WIDTH, inputs_of, method_of, perturb, rows_of
 from .conftest import CPU, Build, make_spec
-from .known_families import KNOWN, Known
+from .known_families import KNOWN, EulerAtShift, Known
 
 # -- the family against diffusers ------------------------------------------------------------------------------------
 
@@ -36,9 +36,7 @@ def drawn_by_both(
     if parts.process.objective != "flow":
         pipeline.scheduler = family.sampler(parts, steps, shape)
     elif "flow_shift" in parts.scheduler_config:
-        # Its solver is of higher order; a step of Euler's shows the same facts.
-        shift = parts.scheduler_config["flow_shift"]
-        pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+        pipeline.scheduler = EulerAtShift(shift=parts.scheduler_config["flow_shift"])
     sigmas = {"sigmas": torch.linspace(1.0, 1.0 / steps, steps).tolist()} if known.takes_sigmas else {}
     theirs = pipeline(
         prompt="a red cat", height=HEIGHT, width=WIDTH, num_inference_steps=steps, latents=known.latents(start),

@@ -42,6 +42,7 @@ BUILT_IN = {
         "sd": "training.engine.families.sd:StableDiffusion",
         "sd3": "training.engine.families.sd3:StableDiffusion3",
         "sdxl": "training.engine.families.sdxl:StableDiffusionXL",
+        "wan": "training.engine.families.wan:Wan",
         "z-image": "training.engine.families.z_image:ZImage",
     },
     METHODS: {"lora": "training.engine.methods.lora:Lora"},

@@ -68,7 +68,9 @@ def load_component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         return cls.from_pretrained(folder, local_files_only=True)
     files = [path.name for path in folder.glob("*.safetensors")]
     variant = "fp16" if files and all(".fp16" in name for name in files) else None
-    options = {"low_cpu_mem_usage": False} if issubclass(cls, diffusers.ModelMixin) else {}
+    # What keeps some of its layers in fp32 can only be loaded the other way.
+    whole = issubclass(cls, diffusers.ModelMixin) and not cls._keep_in_fp32_modules
+    options = {"low_cpu_mem_usage": False} if whole else {}
     return cls.from_pretrained(
         folder, dtype=dtype, variant=variant, local_files_only=True, use_safetensors=True, **options
     )

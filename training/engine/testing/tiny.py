@@ -139,6 +139,15 @@ def ltx_autoencoder(channels: int, *, told_the_noise: bool = False) -> Any:
     return vae
 
 
+def wan_autoencoder(channels: int) -> Any:
+    """Build an AutoencoderKLWan that makes clips 4 x 8 x 8 times smaller."""
+    return D.AutoencoderKLWan(
+        base_dim=3, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
+        latents_mean=torch.linspace(-0.3, 0.3, channels).tolist(),
+        latents_std=torch.linspace(0.5, 1.5, channels).tolist(),
+    )  # fmt: skip
+
+
 def flow_scheduler(**options: Any) -> dict[str, Any]:
     """Return the config of a flow-matching Euler scheduler."""
     return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **options}
