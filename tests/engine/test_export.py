@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from training.engine.export import verify
-from training.engine.export.factors import LoraFactors, VerificationError, tensors
+from training.engine.export.factors import VerificationError, tensors
 from training.engine.export.weights_file import file_stem, read_metadata, write
 from training.engine.families.sd import StableDiffusion
 
@@ -154,7 +154,7 @@ def test_effect_on_a_fresh_model_is_compared(build: Build) -> None:
     trainer = trained(build, training={"learning_rate": 3e-2})
     _, _, factors, _ = trainer._write_export("x", 6)
     text = trainer.text_rows(["a cat"])[0]
-    wrong = {stem: LoraFactors(f.down, f.up, 2 * f.scale) for stem, f in factors.items()}
+    wrong = {stem: change.times(2.0) for stem, change in factors.items()}
     with pytest.raises(VerificationError, match="effect is off"):
         verify.verify_effect(
             wrong, trainer.family, trainer.table, trainer.parts, trainer.adapter, text, "fp32"

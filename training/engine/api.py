@@ -40,6 +40,7 @@ from training.engine.families.sources import base_folder
 from training.engine.gallery import Gallery
 from training.engine.loop import TrainingLoop
 from training.engine.methods.base import Adapter
+from training.engine.methods.changes import Change
 from training.engine.optimizer import Optimizer
 from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family, load_method, load_sampler
@@ -147,6 +148,7 @@ class LoRATrainer:
                 encoder.to("cpu")
 
         self.adapter: Adapter = load_method(self.spec.method.type).attach(self.family, self.parts, self.spec)
+        lora_factors.require_writable(self.table, self.adapter)
         self.optimizer = Optimizer(self.adapter.groups(), self.spec.training, self.dataset.plan.total_steps)
         self.computer = StepComputer(
             self.spec, self.family, self.parts, self.dataset, self.precision, self.world
@@ -360,9 +362,7 @@ class LoRATrainer:
             )  # fmt: skip
         return tables[wanted]
 
-    def _write_export(
-        self, stem: str, step: int
-    ) -> tuple[Path, str, dict[str, lora_factors.LoraFactors], int]:
+    def _write_export(self, stem: str, step: int) -> tuple[Path, str, dict[str, Change], int]:
         path = self.run_dir / "exports" / f"{stem}.safetensors"
         dtype = self.table.dtype if self.spec.output.dtype == "auto" else self.spec.output.dtype
         content = lora_factors.tensors(self.table, self.adapter, DTYPES[dtype])

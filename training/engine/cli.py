@@ -145,10 +145,9 @@ def inspect(options: argparse.Namespace) -> int:
     from training.engine.export.weights_file import read_metadata
 
     factors = read_factors(options.file)
-    ranks = sorted({f.down.shape[0] for f in factors.values()})
-    print(
-        f"{len(factors)} modules, rank {', '.join(map(str, ranks))}, {next(iter(factors.values())).down.dtype}"
-    )
+    ranks = sorted({change.rank or 0 for change in factors.values()})
+    first = next(iter(factors.values()))
+    print(f"{len(factors)} modules, {type(first).__name__}, rank {', '.join(map(str, ranks))}, {first.dtype}")
     for key, value in sorted(read_metadata(options.file).items()):
         print(f"{key:36} {value[:120]}")
     return ExitCode.DONE

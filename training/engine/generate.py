@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,11 +13,12 @@ from training.engine.control import Control
 from training.engine.device import available_cpus, pick_device, pick_precision, weights_dtype
 from training.engine.errors import ConfigurationError, Interrupted
 from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
-from training.engine.export.factors import LoraFactors, read_factors
+from training.engine.export.factors import read_factors
 from training.engine.export.verify import hooked
 from training.engine.families.base import Parts, TextRow
 from training.engine.families.sources import base_folder
 from training.engine.generation import GenerationSpec, Mix, Picture, picture_path
+from training.engine.methods.changes import Change
 from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family
 from training.engine.resident import load_base
@@ -47,7 +47,7 @@ class Generator:
         self._base = base
         self._drawn = frozenset(drawn)
         self._phase, self._mix_drawn = phase, mix_drawn
-        self._read: dict[Path, dict[str, LoraFactors]] = {}
+        self._read: dict[Path, dict[str, Change]] = {}
         self._count = 0
         self._begun = time.monotonic()
 
@@ -116,19 +116,12 @@ class Generator:
                     )
             yield
 
-    def _factors(self, path: Path, strength: float) -> dict[str, LoraFactors]:
+    def _factors(self, path: Path, strength: float) -> dict[str, Change]:
         """Read a file onto the device, its scale multiplied by ``strength``."""
         if path not in self._read:
-            self._read[path] = {
-                stem: LoraFactors(
-                    each.down.to(self.device).float(), each.up.to(self.device).float(), each.scale
-                )
-                for stem, each in read_factors(path).items()
-            }
-        return {
-            stem: dataclasses.replace(each, scale=each.scale * strength)
-            for stem, each in self._read[path].items()
-        }
+            read = read_factors(path)
+            self._read[path] = {stem: each.to(self.device, torch.float32) for stem, each in read.items()}
+        return {stem: each.times(strength) for stem, each in self._read[path].items()}
 
     def _draw(
         self, artist: Artist, texts: list[TextRow], pictures: list[Picture], teller: ProgressTeller

@@ -13,20 +13,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.engine import rng
 from training.engine.device import autocast
-from training.engine.export.factors import LoraFactors, VerificationError, read_factors
+from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.table import ExportTable, Slot
 from training.engine.families.base import DENOISER, ModelFamily, Parts, TextRow, View
 from training.engine.methods.base import Adapter
+from training.engine.methods.changes import Change
 
 # Largest relative error of the effect (Frobenius), by number format: rounding of two factors, with room to spare.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 3e-2}
 
 
-def verify_file(path: Path, table: ExportTable, parts: Parts, adapter: Adapter) -> dict[str, LoraFactors]:
+def verify_file(path: Path, table: ExportTable, parts: Parts, adapter: Adapter) -> dict[str, Change]:
     """Check names, numbers and that each module's change of weight equals the trained one."""
     factors = read_factors(path)
     slots = table.slots(parts.adaptable)
@@ -34,7 +34,7 @@ def verify_file(path: Path, table: ExportTable, parts: Parts, adapter: Adapter) 
     if unknown:
         raise VerificationError("export_key", f"{path.name}: no program reads {sorted(unknown)[0]!r}")
     in_file = {
-        (slot.part, slot.module): factors[stem].part_of(slot.rows) for stem in factors for slot in slots[stem]
+        (slot.part, slot.module): factors[stem].rows(slot.rows) for stem in factors for slot in slots[stem]
     }
     seen = 0
     for delta in adapter.deltas():
@@ -42,10 +42,12 @@ def verify_file(path: Path, table: ExportTable, parts: Parts, adapter: Adapter) 
         read = in_file.get((delta.part, delta.module))
         if read is None:
             raise VerificationError("export_key", f"{path.name}: {stem!r} is missing")
-        trained = LoraFactors(delta.down.cpu(), delta.up.cpu(), delta.scale).product()
-        error, size = float((read.product() - trained).norm()), float(trained.norm())
+        weight: Tensor = delta.layer.weight  # type: ignore[assignment]
+        trained = delta.change.change_of(weight)
+        error = float((read.to(weight.device).change_of(weight) - trained).norm())
+        size = float(trained.norm())
         # Below fp16's smallest steps a factor vanishes; such a change is far under what a picture shows.
-        if error > TOLERANCE[read.down.dtype] * size + 1e-7 * trained.numel() ** 0.5:
+        if error > TOLERANCE[read.dtype] * size + 1e-7 * trained.numel() ** 0.5:
             raise VerificationError(
                 "export_differs", f"{path.name}: {stem!r} is off by {error / max(size, 1e-12):.1%}"
             )
@@ -59,7 +61,7 @@ def verify_file(path: Path, table: ExportTable, parts: Parts, adapter: Adapter) 
 
 @torch.no_grad()
 def verify_effect(
-    factors: Mapping[str, LoraFactors], family: ModelFamily, table: ExportTable, parts: Parts, adapter: Adapter,
+    factors: Mapping[str, Change], family: ModelFamily, table: ExportTable, parts: Parts, adapter: Adapter,
     text: TextRow, precision: str,
 ) -> float:  # fmt: skip
     """Run a fresh denoiser with the file's factors beside the trained one; return the relative error of the effect.
@@ -87,7 +89,7 @@ def verify_effect(
     error = float((reloaded - trained).norm())
     effect = float((trained - base).norm())
     noise = (1e-5 if precision == "fp32" else 1e-2) * float(base.norm())
-    tolerance = max(TOLERANCE[f.down.dtype] for f in factors.values())
+    tolerance = max(TOLERANCE[f.dtype] for f in factors.values())
     if error > 2 * tolerance * effect + noise:
         raise VerificationError(
             "export_differs", f"the file's effect is off by {error / max(effect, 1e-12):.1%}"
@@ -104,27 +106,21 @@ def _fresh_denoiser(family: ModelFamily, parts: Parts) -> nn.Module:
 
 @contextmanager
 def hooked(
-    model: nn.Module, slots: Mapping[str, list[Slot]], factors: Mapping[str, LoraFactors]
+    model: nn.Module, slots: Mapping[str, list[Slot]], factors: Mapping[str, Change]
 ) -> Iterator[None]:
     """Add a file's factors to a model's layers for a while; factors of other parts are left alone."""
     layers = dict(model.named_modules())
     with ExitStack() as stack:
         for stem, read in factors.items():
             for slot in slots.get(stem, ()):
-                addition = _addition(read.part_of(slot.rows))
-                stack.callback(layers[slot.module].register_forward_hook(addition).remove)
+                layer = layers[slot.module]
+                addition = _addition(read.rows(slot.rows).to(layer.weight.device))
+                stack.callback(layer.register_forward_hook(addition).remove)
         yield
 
 
-def _addition(read: LoraFactors) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+def _addition(change: Change) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = inputs[0].float()
-        down, up = read.down.to(x.device).float(), read.up.to(x.device).float()
-        if isinstance(module, nn.Conv2d):
-            hidden = functional.conv2d(x, down, None, module.stride, module.padding, module.dilation)
-            change = functional.conv2d(hidden, up)
-        else:
-            change = functional.linear(functional.linear(x, down), up)
-        return output + (read.scale * change).to(output.dtype)
+        return output + change.added(inputs[0], module).to(output.dtype)
 
     return hook

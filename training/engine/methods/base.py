@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from training.engine.families.base import ModelFamily, Parts
+from training.engine.methods.changes import Change
 from training.engine.spec import RunSpec
 
 
@@ -24,14 +25,12 @@ class ParameterGroup:
 
 @dataclasses.dataclass(frozen=True)
 class WeightDelta:
-    """Give one module's change of weight as factors: ``scale * up @ down`` (flattened for convolutions)."""
+    """Say how one module of a part is changed; ``layer`` is the base model's own, untouched."""
 
     part: str
     module: str
-    down: Tensor
-    up: Tensor
-    alpha: float
-    scale: float
+    layer: nn.Module
+    change: Change
 
 
 class Adapter(Protocol):
@@ -56,7 +55,7 @@ class Adapter(Protocol):
         """Put saved tensors back, in place; raise ValueError when names or shapes differ."""
 
     def deltas(self) -> Iterator[WeightDelta]:
-        """Yield every adapted module's factors for export and verification."""
+        """Yield how every adapted module is changed, for export and verification."""
 
 
 class Method(Protocol):

@@ -17,6 +17,7 @@ from training.engine import rng
 from training.engine.errors import ConfigurationError
 from training.engine.families.base import DENOISER, ModelFamily, Parts
 from training.engine.methods.base import ParameterGroup, WeightDelta
+from training.engine.methods.changes import LowRank
 from training.engine.spec import RunSpec
 
 ADAPTER = "default"
@@ -80,8 +81,6 @@ class LoraAdapter:
 
     def __init__(self, layers: dict[tuple[str, str], Any], spec: RunSpec) -> None:
         self._layers = layers
-        self._alpha = spec.method.true_alpha
-        self._rank = spec.method.rank
         half = spec.training.learning_rate / 2
         encoders = dict.fromkeys(part for part, _ in layers if part != DENOISER)
         self._rates = {
@@ -150,9 +149,8 @@ class LoraAdapter:
                 parameter.copy_(state[name])
 
     def deltas(self) -> Iterator[WeightDelta]:
-        """Yield down (r, in[, kh, kw]) and up (out, r[, 1, 1]) of each module with the true alpha."""
+        """Yield down (r, in[, kh, kw]) and up (out, r[, 1, 1]) of each module with the true scale."""
         for (part, name), layer in self._layers.items():
             down, up = self._factors(layer)
-            yield WeightDelta(
-                part, name, down.weight.detach(), up.weight.detach(), self._alpha, layer.scaling[ADAPTER]
-            )
+            change = LowRank(down.weight.detach(), up.weight.detach(), scale=layer.scaling[ADAPTER])
+            yield WeightDelta(part, name, layer.get_base_layer(), change)
