@@ -18,7 +18,7 @@ from training.engine.data.dataset import Dataset
 from training.engine.data.identity import ModelIdentity
 from training.engine.device import available_cpus, choose_threads, pick_device, pick_precision, weights_dtype
 from training.engine.dist import World
-from training.engine.errors import ConfigurationError, DataError, Interrupted
+from training.engine.errors import DataError, Interrupted
 from training.engine.events import (
     Checkpoint,
     Done,
@@ -33,7 +33,7 @@ from training.engine.events import (
 )
 from training.engine.export import factors as lora_factors
 from training.engine.export import metadata, verify
-from training.engine.export.table import ExportTable
+from training.engine.export.table import ExportTable, chosen_table
 from training.engine.export.weights_file import DTYPES, file_stem, write
 from training.engine.families.base import Parts, TextRow
 from training.engine.families.sources import base_folder
@@ -352,15 +352,7 @@ class LoRATrainer:
     @property
     def table(self) -> ExportTable:
         """Return the layout of the exported files: the recipe's, or the family's usual one."""
-        tables, wanted = self.family.exports, self.spec.output.layout
-        if wanted == "auto":
-            return next(iter(tables.values()))
-        if wanted not in tables:
-            raise ConfigurationError(
-                "layout_unsupported", f"{self.family.title} has no files of the layout {wanted!r}",
-                hint=f"Use one of: {', '.join(['auto', *tables])}.", patch={"/output/layout": "auto"},
-            )  # fmt: skip
-        return tables[wanted]
+        return chosen_table(self.family.exports, self.spec.output.layout, self.family.title)
 
     def _write_export(self, stem: str, step: int) -> tuple[Path, str, dict[str, Change], int]:
         path = self.run_dir / "exports" / f"{stem}.safetensors"

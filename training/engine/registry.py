@@ -45,7 +45,13 @@ BUILT_IN = {
         "wan": "training.engine.families.wan:Wan",
         "z-image": "training.engine.families.z_image:ZImage",
     },
-    METHODS: {"lora": "training.engine.methods.lora:Lora"},
+    METHODS: {
+        "dora": "training.engine.methods.dora:Dora",
+        "loha": "training.engine.methods.lycoris:Loha",
+        "lokr": "training.engine.methods.lycoris:Lokr",
+        "lora": "training.engine.methods.lora:Lora",
+        "rslora": "training.engine.methods.lora:RankStabilisedLora",
+    },
     OPTIMIZERS: {
         "adafactor": "training.engine.optimizers.adafactor:Adafactor",
         "adamw": "training.engine.optimizers.adamw:AdamW",

@@ -95,7 +95,10 @@ class CaptionSpec:
 class MethodSpec:
     """Say what is attached to the base model and how large it is."""
 
-    type: str = setting("lora", kind="str", label=_("Method"), help=_("Training method, for example lora."))
+    type: str = setting(
+        "lora", kind="str", label=_("Method"),
+        help=_("lora is usual; rslora suits high ranks; dora follows fine detail; loha and lokr make small files."),
+    )  # fmt: skip
     rank: int = setting(
         16, kind="int", label=_("Rank"), minimum=1, maximum=512, advanced=False,
         help=_("Size of the LoRA: larger holds more detail, makes a larger file and over-fits sooner."),
@@ -107,6 +110,29 @@ class MethodSpec:
     targets: str = setting(
         "attn-mlp", kind="choice", choices=("attn", "attn-mlp", "all"), label=_("Trained layers"),
         help=_("attn: attention only; attn-mlp: and feed-forward; all: and convolutions."),
+    )  # fmt: skip
+    modules: tuple[str, ...] = setting(
+        (), kind="list", label=_("Layers by name"),
+        help=_("Ends of layer names, such as attn2.to_k, instead of the set above; * stands for part of a name."),
+    )  # fmt: skip
+    conv_rank: int | None = setting(
+        None, kind="int", label=_("Rank of convolutions"), minimum=1, maximum=512,
+        help=_("For convolutions larger than 1 x 1, with the layers all (LoCon); empty takes the rank."),
+    )  # fmt: skip
+    conv_alpha: float | None = setting(
+        None, kind="float", label=_("Alpha of convolutions"), minimum=1e-6, maximum=4096.0,
+        help=_("Empty keeps alpha divided by rank as for the other layers."),
+    )  # fmt: skip
+    rules: tuple[str, ...] = setting(
+        (), kind="list", label=_("Exceptions by layer"),
+        help=_(
+            "Lines such as up_blocks.1: rank=32, alpha=16, learning_rate=5e-5. A name fits where it is a run of whole "
+            "pieces of a layer's name, or a text encoder; later lines win. Without alpha, alpha by rank stays."
+        ),
+    )  # fmt: skip
+    factor: int | None = setting(
+        None, kind="int", label=_("Block size of LoKr"), minimum=2, maximum=1024,
+        help=_("Side of the small matrix; larger files learn more. Empty splits each layer about evenly."),
     )  # fmt: skip
     text_encoder: bool = setting(
         False, kind="bool", label=_("Train the text encoder"),

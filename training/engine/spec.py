@@ -19,6 +19,7 @@ import yaml
 
 from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
+from training.engine.methods.rules import read_rule
 from training.engine.parsing import SpecError, parse
 from training.engine.sections import (
     BaseModelSpec,
@@ -230,6 +231,13 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/sampling/every_steps", "count steps or epochs between samples, not both")
     if spec.checkpoint.every_steps is not None and spec.checkpoint.every_epochs is not None:
         conflict("/checkpoint/every_steps", "count steps or epochs between checkpoints, not both")
+    if spec.method.factor is not None and spec.method.type != "lokr":
+        conflict("/method/factor", "the block size is for the method lokr only")
+    for line in spec.method.rules:
+        try:
+            read_rule(line)
+        except ValueError as error:
+            conflict("/method/rules", str(error))
     if "{caption}" not in spec.captions.template and "{trigger}" not in spec.captions.template:
         conflict("/captions/template", "the template must contain {caption} or {trigger}")
     return found

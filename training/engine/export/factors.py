@@ -7,6 +7,7 @@ kohya's where a file has no rank to divide by (LoKr of two whole matrices, where
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -44,15 +45,35 @@ def tensors(table: ExportTable, adapter: Adapter, dtype: torch.dtype) -> dict[st
     Raise ValueError if two modules share a name, ConfigurationError for a form that the layout cannot hold.
     """
     found: dict[str, Tensor] = {}
-    for stem, members in _by_stem(table, adapter.deltas()).items():
-        change = _joined(stem, members)
+    groups = _by_stem(table, adapter.deltas())
+    changes = {stem: _joined(stem, members) for stem, members in groups.items()}
+    if table.layout == "kohya":
+        changes = _with_one_alpha(changes)
+    for stem, change in changes.items():
         entries = _entries(change, table.layout)
         if isinstance(change, Decomposed):
-            entries |= _magnitude(change, table.layout, members[0][1].layer)
+            entries |= _magnitude(change, table.layout, groups[stem][0][1].layer)
         for suffix, tensor in entries.items():
             exact = suffix in EXACT and not _survives(tensor, dtype)
             found[stem + suffix] = tensor.to("cpu", torch.float32 if exact else dtype).contiguous()
     return dict(sorted(found.items()))
+
+
+def _with_one_alpha(changes: Mapping[str, Change]) -> dict[str, Change]:
+    """Give all low-rank entries the commonest alpha, and multiply the rest of their scale into ``up``.
+
+    diffusers loses the alphas of single attention layers: its pattern for them names no layer (0.42, get_peft_kwargs).
+    """
+    alphas = Counter(each.scale * each.rank for each in changes.values() if isinstance(each, LowRank))
+    if len(alphas) < 2:
+        return dict(changes)
+    alpha = alphas.most_common(1)[0][0]
+    return {
+        stem: dataclasses.replace(
+            each, up=each.up.float() * (each.scale * each.rank / alpha), scale=alpha / each.rank
+        ) if isinstance(each, LowRank) else each
+        for stem, each in changes.items()
+    }  # fmt: skip
 
 
 def require_writable(table: ExportTable, adapter: Adapter) -> None:

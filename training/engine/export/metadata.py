@@ -6,13 +6,21 @@ Captions and tags are left out unless the user asked for them: they tell every r
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from training.engine import ENGINE_VERSION
 from training.engine.data.dataset import Dataset
 from training.engine.families.base import ModelFamily, Parts
-from training.engine.spec import RunSpec
+from training.engine.spec import MethodSpec, RunSpec
+
+LYCORIS = {
+    "dora": {"algo": "lora", "dora_wd": "True"},
+    "loha": {"algo": "loha"},
+    "lokr": {"algo": "lokr"},
+}
+"""Methods that kohya's trainer knows from LyCORIS alone, with its arguments."""
 
 
 def build(
@@ -24,11 +32,7 @@ def build(
     epoch = -(-step // dataset.plan.steps_per_epoch)
     now = datetime.now(UTC)
     entries: dict[str, object] = {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": method.rank,
-        "ss_network_alpha": method.true_alpha,
-        "ss_network_args": json.dumps({"conv_dim": str(method.rank), "conv_alpha": str(method.true_alpha)})
-        if method.targets == "all" else None,
+        **_network(method),
         "ss_output_name": spec.name,
         "ss_sd_model_hash": base_sha256[:8],
         "ss_new_sd_model_hash": base_sha256,
@@ -68,6 +72,7 @@ def build(
         "modelspec.author": spec.output.author or None,
         "modelspec.description": spec.output.description or None,
         "modelspec.license": spec.output.license or None,
+        "lora_foundry.method": method.type,
         "lora_foundry.engine_version": ENGINE_VERSION,
         "lora_foundry.recipe_sha256": spec.recipe_sha256(),
         "lora_foundry.dataset_sha256": dataset.sha256,
@@ -77,3 +82,23 @@ def build(
         entries["ss_tag_frequency"] = json.dumps({spec.name: dataset.tag_frequencies()}, ensure_ascii=False)
     architecture: Mapping[str, object] = family.metadata(parts)
     return {key: str(value) for key, value in {**entries, **architecture}.items() if value is not None}
+
+
+def _network(method: MethodSpec) -> dict[str, object]:
+    """Return what kohya's trainer and LyCORIS, by the names of their options, say of the adapter."""
+    # A reader divides alpha by the rank, whatever the scale is made of.
+    factor = math.sqrt(method.rank) if method.type == "rslora" else 1.0
+    arguments = dict(LYCORIS.get(method.type, {}))
+    if method.factor is not None:
+        arguments["factor"] = str(method.factor)
+    if method.targets == "all":
+        own = method.conv_rank or method.rank
+        alpha = method.conv_alpha or method.true_alpha * own / method.rank
+        stabilised = math.sqrt(own) if method.type == "rslora" else 1.0
+        arguments |= {"conv_dim": str(own), "conv_alpha": str(alpha * stabilised)}
+    return {
+        "ss_network_module": "lycoris.kohya" if method.type in LYCORIS else "networks.lora",
+        "ss_network_dim": method.rank,
+        "ss_network_alpha": method.true_alpha * factor,
+        "ss_network_args": json.dumps(arguments) if arguments else None,
+    }

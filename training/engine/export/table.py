@@ -15,6 +15,8 @@ from typing import Literal
 
 from torch import nn
 
+from training.engine.errors import ConfigurationError
+
 Layout = Literal["kohya", "peft", "comfy"]
 
 
@@ -83,6 +85,21 @@ class ExportTable:
             for name, module in model.named_modules():
                 if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and ".lora_" not in name:
                     yield part, name.removesuffix(".base_layer"), module
+
+
+def chosen_table(exports: Mapping[str, ExportTable], wanted: str, title: str) -> ExportTable:
+    """Return the layout of a recipe's files: the wanted one of a family's, or its usual one for "auto".
+
+    Raise ConfigurationError for a layout that the family, called ``title``, does not have.
+    """
+    if wanted == "auto":
+        return next(iter(exports.values()))
+    if wanted not in exports:
+        raise ConfigurationError(
+            "layout_unsupported", f"{title} has no files of the layout {wanted!r}",
+            hint=f"Use one of: {', '.join(['auto', *exports])}.", patch={"/output/layout": "auto"},
+        )  # fmt: skip
+    return exports[wanted]
 
 
 def _rows_of(module: nn.Module) -> int:

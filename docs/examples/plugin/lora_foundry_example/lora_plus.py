@@ -6,7 +6,8 @@ from typing import Any
 
 from training.engine.families.base import ModelFamily, Parts
 from training.engine.methods.base import ParameterGroup
-from training.engine.methods.lora import Lora, LoraAdapter
+from training.engine.methods.layers import LayerAdapter
+from training.engine.methods.lora import Lora
 from training.engine.spec import RunSpec
 
 RATIO = 16.0
@@ -26,7 +27,7 @@ class LoraPlus(Lora):
 class LoraPlusAdapter:
     """Be a LoRA adapter in everything but its groups."""
 
-    def __init__(self, inner: LoraAdapter) -> None:
+    def __init__(self, inner: LayerAdapter) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
