@@ -35,6 +35,9 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "/training/resolution",
             "/training/precision",
             "/training/gradient_checkpointing",
+            "/base_model/quantise",
+            "/training/offload",
+            "/training/compile",
         ),
     ),
     (

@@ -30,8 +30,8 @@ METRICS = Metrics(1, 10, 1, 2.0, 4.5, 100, {"loss": [(1, 0.5)]})
 
 def test_names_on_the_wire_are_those_of_the_protocol() -> None:
     assert set(EVENT_TYPES) == {
-        "phase", "plan", "metrics", "sample", "caption", "checkpoint", "log", "warning", "evaluation", "finding",
-        "export", "done", "interrupted", "error",
+        "phase", "plan", "memory", "metrics", "sample", "caption", "checkpoint", "log", "warning", "evaluation",
+        "finding", "export", "done", "interrupted", "error",
     }  # fmt: skip
 
 

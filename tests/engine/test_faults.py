@@ -62,7 +62,7 @@ def test_smaller_micro_batch_is_kept_on_resume(
 
 
 def test_out_of_memory_at_one_picture_ends_with_advice(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = build(training={"batch_size": 2})
+    trainer = build(training={"batch_size": 2, "gradient_checkpointing": "off"})
     refuse_batches_over(trainer, 0, monkeypatch)
     before = weights(trainer)
     with pytest.raises(MemoryExhausted) as caught:

@@ -86,7 +86,7 @@ def test_model_without_such_blocks_says_so() -> None:
     ],
 )
 def test_older_recipes_and_yaml_switches_are_read(pictures: Path, written: str, level: str) -> None:
-    plain = make_spec(Path("sd"), pictures).to_yaml()
+    plain = make_spec(Path("sd"), pictures, training={"gradient_checkpointing": "off"}).to_yaml()
     assert "gradient_checkpointing: 'off'" in plain
     text = plain.replace("gradient_checkpointing: 'off'", f"gradient_checkpointing: {written}")
     assert RunSpec.from_yaml(text).training.gradient_checkpointing == level
@@ -99,8 +99,11 @@ def as_written_before(folder: Path, *, on: bool) -> None:
     content = json.loads(path.read_text())
     training = content["identity"]["recipe"]["training"]
     content["gradient_checkpointing"] = training["gradient_checkpointing"] = on
-    for name in ("optimizer", "schedule_restarts", "schedule_power", "ema_decay"):
+    for name in ("optimizer", "schedule_restarts", "schedule_power", "ema_decay", "offload", "compile"):
         del training[name]
+    del content["identity"]["recipe"]["base_model"]["quantise"]
+    for name in ("quantise", "offload", "compile"):
+        del content[name]
     path.write_text(json.dumps(content))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["state.json"] = checkpoint._fingerprint(path)

@@ -81,7 +81,7 @@ def test_less_memory_gives_smaller_batches_with_the_same_effect() -> None:
             values["/training/gradient_checkpointing"],
         )
         for gb, values in by_memory.items()
-    } == {6: (1, 2, "all"), 8: (1, 2, "off"), 12: (2, 1, "off"), 16: (4, 1, "off"), 48: (8, 1, "off")}
+    } == {6: (1, 2, "all"), 8: (1, 2, "auto"), 12: (2, 1, "auto"), 16: (4, 1, "auto"), 48: (8, 1, "auto")}
 
 
 def test_larger_batch_takes_fewer_steps_and_a_higher_rate() -> None:

@@ -55,7 +55,11 @@ def test_a_recommended_recipe_has_no_problems() -> None:
     ("settings", "fix"),
     [
         ({"training.batch_size": 4}, {"/training/batch_size": 2, "/training/gradient_accumulation": 2}),
-        ({"training.batch_size": 1}, {"/training/gradient_checkpointing": "all"}),
+        (
+            {"training.batch_size": 1, "training.gradient_checkpointing": "off"},
+            {"/training/gradient_checkpointing": "all"},
+        ),
+        ({"training.batch_size": 1}, {"/training/resolution": 512}),
         (
             {"training.batch_size": 1, "training.gradient_checkpointing": "all"},
             {"/training/resolution": 512},

@@ -78,7 +78,7 @@ def _memory(spec: RunSpec, needs: Needs) -> list[Problem]:
                 "/training/gradient_accumulation": accumulation * (batch // smaller),
             },
         )
-    elif spec.training.gradient_checkpointing != "all":
+    elif spec.training.gradient_checkpointing in ("off", "blocks"):
         fix = Fix(_("Trade time for memory"), {"/training/gradient_checkpointing": "all"})
     else:
         smaller = max(64, spec.training.resolution // 2 // 64 * 64)

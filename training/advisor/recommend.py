@@ -156,13 +156,11 @@ def _memory(base: Base, family: Family, start: Start, device: Device, chosen_bat
                 start.batch, _("Small pictures: eight at once cost little memory.")
             ),
             "/training/gradient_accumulation": Advice(1),
-            "/training/gradient_checkpointing": Advice("off"),
         }
     if not device.memory_mb:
         return {
             "/training/batch_size": Advice(1, _("Without a graphics card one picture at a time is fastest.")),
             "/training/gradient_accumulation": _accumulation(start.batch, chosen_batch or 1),
-            "/training/gradient_checkpointing": Advice("off"),
         }
     fits = [batch for batch, needed in family.memory_for_batch if needed <= device.memory_mb]
     batch = max(fits, default=1)
@@ -174,7 +172,7 @@ def _memory(base: Base, family: Family, start: Start, device: Device, chosen_bat
         ),
         "/training/gradient_accumulation": _accumulation(start.batch, chosen_batch or batch),
         "/training/gradient_checkpointing": Advice(
-            "all" if tight else "off",
+            "all" if tight else "auto",
             _("%(gb)s GB is tight for this base model: this trades time for memory.") % {"gb": gb}
             if tight
             else "",

@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from training.engine import ENGINE_VERSION, checkpoint, evaluate, recompute
+from training.engine import ENGINE_VERSION, checkpoint, evaluate, foundation, warm_up
 from training.engine.checkpoint import Identity, TrainState
 from training.engine.control import Control
 from training.engine.data.dataset import Dataset
 from training.engine.data.identity import ModelIdentity
-from training.engine.device import available_cpus, choose_threads, pick_device, pick_precision, weights_dtype
+from training.engine.device import pick_device, pick_precision
 from training.engine.dist import World
 from training.engine.errors import DataError, Interrupted
 from training.engine.events import (
@@ -28,7 +27,6 @@ from training.engine.events import (
     InterruptedEvent,
     Log,
     Phase,
-    Plan,
     Warning,
 )
 from training.engine.export import factors as lora_factors
@@ -36,15 +34,15 @@ from training.engine.export import metadata, verify
 from training.engine.export.table import ExportTable, chosen_table
 from training.engine.export.weights_file import DTYPES, file_stem, write
 from training.engine.families.base import Parts, TextRow
-from training.engine.families.sources import base_folder
 from training.engine.gallery import Gallery
 from training.engine.loop import TrainingLoop
+from training.engine.memory_plan import MemoryPlan
 from training.engine.methods.base import Adapter
 from training.engine.methods.changes import Change
 from training.engine.optimizer import Optimizer
+from training.engine.probe import count_weights
 from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family, load_method, load_sampler
-from training.engine.resident import load_base
 from training.engine.sample import Artist
 from training.engine.spec import RunSpec
 from training.engine.step import StepComputer
@@ -82,7 +80,7 @@ class LoRATrainer:
         self.precision = pick_precision(self.spec.training.precision, self.device)
         self.cache_dir = Path(self.spec.cache_dir) if self.spec.cache_dir else self.run_dir / "cache"
         self._resume_from = resume_from
-        self._base = base
+        self.given_base = base
         self.world = world or World()
         self._started = datetime.now(UTC)
         self._clock_start = time.monotonic()
@@ -137,33 +135,61 @@ class LoRATrainer:
         if self.spec.threads:
             torch.set_num_threads(self.spec.threads)
         elif self.device.type == "cpu":
-            torch.set_num_threads(self._most_threads())
+            torch.set_num_threads(warm_up.most_threads(self))
+        loaded = self._checkpoint()
+        self.is_resumed = loaded is not None
+        self.state = loaded.state if loaded else TrainState(threads=self.spec.threads)
+        if loaded and loaded.identity.get("precision") in foundation.wishes(self).precision:
+            self.precision = loaded.identity["precision"]
         self.sink.emit(Phase("load_base", 0, 1))
-        self.parts = self._load_base()
+        self.parts = foundation.load(self)
         self.base_sha256 = self.world.in_turn(self._digest)
         self.sink.emit(Phase("load_base", 1, 1))
+        if loaded:
+            checkpoint.require_same(self._identity(), loaded)
         self.world.in_turn(self._fill_caches)
         if self.device.type != "cpu" and not self.spec.method.text_encoder:
             for encoder in self.parts.text_encoders.values():
                 encoder.to("cpu")
 
+        weights = count_weights(self.parts.denoiser)
+        self.take_up(self._saved_plan() if loaded else warm_up.first_plan(self, weights))
+        foundation.settle(self.parts.denoiser, self.plan, self.device)
+        self.attach()
+        if loaded:
+            self._restore(loaded)
+        warm_up.prepare(self, weights, is_new=loaded is None)
+        warm_up.tell(self)
+
+    def take_up(self, plan: MemoryPlan) -> None:
+        """Compute from now on in the way of a plan."""
+        self.plan, self.precision = plan, plan.precision
+        state = self.state
+        state.quantise, state.offload = plan.quantise, plan.offload
+        state.gradient_checkpointing, state.micro_batch = plan.gradient_checkpointing, plan.micro_batch
+
+    def _saved_plan(self) -> MemoryPlan:
+        state = self.state
+        return MemoryPlan(
+            self.precision, state.quantise, state.offload, state.gradient_checkpointing, state.micro_batch
+        )
+
+    def attach(self) -> None:
+        """Attach a fresh adapter to the base model, with all that computes with both."""
         self.adapter: Adapter = load_method(self.spec.method.type).attach(self.family, self.parts, self.spec)
         lora_factors.require_writable(self.table, self.adapter)
         self.optimizer = Optimizer(self.adapter.groups(), self.spec.training, self.dataset.plan.total_steps)
+        self._place_adapter()
         self.computer = StepComputer(
             self.spec, self.family, self.parts, self.dataset, self.precision, self.world
         )  # fmt: skip
         sampler = load_sampler(self.spec.sampling.sampler)
         self.artist = Artist(self.family, self.parts, self.precision, sampler)
-        self.state = TrainState(micro_batch=self.spec.training.batch_size, threads=self.spec.threads)
-        self.state.gradient_checkpointing = self.spec.training.gradient_checkpointing
-        self._is_resumed = self._resume()
-        recompute.set_level(self.parts.denoiser, self.state.gradient_checkpointing)
-        self._warm_up()
-        self._tell_plan()
 
-    def _most_threads(self) -> int:
-        return max(1, available_cpus() // self.world.size)
+    def _place_adapter(self) -> None:
+        """Bring the adapter to the device: it is made where its layer's weights lie, which may be the host's memory."""
+        for parameter in self.optimizer.parameters:
+            parameter.data = parameter.data.to(self.device)
 
     def _model_identity(self) -> ModelIdentity:
         return ModelIdentity(self.cache_dir / "identity.json")
@@ -181,21 +207,16 @@ class LoRATrainer:
         self.dataset.cache_texts(self.family, self.parts, self.cache_dir, identity, texts, text)
         text.finish(len(set(texts)))
 
-    def _load_base(self) -> Parts:
-        if self._base is not None:
-            return self._base
-        folder = base_folder(self.family, self.spec.base_model, self.cache_dir)
-        return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
-
     def _identity(self) -> Identity:
         return Identity(
             self.spec.recipe(), self.dataset.sha256, self.base_sha256, self.dataset.plan.total_steps, self.precision,
             ENGINE_VERSION,
         )  # fmt: skip
 
-    def _resume(self) -> bool:
+    def _checkpoint(self) -> checkpoint.Loaded | None:
+        """Read the checkpoint to go on from; tell what was passed over."""
         if self._resume_from is None:
-            return False
+            return None
         loaded, passed = checkpoint.load_newest(self._resume_from)
         for problem in passed:
             self.sink.emit(Warning(
@@ -204,50 +225,11 @@ class LoRATrainer:
             ))  # fmt: skip
         if loaded is None:
             self.sink.emit(Log("warning", "No whole checkpoint was found; the run starts at step 0."))
-            return False
-        checkpoint.require_same(self._identity(), loaded)
+        return loaded
+
+    def _restore(self, loaded: checkpoint.Loaded) -> None:
         self.adapter.load_state_dict(loaded.adapter)
         self.optimizer.load_state_dict(loaded.optimizer)
-        self.state = loaded.state
-        return True
-
-    def _warm_up(self) -> None:
-        """Choose the number of CPU threads by measuring, once a run: a resumed run must add up in the same order."""
-        if self.device.type != "cpu":
-            return
-        if not self.state.threads:
-            self.state.threads = self.world.agree(self.world.lead(self._measure_threads) or 0)
-        torch.set_num_threads(self.state.threads)
-
-    def _measure_threads(self) -> int:
-        teller = ProgressTeller(self.sink, self.control, "warm_up", total=1)
-        count = min(2, self.state.micro_batch)
-
-        # Forward and backward: the two scale differently, and the backward pass is the longer one.
-        def losses() -> Tensor:
-            teller(0, 1)
-            return self.computer.losses(self.computer.draws(0)[0][:count])
-
-        threads = choose_threads(losses, most=self._most_threads())
-        self.optimizer.zero_grad()
-        teller.finish(1)
-        return threads
-
-    def _tell_plan(self) -> None:
-        plan, training = self.dataset.plan, self.spec.training
-        self.sink.emit(Plan(
-            total_steps=plan.total_steps, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch,
-            batch_size=training.batch_size, gradient_accumulation=training.gradient_accumulation,
-            device=self._device_name(),
-            threads=torch.get_num_threads(), precision=self.precision, adapted_modules=self.adapter.modules,
-            trainable_parameters=sum(p.numel() for p in self.optimizer.parameters),
-            images=len(self.dataset.train), buckets=self.dataset.bucket_samples,
-            resumed_from_step=self.state.step if self._is_resumed else 0,
-        ))  # fmt: skip
-
-    def _device_name(self) -> str:
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-        return name if self.world.size == 1 else f"{self.world.size} x {name}"
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -315,11 +297,11 @@ class LoRATrainer:
         loaded, _ = checkpoint.load_newest(self.run_dir / "checkpoints")
         if loaded is None:
             self.adapter.initialise(self.spec.training.seed)
+            self._place_adapter()
             self.optimizer.load_state_dict({})
             self.state.step = 0
             return 0
-        self.adapter.load_state_dict(loaded.adapter)
-        self.optimizer.load_state_dict(loaded.optimizer)
+        self._restore(loaded)
         self.state.step = loaded.state.step
         return self.state.step
 
@@ -336,8 +318,9 @@ class LoRATrainer:
                 file_stem(self.spec.name) + suffix, self.state.step
             )
             text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
+            family = foundation.alike(self.family, self.plan)
             error = verify.verify_effect(
-                factors, self.family, self.table, self.parts, self.adapter, text, self.precision
+                factors, family, self.table, self.parts, self.adapter, text, self.precision
             )
         self.sink.emit(
             Log("info", f"The file was loaded again; its effect differs from the trained one by {error:.2e}.")
@@ -386,7 +369,7 @@ class LoRATrainer:
         Only now: a recipe that its checkpoint refused must not replace the one that belongs to it.
         """
         path, spec = self.run_dir / "run.json", self.spec.to_dict()
-        if not self._is_resumed or _sampling_of(path) != spec["sampling"]:
+        if not self.is_resumed or _sampling_of(path) != spec["sampling"]:
             shutil.rmtree(self.gallery.folder, ignore_errors=True)
         self.run_dir.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(spec, indent=1, ensure_ascii=False), encoding="utf-8")

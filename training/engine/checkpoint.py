@@ -30,6 +30,9 @@ class TrainState:
     step: int = 0
     micro_batch: int = 1
     gradient_checkpointing: str = "off"
+    quantise: str = "none"
+    offload: str = "off"
+    compile: str = "off"
     threads: int = 0
     learning_rate_scale: float = 1.0
     skipped_steps: int = 0
@@ -172,7 +175,8 @@ def _as_read_now(recipe: dict[str, Any]) -> dict[str, Any]:
     read = {name: dict(part) if isinstance(part, dict) else part for name, part in recipe.items()}
     for pointer, info in FIELDS.items():
         section, _, name = pointer.strip("/").partition("/")
-        if name and section in WHOLE_SECTIONS and isinstance(read.get(section), dict):
+        is_part = section in WHOLE_SECTIONS or pointer == "/base_model/quantise"
+        if name and is_part and isinstance(read.get(section), dict):
             read[section][name] = info.meant(read[section].get(name, info.default))
     return read
 

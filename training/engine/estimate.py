@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from training.engine.cadence import times_left
 from training.engine.fields import gettext_noop as _
+from training.engine.memory_plan import QUANTISED_BYTES, USABLE
+from training.engine.sections import CHECKPOINTING
 from training.engine.spec import RunSpec
 
 
@@ -100,10 +103,15 @@ def estimate(
     per_picture = profile.gflops * area / 1000.0 / machine.tflops
     reasons: list[str] = []
 
+    level = level_that_fits(
+        training.gradient_checkpointing,
+        lambda level: _memory_mb(spec, profile, machine, area, level),
+        USABLE * machine.memory_mb,
+    )
     measured = seconds_per_step is not None
     if seconds_per_step is None:
         # Forward, and a backward pass of about the same cost: the frozen weights need no gradient of their own.
-        passes = 2.0 + 0.7 * RECOMPUTED[training.gradient_checkpointing]
+        passes = 2.0 + 0.7 * RECOMPUTED[level]
         batch = min(training.batch_size, max(1, samples)) * training.gradient_accumulation
         seconds_per_step = 0.01 + passes * per_picture * batch
         reasons.append(_("The time is a rule of thumb until a run of this shape was measured."))
@@ -116,8 +124,8 @@ def estimate(
     caching = image_count * 0.5 * per_picture
     seconds = plan.total_steps * seconds_per_step + drawings * seconds_per_drawing + caching
 
-    memory = _memory_mb(spec, profile, machine, area)
-    fits = None if device is None else memory <= 0.92 * machine.memory_mb
+    memory = _memory_mb(spec, profile, machine, area, level)
+    fits = None if device is None else memory <= USABLE * machine.memory_mb
     if fits is False:
         reasons.append(
             _(
@@ -136,14 +144,25 @@ def estimate(
     )
 
 
-def _memory_mb(spec: RunSpec, profile: ModelProfile, machine: DeviceProfile, area: float) -> int:
+def level_that_fits(wanted: str, memory: Callable[[str], float], most: float) -> str:
+    """Return the level of gradient checkpointing that is wanted; for auto the first that needs at most ``most``."""
+    if wanted != "auto":
+        return wanted
+    return next((level for level in CHECKPOINTING if memory(level) <= most), CHECKPOINTING[-1])
+
+
+def _memory_mb(
+    spec: RunSpec, profile: ModelProfile, machine: DeviceProfile, area: float, level: str
+) -> int:  # fmt: skip
     """Add up weights, what a batch keeps for the backward pass, and the adapter with its optimizer state."""
     width = machine.bytes_per_weight if spec.training.precision == "auto" else {"fp32": 4, "bf16": 2}[
         spec.training.precision
     ]  # fmt: skip
-    weights = profile.denoiser_m * width + profile.encoders_m * 4
+    weights = (
+        profile.denoiser_m * QUANTISED_BYTES.get(spec.base_model.quantise, width) + profile.encoders_m * 4
+    )
     kept = profile.activations_mb * area * spec.training.batch_size * width / 2
-    kept *= KEPT[spec.training.gradient_checkpointing]
+    kept *= KEPT[level]
     share = {"attn": 0.10, "attn-mlp": 0.22, "all": 0.40}[spec.method.targets]
     # A rank-r pair over a square layer of side n has 2 r n weights against n^2; fp32 with gradient and two moments.
     adapter = share * profile.denoiser_m * min(1.0, 2.0 * spec.method.rank / 640.0) * 16

@@ -53,6 +53,21 @@ class Plan(Event):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Memory(Event):
+    """Tell how the run is computed so that it fits the memory; ``needed_mb`` is 0 where an attempt before decided."""
+
+    type: ClassVar[str] = "memory"
+    precision: str
+    quantise: str
+    offload: str
+    gradient_checkpointing: str
+    micro_batch: int
+    compile: str
+    needed_mb: int
+    free_mb: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Metrics(Event):
     """Tell progress and the points of each curve since the last such event."""
 
@@ -194,7 +209,7 @@ class Error(Event):
 
 
 EVENT_TYPES: dict[str, type[Event]] = {cls.type: cls for cls in (
-    Phase, Plan, Metrics, Sample, Caption, Checkpoint, Log, Warning, Evaluation, Finding, Export, Done,
+    Phase, Plan, Memory, Metrics, Sample, Caption, Checkpoint, Log, Warning, Evaluation, Finding, Export, Done,
     InterruptedEvent, Error,
 )}  # fmt: skip
 

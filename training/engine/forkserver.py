@@ -224,10 +224,10 @@ def import_everything() -> None:
 
     import training.engine.api  # noqa: F401
     from training.engine import registry
-    from training.engine.spec import BaseModelSpec, DatasetSpec, RunSpec
+    from training.engine.spec import DatasetSpec, RunSpec, TrainedBaseSpec
 
     torch.set_num_threads(1)
-    spec = RunSpec("rehearsal", BaseModelSpec("."), DatasetSpec(folder="."))
+    spec = RunSpec("rehearsal", TrainedBaseSpec("."), DatasetSpec(folder="."))
     family = registry.load_family("sd")
     with tempfile.TemporaryDirectory() as folder:
         family.save(family.tiny(), Path(folder))

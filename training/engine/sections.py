@@ -49,6 +49,17 @@ class BaseModelSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TrainedBaseSpec(BaseModelSpec):
+    """Say also how the base model is held while a LoRA is trained on it."""
+
+    quantise: str = setting(
+        "none", kind="choice", choices=("none", "int8", "nf4", "auto"), label=_("Quantise the base model"),
+        help=_("Half (int8) or a quarter (nf4) of its memory, for some speed and a little exactness. "
+               "auto does it only when nothing else fits."),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DatasetSpec:
     """Name the pictures: a manifest, or a folder with a .txt caption beside each picture."""
 
@@ -283,8 +294,19 @@ class TrainingSpec:
         help=_("Show half of the pictures mirrored; not for text or faces."),
     )
     gradient_checkpointing: str = setting(
-        "off", kind="choice", choices=CHECKPOINTING, booleans=("off", "all"), label=_("Gradient checkpointing"),
-        help=_("Less memory for time: blocks computes every other block twice, all each of them, a third slower."),
+        "auto", kind="choice", choices=("auto", *CHECKPOINTING), booleans=("off", "all"),
+        label=_("Gradient checkpointing"),
+        help=_("Less memory for time: blocks computes every other block twice, all each of them, a third slower; "
+               "auto measures what is needed."),
+    )  # fmt: skip
+    offload: str = setting(
+        "off", kind="choice", choices=("off", "on", "auto"), booleans=("off", "on"), label=_("Offload"),
+        help=_("Keeps the base model in the host's memory and brings it to the GPU block by block; slow. "
+               "auto does it only when nothing else fits."),
+    )  # fmt: skip
+    compile: str = setting(
+        "off", kind="choice", choices=("off", "regional"), booleans=("off", "regional"), label=_("Compile"),
+        help=_("regional compiles the model's repeated blocks: a slow start, and up to 40 % faster steps on a GPU."),
     )  # fmt: skip
     precision: str = setting(
         "auto", kind="choice", choices=("auto", "fp32", "bf16"), label=_("Precision"),

@@ -22,13 +22,13 @@ from training.engine.fields import gettext_noop as _
 from training.engine.methods.rules import read_rule
 from training.engine.parsing import SpecError, parse
 from training.engine.sections import (
-    BaseModelSpec,
     CaptionSpec,
     CheckpointSpec,
     DatasetSpec,
     MethodSpec,
     OutputSpec,
     SamplingSpec,
+    TrainedBaseSpec,
     TrainingSpec,
     is_hub_name,
 )
@@ -36,7 +36,6 @@ from training.engine.sections import (
 __all__ = [
     "FIELDS",
     "WHOLE_SECTIONS",
-    "BaseModelSpec",
     "CaptionSpec",
     "CheckpointSpec",
     "DatasetSpec",
@@ -46,6 +45,7 @@ __all__ = [
     "SamplingSpec",
     "SpecError",
     "StepPlan",
+    "TrainedBaseSpec",
     "TrainingSpec",
     "read_yaml",
     "validate",
@@ -72,7 +72,7 @@ class RunSpec:
     name: str = setting(
         kind="str", label=_("Name"), help=_("Name of the LoRA and of its file."), advanced=False
     )
-    base_model: BaseModelSpec = section(BaseModelSpec)
+    base_model: TrainedBaseSpec = section(TrainedBaseSpec)
     dataset: DatasetSpec = section(DatasetSpec)
     trigger: str = setting(
         "",
@@ -160,7 +160,7 @@ class RunSpec:
         """Return what decides the numbers of the run: no paths, names, samples or cadences."""
         data = self.to_dict()
         recipe = {key: data[key] for key in ("trigger", *WHOLE_SECTIONS)}
-        recipe["base_model"] = {"family": self.base_model.family}
+        recipe["base_model"] = {"family": self.base_model.family, "quantise": self.base_model.quantise}
         recipe["dataset"] = {"repeats": self.dataset.repeats}
         return recipe
 
@@ -227,6 +227,8 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         )
     if spec.training.optimizer == "schedule-free" and spec.training.ema_decay is not None:
         conflict("/training/ema_decay", "schedule-free averages its steps itself: leave this empty")
+    if spec.training.compile != "off" and spec.training.offload != "off":
+        conflict("/training/compile", "weights that come and go cannot be compiled: turn one of them off")
     if spec.sampling.every_steps is not None and spec.sampling.every_epochs is not None:
         conflict("/sampling/every_steps", "count steps or epochs between samples, not both")
     if spec.checkpoint.every_steps is not None and spec.checkpoint.every_epochs is not None:

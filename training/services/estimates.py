@@ -10,7 +10,15 @@ from django.db.models import DurationField, F, Sum
 from django.db.models.functions import Coalesce
 
 from accounts.models import Team
-from training.engine.estimate import DEVICES, KEPT, MODELS, RECOMPUTED, DeviceProfile, estimate
+from training.engine.estimate import (
+    DEVICES,
+    KEPT,
+    MODELS,
+    RECOMPUTED,
+    DeviceProfile,
+    estimate,
+    level_that_fits,
+)
 from training.engine.spec import RunSpec
 from training.models import FoundationModel, TrainingJob
 from training.queue.policy import class_of_gpu, class_of_need
@@ -84,7 +92,8 @@ def estimate_run(
     measured = _measured(base, team)
     if measured or base.is_demo:
         speed, around = measured or _DEMO
-        speed /= 1 + RECOMPUTED[spec.training.gradient_checkpointing] / 3
+        level = _level(spec, base, device.memory_mb)
+        speed /= 1 + RECOMPUTED[level] / 3
         seconds = plan.total_steps * pictures_per_step * spec.training.resolution**2 / speed / split + around
     else:
         seconds = guess.seconds / split + _SECONDS_AROUND
@@ -98,7 +107,9 @@ def estimate_run(
         views=max(1, round(plan.total_steps * pictures_per_step / images)),
         seconds=math.ceil(seconds),
         measured=measured is not None,
-        memory_mb=guess.memory_mb if knows_family else _memory_mb(spec, base),
+        memory_mb=guess.memory_mb
+        if knows_family
+        else _memory_mb(spec, base, _level(spec, base, device.memory_mb)),
         device_mb=device.memory_mb,
     )
 
@@ -109,12 +120,18 @@ def device_profile(memory_mb: int) -> DeviceProfile:
     return max(smaller, key=lambda each: each.memory_mb) if smaller else DEVICES["cpu"]
 
 
-def _memory_mb(spec: RunSpec, base: FoundationModel) -> int:
+def _level(spec: RunSpec, base: FoundationModel, device_mb: int) -> str:
+    """Return the level of gradient checkpointing that a run will have; on a processor memory is not counted."""
+    wanted = spec.training.gradient_checkpointing
+    return level_that_fits(wanted, lambda level: _memory_mb(spec, base, level), device_mb or math.inf)
+
+
+def _memory_mb(spec: RunSpec, base: FoundationModel, level: str) -> int:
     """Return the memory a run needs in MB; the base model names what one picture at its own resolution needs."""
     if not base.memory_mb:
         return 0
     pictures = spec.training.batch_size * (spec.training.resolution / base.resolution) ** 2
-    pictures *= KEPT[spec.training.gradient_checkpointing]
+    pictures *= KEPT[level]
     return round(base.memory_mb * (1 - _SHARE_OF_PICTURES + _SHARE_OF_PICTURES * pictures))
 
 

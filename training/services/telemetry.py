@@ -129,6 +129,8 @@ def _apply(job: TrainingJob, event: told.Event, at: datetime, stored: _Stored, b
         batch.rows.append(("phase", at, {"phase": event.phase, "done": event.done, "total": event.total}))
     elif isinstance(event, told.Plan):
         _apply_plan(job, event, at, batch)
+    elif isinstance(event, told.Memory):
+        _apply_memory(event, at, batch)
     elif isinstance(event, told.Metrics):
         _apply_metrics(job, event, at, batch)
     elif isinstance(event, told.Sample):
@@ -184,6 +186,20 @@ def _apply_plan(job: TrainingJob, event: told.Plan, at: datetime, batch: _Batch)
         "resumed_from_step": event.resumed_from_step,
     }
     batch.rows.append(("log", at, {"level": "info", "message": message, "plan": plan}))
+
+
+def _apply_memory(event: told.Memory, at: datetime, batch: _Batch) -> None:
+    parts = [f"{event.micro_batch} pictures at once" if event.micro_batch > 1 else "one picture at a time"]
+    parts.append(f"gradient checkpointing {event.gradient_checkpointing}")
+    if event.quantise != "none":
+        parts.append(f"base model in {event.quantise}")
+    if event.offload != "off":
+        parts.append("base model in the host's memory")
+    if event.compile != "off":
+        parts.append("compiled blocks")
+    if event.needed_mb:
+        parts.append(f"about {event.needed_mb} MB needed of {event.free_mb} MB free")
+    batch.rows.append(("log", at, {"level": "info", "message": f"Memory plan: {', '.join(parts)}"}))
 
 
 def _apply_metrics(job: TrainingJob, event: told.Metrics, at: datetime, batch: _Batch) -> None:

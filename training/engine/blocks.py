@@ -1,0 +1,35 @@
+"""The blocks that a denoiser is made of, one after another: the unit of compiling, quantising and offloading."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def block_classes(denoiser: nn.Module) -> set[str]:
+    """Return the names of the blocks' classes: those diffusers names, else the members of the model's own lists."""
+    named = getattr(denoiser, "_repeated_blocks", None)
+    if named:
+        return set(named)
+    lists = (child for child in denoiser.children() if isinstance(child, nn.ModuleList))
+    return {type(member).__name__ for each in lists for member in each}
+
+
+def blocks(denoiser: nn.Module) -> list[nn.Module]:
+    """Return the blocks in the model's order, none of them within another."""
+    classes = block_classes(denoiser)
+    found: list[nn.Module] = []
+    inside: set[nn.Module] = set()
+    for module in denoiser.modules():
+        if module not in inside and type(module).__name__ in classes:
+            found.append(module)
+            inside.update(module.modules())
+    return found
+
+
+def block_linears(denoiser: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear layers within the blocks, by their path in the model."""
+    within = {module for block in blocks(denoiser) for module in block.modules()}
+    return {
+        name: module for name, module in denoiser.named_modules()
+        if isinstance(module, nn.Linear) and module in within
+    }  # fmt: skip
