@@ -17,8 +17,8 @@ from training.engine.families.base import ModelFamily, Parts
 from training.engine.methods.base import Adapter
 from training.engine.registry import load_family, load_method, method_names
 
-from .conftest import Build, assert_equal, make_spec, recorded, weights
 from .conformance import inputs_of
+from .conftest import Build, assert_equal, make_spec, recorded, weights
 
 METHODS = method_names()
 
