@@ -17,7 +17,9 @@ from PIL import Image
 from training.engine.data import cache as cache_module
 from training.engine.data.buckets import bucket_sizes, choose_bucket
 from training.engine.data.cache import TensorCache, content_key
-from training.engine.data.manifest import Item, caption_text, read_items, split
+from training.engine.data.captions import caption_text
+from training.engine.data.held_out import split
+from training.engine.data.manifest import Item, read_items
 from training.engine.data.pictures import load_pixels, read_size
 from training.engine.data.sampler import Sampler
 from training.engine.errors import DataError

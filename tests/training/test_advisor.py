@@ -10,7 +10,7 @@ from tests.scenario import Scenario
 from tests.training.rows import make_version
 from training.advisor.recommend import GIVEN, Base, Device, Pictures, common_phrase, recommend
 from training.advisor.templates import TEMPLATES, template_for
-from training.engine.data.manifest import caption_text
+from training.engine.data.captions import caption_text
 from training.engine.spec import FIELDS
 from training.services.recipes import describe_pictures, flatten, make_recipe
 

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009 - `setting` and `section` are dataclasses.field in disguise
-"""The run specification: everything a training run is told, its sections (``sections``) put together.
+"""The run specification: everything a training run is told, its sections put together.
 
 ``RunSpec.from_dict`` and ``from_yaml`` are strict; ``FIELDS`` describes every setting for a form;
 ``RunSpec.plan`` computes steps and epochs. Nothing here imports torch.
@@ -17,14 +17,13 @@ from typing import Any
 
 import yaml
 
+from training.engine.data_sections import CaptionSpec, DatasetSpec
 from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
 from training.engine.methods.rules import read_rule
 from training.engine.parsing import SpecError, parse
 from training.engine.sections import (
-    CaptionSpec,
     CheckpointSpec,
-    DatasetSpec,
     MethodSpec,
     OutputSpec,
     SamplingSpec,

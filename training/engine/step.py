@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from training.engine import rng
-from training.engine.data.dataset import Dataset, Picture
+from training.engine.data.dataset import Dataset
+from training.engine.data.placement import Picture
 from training.engine.device import Portions, autocast
 from training.engine.diffusion import DiscreteProcess
 from training.engine.dist import World

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.engine import rng
+from training.engine.data_sections import DatasetSpec
 from training.engine.errors import DataError
-from training.engine.spec import CaptionSpec, DatasetSpec
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 
@@ -99,45 +97,3 @@ def dataset_sha256(items: Sequence[Item]) -> str:
     """Return a digest of what is trained on: contents, captions, repeats and split, in any order."""
     lines = sorted(f"{i.sha256}\0{i.caption}\0{i.repeats}\0{i.held_out}" for i in items)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def split(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """Part the pictures into trained and held-out ones.
-
-    Marked pictures are held out; without marks a fraction is chosen by content, at least one of four or more.
-    """
-    if any(item.held_out for item in items):
-        train = [item for item in items if not item.held_out]
-        if not train:
-            raise DataError("all_held_out", "every picture is held out, none is left to train on")
-        return train, [item for item in items if item.held_out]
-    if fraction <= 0.0 or len(items) < 4:
-        return list(items), []
-    count = max(1, round(len(items) * fraction))
-    ranked = sorted(items, key=lambda item: (rng.key(seed, "held-out/" + item.sha256), item.caption))
-    chosen = {id(item) for item in ranked[:count]}
-    return [i for i in items if id(i) not in chosen], [i for i in items if id(i) in chosen]
-
-
-def caption_text(captions: CaptionSpec, trigger: str, caption: str, variant: int = 0, seed: int = 0) -> str:
-    """Return the text trained on: the template filled in, tags reordered for ``variant`` above 0.
-
-    A trigger that the caption already has, as a word of its own, is not said twice; an empty part takes its comma
-    with it.
-    """
-    if captions.shuffle_tags and variant:
-        tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
-        fixed, free = tags[: captions.keep_tags], tags[captions.keep_tags :]
-        order = rng.permutation(len(free), seed, "tags/" + caption, variant)
-        caption = ", ".join([*fixed, *(free[i] for i in order)])
-    if "{caption}" in captions.template and _has_word(caption, trigger):
-        trigger = ""
-    text = captions.template.replace("{trigger}", trigger).replace("{caption}", caption)
-    if not trigger or not caption:
-        text = re.sub(r"\s*,(\s*,)+", ",", text)
-        text = re.sub(r"^[\s,]+|[\s,]+$", "", text)
-    return text
-
-
-def _has_word(text: str, word: str) -> bool:
-    return bool(word) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None

@@ -1,0 +1,128 @@
+"""Pictures and texts in their encoded form: computed once, kept by content, never in the midst of training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.engine.data.cache import Row, TensorCache, content_key
+from training.engine.data.identity import ModelIdentity
+from training.engine.data.pictures import load_pixels
+from training.engine.data.placement import Picture
+from training.engine.errors import DataError
+from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.progress import Progress
+
+# 2: grey of 16 bits is scaled, no longer cut off at 255.
+LATENT_VERSION = 2
+TEXT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+    """Be one way of showing a picture to the model."""
+
+    picture: Picture
+    flip: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name its latents by the picture's content and by what is done to it before encoding."""
+        return content_key(self.picture.item.sha256, *self.picture.bucket, "fit-centre", self.flip)
+
+
+class EncodedPictures:
+    """Hold the latents of pictures as one VAE makes them."""
+
+    def __init__(self, family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity) -> None:
+        """Open what earlier runs encoded with the same VAE."""
+        self._family, self._parts = family, parts
+        self._cache = TensorCache(_namespace(family, parts, folder, identity, "latents"))
+
+    def fill(self, shots: Iterable[Shot], *, edge: int, progress: Progress) -> int:
+        """Encode what is not there yet and return how much that was; ``edge`` is the side of a square bucket.
+
+        Raise DataError for a picture that cannot be decoded or encoded.
+        """
+        wanted = {shot.key: shot for shot in shots}
+        ordered = sorted(wanted, key=lambda key: wanted[key].picture.bucket)
+        device = next(self._parts.vae.parameters()).device
+
+        @torch.no_grad()
+        def encode(keys: Sequence[str]) -> list[Row]:
+            rows: list[Row] = []
+            for run in _runs(keys, lambda key: wanted[key].picture.bucket):
+                pixels = torch.stack([_pixels(wanted[key]) for key in run])
+                latents = self._family.encode_image(self._parts, pixels.to(device))
+                for key, latent in zip(run, latents, strict=True):
+                    if not torch.isfinite(latent).all():
+                        name = wanted[key].picture.item.path.name
+                        raise DataError(
+                            "latent_not_finite", f"picture {name!r} cannot be encoded by this model"
+                        )
+                    rows.append({"latent": latent})
+            return rows
+
+        batch = max(1, min(8, 8 * 512 * 512 // (edge * edge)))
+        return self._cache.fill(ordered, encode, batch=batch, progress=progress)
+
+    def latent(self, shot: Shot) -> Tensor:
+        """Return the latents (C, h, w) of a shot that is there."""
+        return self._cache.get(shot.key)["latent"]
+
+
+class EncodedTexts:
+    """Hold texts as one set of text encoders makes them."""
+
+    def __init__(self, family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity) -> None:
+        """Open what earlier runs encoded with the same encoders."""
+        self._family, self._parts = family, parts
+        self._cache = TensorCache(_namespace(family, parts, folder, identity, "text"))
+
+    def fill(self, texts: Iterable[str], *, progress: Progress) -> int:
+        """Encode what is not there yet and return how much that was."""
+        by_key = {text_key(text): text for text in texts}
+
+        @torch.no_grad()
+        def encode(keys: Sequence[str]) -> list[TextRow]:
+            return self._family.encode_text(self._parts, [by_key[key] for key in keys])
+
+        return self._cache.fill(by_key, encode, batch=32, progress=progress)
+
+    def row(self, text: str) -> TextRow:
+        """Return the encoding of a text that is there."""
+        return self._cache.get(text_key(text))
+
+
+def text_key(text: str) -> str:
+    """Name an encoded text by itself; the encoder is in the namespace."""
+    return content_key("text", text)
+
+
+def _namespace(family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity, kind: str) -> Path:
+    if parts.folder is None:
+        digest = "unsaved"
+    else:
+        digest = identity.sha256(family.cache_identity(parts.folder)[kind])[:24]
+    if kind == "latents":
+        return folder / kind / f"{family.name}-{digest}-v{LATENT_VERSION}"
+    return folder / kind / f"{family.name}{family.dialect(parts)}-{digest}-v{TEXT_VERSION}"
+
+
+def _pixels(shot: Shot) -> Tensor:
+    return load_pixels(shot.picture.item.path, *shot.picture.bucket, flip=shot.flip)
+
+
+def _runs(keys: Sequence[str], group: Callable[[str], object]) -> list[list[str]]:
+    """Cut a sequence where the group changes."""
+    runs: list[list[str]] = []
+    for key in keys:
+        if runs and group(runs[-1][-1]) == group(key):
+            runs[-1].append(key)
+        else:
+            runs.append([key])
+    return runs
