@@ -49,6 +49,25 @@ def test_everything_but_name_base_and_pictures_has_a_default() -> None:
         ),
         (with_(training=[]), "/training", "wrong_type", "a section of settings"),
         (with_(training={"resolution": 100}), "/training/resolution", "conflict", "multiple of 8"),
+        (with_(training={"resolutions": [256, 100]}), "/training/resolutions", "conflict", "multiple of 8"),
+        (with_(training={"resolutions": [1024]}), "/training/resolutions", "conflict", "larger than the res"),
+        (
+            with_(training={"resolutions": 256}),
+            "/training/resolutions",
+            "wrong_type",
+            "list of whole numbers",
+        ),
+        (with_(training={"resolutions": [256.5]}), "/training/resolutions", "wrong_type", "a whole number"),
+        (
+            with_(training={"resolutions": [8]}),
+            "/training/resolutions",
+            "out_of_range",
+            "between 32 and 4096",
+        ),
+        (with_(training={"resolutions": [64] * 9}), "/training/resolutions", "too_long", "at most 8 fit"),
+        (with_(buckets={"step": 60}), "/buckets/step", "conflict", "60 is not a multiple of 8"),
+        (with_(buckets={"smallest_side": 513}), "/buckets/smallest_side", "conflict", "smallest resolution"),
+        (with_(buckets={"largest_side": 511}), "/buckets/largest_side", "conflict", "not be smaller"),
         (with_(training={"steps": 5, "epochs": 5}), "/training/epochs", "conflict", "not both"),
         (with_(training={"steps": 5, "warmup_steps": 5}), "/training/warmup_steps", "conflict", "shorter"),
         (with_(dataset={}), "/dataset", "conflict", "either a manifest or a folder"),
@@ -154,6 +173,19 @@ def test_hash_of_the_recipe_ignores_names_and_cadences_only() -> None:
 def test_plan_counts_steps_and_epochs(training: Any, buckets: list[int], expected: tuple[int, ...]) -> None:
     plan = RunSpec.from_dict(with_(training=training)).plan(buckets)
     assert (plan.total_steps, plan.epochs, plan.steps_per_epoch) == expected
+
+
+def test_smaller_resolutions_are_trained_beside_the_resolution() -> None:
+    training = RunSpec.from_dict(with_(training={"resolution": 1024, "resolutions": [512, "768"]})).training
+    assert training.sizes == (1024, 768, 512)
+    assert training.mean_pixels == (1024**2 + 768**2 + 512**2) / 3
+    again = with_(
+        training={"resolution": 1024, "resolutions": [512, 768, 1024]}, dataset={"folder": "a", "repeats": 5}
+    )
+    assert RunSpec.from_dict(again).training.sizes == training.sizes
+    assert RunSpec.from_dict(again).samples(10) == 150
+    assert RunSpec.from_yaml(RunSpec.from_dict(again).to_yaml()) == RunSpec.from_dict(again)
+    assert RunSpec.from_dict(MINIMAL).training.sizes == (512,)
 
 
 def test_every_setting_has_a_name_and_says_what_it_is_for() -> None:

@@ -87,7 +87,7 @@ def recommend(
     family = family_of(base.family)
     start = DEMO_START if base.is_demo else family.starts[template.key]
     advice = {
-        pointer: Advice(list(info.default) if info.kind == "list" else info.default)
+        pointer: Advice(list(info.default) if info.kind in ("list", "ints") else info.default)
         for pointer, info in FIELDS.items()
         if pointer not in GIVEN
     }

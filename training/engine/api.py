@@ -112,7 +112,7 @@ class LoRATrainer:
         """Read pictures and captions and choose buckets; raise DataError for what cannot be read."""
         self.sink.emit(Phase("fetch_data", 0, 1))
         self.dataset = Dataset(self.spec, self.family.divisor)
-        total = len(self.dataset.train) + len(self.dataset.held_out)
+        total = len(self.dataset.pictures) + len(self.dataset.held_out)
         self.sink.emit(Phase("fetch_data", total, total))
         small = self.dataset.small_pictures()
         if small:

@@ -176,8 +176,8 @@ def _as_read_now(recipe: dict[str, Any]) -> dict[str, Any]:
     for pointer, info in FIELDS.items():
         section, _, name = pointer.strip("/").partition("/")
         is_part = section in WHOLE_SECTIONS or pointer == "/base_model/quantise"
-        if name and is_part and isinstance(read.get(section), dict):
-            read[section][name] = info.meant(read[section].get(name, info.default))
+        if name and is_part and isinstance(part := read.setdefault(section, {}), dict):
+            part[name] = info.meant(part.get(name, info.default))
     return read
 
 

@@ -31,6 +31,36 @@ class DatasetSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BucketSpec:
+    """Say which shapes pictures are brought to: a bucket is one of these shapes, and every batch is of one bucket."""
+
+    enlarge: float = setting(
+        1.5, kind="float", label=_("Most enlargement"), minimum=1.0, maximum=16.0,
+        help=_("A picture is trained at those sizes that need no more enlarging than this; 1 is none at all."),
+    )  # fmt: skip
+    small_pictures: str = setting(
+        "enlarge", kind="choice", choices=("enlarge", "own_size"), label=_("Pictures too small for every size"),
+        help=_("enlarge: brought to the smallest size all the same; own_size: trained in their own size."),
+    )  # fmt: skip
+    step: int | None = setting(
+        None, kind="int", label=_("Bucket step"), minimum=8, maximum=1024, unit=_("pixels"),
+        help=_("Sides of buckets are multiples of it; empty takes an eighth of the resolution."),
+    )  # fmt: skip
+    smallest_side: int | None = setting(
+        None, kind="int", label=_("Smallest side of a bucket"), minimum=8, maximum=4096, unit=_("pixels"),
+        help=_("No bucket is narrower or lower."),
+    )  # fmt: skip
+    largest_side: int | None = setting(
+        None, kind="int", label=_("Largest side of a bucket"), minimum=8, maximum=16384, unit=_("pixels"),
+        help=_("No bucket is wider or higher."),
+    )  # fmt: skip
+    aspect_limit: float = setting(
+        3.0, kind="float", label=_("Longest shape"), minimum=1.0, maximum=16.0,
+        help=_("Long side of a bucket by its short side, at most; longer pictures are cropped. 1: squares only."),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CaptionSpec:
     """Say how the text that is trained on is made from trigger word and caption."""
 

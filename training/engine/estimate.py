@@ -95,12 +95,13 @@ def estimate(
     """
     training = spec.training
     held_out = max(1, round(image_count * training.held_out)) if training.held_out and image_count >= 4 else 0
-    samples = max(0, image_count - held_out) * spec.dataset.repeats
+    samples = spec.samples(max(0, image_count - held_out))
     plan = spec.plan([samples])
     profile = model or MODELS.get(spec.base_model.family, MODELS["sd"])
     machine = device or DEVICES["cpu"]
     area = (training.resolution / 512.0) ** 2
     per_picture = profile.gflops * area / 1000.0 / machine.tflops
+    per_sample = per_picture * training.mean_pixels / training.resolution**2
     reasons: list[str] = []
 
     level = level_that_fits(
@@ -113,7 +114,7 @@ def estimate(
         # Forward, and a backward pass of about the same cost: the frozen weights need no gradient of their own.
         passes = 2.0 + 0.7 * RECOMPUTED[level]
         batch = min(training.batch_size, max(1, samples)) * training.gradient_accumulation
-        seconds_per_step = 0.01 + passes * per_picture * batch
+        seconds_per_step = 0.01 + passes * per_sample * batch
         reasons.append(_("The time is a rule of thumb until a run of this shape was measured."))
     sampling = spec.sampling
     drawings = 1 + times_left(0, plan, sampling.every_steps, sampling.every_epochs) if sampling.prompts else 0
@@ -121,7 +122,7 @@ def estimate(
         pictures = len(sampling.prompts) * sampling.count
         guided = 2 if sampling.guidance > 1.0 else 1
         seconds_per_drawing = pictures * sampling.steps * guided * per_picture
-    caching = image_count * 0.5 * per_picture
+    caching = image_count * len(training.sizes) * 0.5 * per_sample
     seconds = plan.total_steps * seconds_per_step + drawings * seconds_per_drawing + caching
 
     memory = _memory_mb(spec, profile, machine, area, level)

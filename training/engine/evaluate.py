@@ -119,7 +119,7 @@ def style_distance(drawn: Vector, wanted: Vector) -> float:
 def _style(trainer: LoRATrainer, files: dict[str, list[Path]], progress: Progress) -> Figure:
     if not files:
         return None
-    pictures = [picture.item.path for picture in trainer.dataset.train[:MOST_OF_THE_SET]]
+    pictures = [picture.item.path for picture in trainer.dataset.pictures[:MOST_OF_THE_SET]]
     wanted = style_vectors(small(pictures, progress))
     return {
         side: round(style_distance(style_vectors(small(paths, progress)), wanted), 4)

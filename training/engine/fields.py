@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-Kind = Literal["str", "path", "int", "float", "bool", "choice", "list"]
+Kind = Literal["str", "path", "int", "float", "bool", "choice", "list", "ints"]
+"""A ``list`` is one of texts, ``ints`` one of whole numbers."""
 
 LONGEST_TEXT, LONGEST_PATH = 1000, 4096
 """Characters that a text (or one line of a list) may have, and a path."""
 MOST_LINES = 16
 """Lines of a list: each prompt is drawn at every round of samples."""
+MOST_NUMBERS = 8
+"""Numbers of a list."""
 
 
 def gettext_noop(message: str) -> str:

@@ -9,7 +9,7 @@ import re
 from typing import Any, TypeVar
 
 from training.engine.errors import ConfigurationError
-from training.engine.fields import LONGEST_PATH, LONGEST_TEXT, MOST_LINES, FieldInfo
+from training.engine.fields import LONGEST_PATH, LONGEST_TEXT, MOST_LINES, MOST_NUMBERS, FieldInfo
 
 T = TypeVar("T")
 
@@ -93,6 +93,14 @@ def convert(info: FieldInfo, value: Any, pointer: str) -> Any:
         if len(value) > MOST_LINES:
             raise SpecError(pointer, "too_long", f"{len(value)} lines are too many; at most {MOST_LINES} fit")
         return tuple(_text(info, each, pointer) for each in value)
+    if info.kind == "ints":
+        if not isinstance(value, (list, tuple)):
+            raise SpecError(pointer, "wrong_type", f"expected a list of whole numbers, found {_kind(value)}")
+        if len(value) > MOST_NUMBERS:
+            raise SpecError(
+                pointer, "too_long", f"{len(value)} numbers are too many; at most {MOST_NUMBERS} fit"
+            )
+        return tuple(_number(info, each, pointer) for each in value)
     if not isinstance(value, str):
         raise SpecError(pointer, "wrong_type", f"expected text, found {_kind(value)}")
     value = _text(info, value, pointer)
@@ -127,9 +135,10 @@ def _number(info: FieldInfo, value: Any, pointer: str) -> int | float:
         raise SpecError(pointer, "out_of_range", "the number is far out of range")
     if not math.isfinite(value):
         raise SpecError(pointer, "wrong_type", "expected a finite number")
-    if info.kind == "int" and value != int(value):
+    whole = info.kind in ("int", "ints")
+    if whole and value != int(value):
         raise SpecError(pointer, "wrong_type", f"expected a whole number, found {value}")
-    number: int | float = int(value) if info.kind == "int" else float(value)
+    number: int | float = int(value) if whole else float(value)
     low, high = info.minimum, info.maximum
     if (low is not None and number < low) or (high is not None and number > high):
         if low is not None and high is not None:

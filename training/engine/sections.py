@@ -245,6 +245,10 @@ class TrainingSpec:
         512, kind="int", label=_("Resolution"), minimum=32, maximum=4096, unit=_("pixels"), advanced=False,
         help=_("Side of a square picture of the trained area; other shapes get buckets of the same area."),
     )  # fmt: skip
+    resolutions: tuple[int, ...] = setting(
+        (), kind="ints", label=_("Smaller resolutions"), minimum=32, maximum=4096, unit=_("pixels"),
+        help=_("Sizes that each picture is trained at besides, once each in every epoch, for example 512 and 768."),
+    )  # fmt: skip
     flip: bool = setting(
         False,
         kind="bool",
@@ -282,6 +286,16 @@ class TrainingSpec:
         0.0, kind="float", label=_("Held-out share"), minimum=0.0, maximum=0.5,
         help=_("Share of the pictures kept aside to measure what was learned."),
     )  # fmt: skip
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return every trained resolution, the largest first."""
+        return tuple(sorted({self.resolution, *self.resolutions}, reverse=True))
+
+    @property
+    def mean_pixels(self) -> float:
+        """Return the pixels of a sample, over all resolutions."""
+        return sum(size * size for size in self.sizes) / len(self.sizes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from training.engine.data_sections import CaptionSpec, DatasetSpec
+from training.engine.data_sections import BucketSpec, CaptionSpec, DatasetSpec
 from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
 from training.engine.methods.rules import read_rule
@@ -35,6 +35,7 @@ from training.engine.sections import (
 __all__ = [
     "FIELDS",
     "WHOLE_SECTIONS",
+    "BucketSpec",
     "CaptionSpec",
     "CheckpointSpec",
     "DatasetSpec",
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 
-WHOLE_SECTIONS = ("captions", "method", "training")
+WHOLE_SECTIONS = ("captions", "buckets", "method", "training")
 """Sections of which every setting decides the numbers of a run."""
 
 
@@ -81,6 +82,7 @@ class RunSpec:
         help=_("Word that calls the LoRA in a prompt."),
     )
     captions: CaptionSpec = section(CaptionSpec)
+    buckets: BucketSpec = section(BucketSpec)
     method: MethodSpec = section(MethodSpec)
     training: TrainingSpec = section(TrainingSpec)
     sampling: SamplingSpec = section(SamplingSpec)
@@ -167,6 +169,10 @@ class RunSpec:
         """Return the hex digest of ``recipe``."""
         return digest(self.recipe())
 
+    def samples(self, pictures: int) -> int:
+        """Return the samples of an epoch for so many trained pictures, each large enough for every resolution."""
+        return pictures * self.dataset.repeats * len(self.training.sizes)
+
     def plan(self, bucket_sizes: Iterable[int]) -> StepPlan:
         """Compute steps and epochs from the samples in each bucket (repeats counted, held-out ones not)."""
         training = self.training
@@ -212,8 +218,16 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/dataset", "give either a manifest or a folder of pictures")
     if spec.training.steps is not None and spec.training.epochs is not None:
         conflict("/training/epochs", "give steps or epochs, not both")
-    if spec.training.resolution % 8:
-        conflict("/training/resolution", f"{spec.training.resolution} is not a multiple of 8")
+    for pointer, size in _sizes(spec):
+        if size % 8:
+            conflict(pointer, f"{size} is not a multiple of 8")
+    if any(size > spec.training.resolution for size in spec.training.resolutions):
+        conflict("/training/resolutions", "none of them may be larger than the resolution")
+    smallest, largest = spec.buckets.smallest_side, spec.buckets.largest_side
+    if smallest is not None and smallest > spec.training.sizes[-1]:
+        conflict("/buckets/smallest_side", "it must not be larger than the smallest resolution")
+    if largest is not None and largest < spec.training.resolution:
+        conflict("/buckets/largest_side", "it must not be smaller than the resolution")
     if spec.training.steps is not None and spec.training.warmup_steps >= spec.training.steps:
         conflict("/training/warmup_steps", "the warm-up must be shorter than the run")
     if spec.training.timestep_min >= spec.training.timestep_max:
@@ -241,6 +255,15 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
             conflict("/method/rules", str(error))
     if "{caption}" not in spec.captions.template and "{trigger}" not in spec.captions.template:
         conflict("/captions/template", "the template must contain {caption} or {trigger}")
+    return found
+
+
+def _sizes(spec: RunSpec) -> list[tuple[str, int]]:
+    """List settings that are sides of pictures, with their places."""
+    found = [("/training/resolution", spec.training.resolution)]
+    found += [("/training/resolutions", size) for size in spec.training.resolutions]
+    if spec.buckets.step is not None:
+        found.append(("/buckets/step", spec.buckets.step))
     return found
 
 

@@ -56,22 +56,24 @@ class StepComputer:
 
     def draws(self, step: int) -> list[list[Draw]]:
         """Return the samples of a step (0-based), one list for each batch of one shape."""
-        training, dataset = self._spec.training, self._dataset
-        seed = training.seed
         index = 0
         batches: list[list[Draw]] = []
-        for members in dataset.sampler.step(step):
+        for members in self._dataset.sampler.step(step):
             batch: list[Draw] = []
             for member in members:
-                picture = dataset.train[member]
-                flip = training.flip and rng.uniform(seed, "flip", step, index) < 0.5
-                dropped = rng.uniform(seed, "caption-dropout", step, index) < training.caption_dropout
-                text = "" if dropped else dataset.text(picture, dataset.variant(step, index))
-                u = rng.uniform(seed, "timestep", step, index)
-                batch.append(Draw(step, index, picture, flip, text, u))
+                batch.append(self.draw(step, index, member))
                 index += 1
             batches.append(batch)
         return batches
+
+    def draw(self, step: int, index: int, member: int) -> Draw:
+        """Draw picture ``member`` of the set as sample ``index`` of a step."""
+        training, dataset = self._spec.training, self._dataset
+        seed, picture = training.seed, dataset.train[member]
+        flip = training.flip and rng.uniform(seed, "flip", step, index) < 0.5
+        dropped = rng.uniform(seed, "caption-dropout", step, index) < training.caption_dropout
+        text = "" if dropped else dataset.text(picture, dataset.variant(step, index))
+        return Draw(step, index, picture, flip, text, rng.uniform(seed, "timestep", step, index))
 
     def backward(self, step: int, micro_batch: int, progress: Progress = untold) -> Tensor:
         """Add the gradients of the mean loss over all samples of a step; return that loss, still on the device.

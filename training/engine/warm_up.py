@@ -51,7 +51,7 @@ def tell(trainer: LoRATrainer) -> None:
         device=_device_name(trainer), threads=torch.get_num_threads(), precision=trainer.precision,
         adapted_modules=trainer.adapter.modules,
         trainable_parameters=sum(p.numel() for p in trainer.optimizer.parameters),
-        images=len(trainer.dataset.train), buckets=trainer.dataset.bucket_samples,
+        images=len(trainer.dataset.pictures), buckets=trainer.dataset.bucket_samples,
         resumed_from_step=state.step if trainer.is_resumed else 0,
     ))  # fmt: skip
     trainer.sink.emit(Memory(
@@ -168,9 +168,9 @@ def _picture(trainer: LoRATrainer, level: str) -> int:
 
 
 def _largest(trainer: LoRATrainer) -> list[Draw]:
-    """Return one sample of the first step's batches, with the largest latents there are."""
-    every = [draw for batch in trainer.computer.draws(0) for draw in batch]
-    return [max(every, key=lambda draw: math.prod(draw.picture.bucket))]
+    """Return a sample with the largest latents there are: with several resolutions the first step may have none."""
+    train = trainer.dataset.train
+    return [trainer.computer.draw(0, 0, max(range(len(train)), key=lambda i: math.prod(train[i].bucket)))]
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------

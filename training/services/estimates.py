@@ -19,7 +19,7 @@ from training.engine.estimate import (
     estimate,
     level_that_fits,
 )
-from training.engine.spec import RunSpec
+from training.engine.spec import RunSpec, TrainingSpec
 from training.models import FoundationModel, TrainingJob
 from training.queue.policy import class_of_gpu, class_of_need
 from training.services.recipes import best_device
@@ -83,7 +83,7 @@ def estimate_run(
     """Return the forecast for `spec` on a set of `pictures`, on so many GPUs (two queries)."""
     held_out = _held_out(pictures, spec.training.held_out)
     images = max(1, pictures - held_out)
-    plan = spec.plan([images * spec.dataset.repeats])
+    plan = spec.plan([spec.samples(images)])
     pictures_per_step = spec.training.batch_size * spec.training.gradient_accumulation
     device = best_device()
     # Processors of one machine share its cores: several slots of them are no faster than one.
@@ -94,7 +94,7 @@ def estimate_run(
         speed, around = measured or _DEMO
         level = _level(spec, base, device.memory_mb)
         speed /= 1 + RECOMPUTED[level] / 3
-        seconds = plan.total_steps * pictures_per_step * spec.training.resolution**2 / speed / split + around
+        seconds = plan.total_steps * pictures_per_step * spec.training.mean_pixels / speed / split + around
     else:
         seconds = guess.seconds / split + _SECONDS_AROUND
     knows_family = spec.base_model.family in MODELS and not base.is_demo
@@ -160,10 +160,12 @@ def _measured(base: FoundationModel, team: Team) -> tuple[float, float] | None:
             "spec__training__batch_size",
             "spec__training__gradient_accumulation",
             "spec__training__resolution",
+            "spec__training__resolutions",
         )[:RUNS_LOOKED_AT]
     )
     speeds, around = [], []
-    for rate, step, ran, batch, accumulation, resolution in rows:
-        speeds.append(rate * batch * accumulation * resolution**2)
+    for rate, step, ran, batch, accumulation, resolution, smaller in rows:
+        sizes = TrainingSpec(resolution=resolution, resolutions=tuple(smaller or ()))
+        speeds.append(rate * batch * accumulation * sizes.mean_pixels)
         around.append(max(0.0, ran.total_seconds() - step / rate))
     return (median(speeds), median(around)) if speeds else None

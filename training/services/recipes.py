@@ -15,7 +15,7 @@ from core.errors import DomainError
 from projects.models import Dataset, DatasetVersion, DatasetVersionItem, Item
 from training.advisor.recommend import GIVEN, Advice, Base, Device, Pictures, common_phrase, recommend
 from training.advisor.templates import Template
-from training.engine.fields import LONGEST_TEXT, MOST_LINES, FieldInfo
+from training.engine.fields import LONGEST_TEXT, MOST_LINES, MOST_NUMBERS, FieldInfo
 from training.engine.spec import FIELDS, RunSpec, SpecError, validate
 from training.models import FoundationModel, Worker
 
@@ -226,6 +226,8 @@ def explain(error: SpecError, fields: Mapping[str, FieldInfo] = FIELDS) -> str:
                 "n": MOST_LINES,
                 "longest": LONGEST_TEXT,
             }
+        if info.kind == "ints":
+            return _("%(label)s: at most %(n)s numbers.") % {"label": label, "n": MOST_NUMBERS}
         return _("%(label)s may have at most %(n)s characters.") % {"label": label, "n": LONGEST_TEXT}
     if error.code == "bad_text":
         return _("%(label)s holds a character that cannot be stored. Remove it.") % {"label": label}
@@ -237,6 +239,7 @@ def explain(error: SpecError, fields: Mapping[str, FieldInfo] = FIELDS) -> str:
             "float": _("a number"),
             "bool": _("yes or no"),
             "list": _("a list of lines"),
+            "ints": _("a list of whole numbers"),
         }
         return _("%(label)s must be %(kind)s.") % {"label": label, "kind": kinds.get(info.kind, _("text"))}
     return _(error.message)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
 
 from training.engine import rng
-from training.engine.data.buckets import Size, bucket_sizes, choose_bucket
+from training.engine.data.buckets import Buckets, enlargement
 from training.engine.data.captions import caption_text
 from training.engine.data.encoding import EncodedPictures, EncodedTexts, Shot
 from training.engine.data.held_out import split
 from training.engine.data.identity import ModelIdentity
-from training.engine.data.manifest import Item, dataset_sha256, read_items
-from training.engine.data.pictures import read_size
-from training.engine.data.placement import Picture
+from training.engine.data.manifest import dataset_sha256, read_items
+from training.engine.data.placement import Picture, places
 from training.engine.data.sampler import Sampler
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.progress import Progress
@@ -24,7 +23,11 @@ from training.engine.spec import RunSpec
 
 
 class Dataset:
-    """Hold the pictures of a run and give their latents and texts."""
+    """Hold the pictures of a run and give their latents and texts.
+
+    ``train`` is what an epoch is made of: each picture in every bucket it belongs to. ``pictures`` has each of them
+    once, in its largest.
+    """
 
     def __init__(self, spec: RunSpec, divisor: int) -> None:
         """Read the list, part it, and choose buckets; raise DataError for unreadable pictures."""
@@ -32,9 +35,11 @@ class Dataset:
         items = read_items(spec.dataset)
         self.sha256 = dataset_sha256(items)
         train, held_out = split(items, spec.training.held_out, spec.training.seed)
-        sizes = bucket_sizes(spec.training.resolution, divisor)
-        self.train = [self._place(item, sizes) for item in train]
-        self.held_out = [self._place(item, sizes) for item in held_out]
+        buckets = Buckets(spec.training.sizes, divisor, spec.buckets)
+        placed = [places(item, buckets) for item in train]
+        self.pictures = [each[0] for each in placed]
+        self.train = [picture for each in placed for picture in each]
+        self.held_out = [places(item, buckets)[0] for item in held_out]
         members: dict[str, list[int]] = {}
         for index, picture in enumerate(self.train):
             name = f"{picture.bucket[0]}x{picture.bucket[1]}"
@@ -48,21 +53,14 @@ class Dataset:
         self._pictures: EncodedPictures | None = None
         self._texts: EncodedTexts | None = None
 
-    @staticmethod
-    def _place(item: Item, sizes: Sequence[Size]) -> Picture:
-        size = read_size(item.path)
-        return Picture(item, size, choose_bucket(size, sizes))
-
     def small_pictures(self) -> list[str]:
-        """Name the pictures that must be enlarged by more than a half to fill their bucket."""
-        return [
-            p.item.path.name for p in self.train
-            if 1.5 * p.original[0] < p.bucket[0] or 1.5 * p.original[1] < p.bucket[1]
-        ]  # fmt: skip
+        """Name the pictures that must be enlarged by more than the recipe wants to fill their bucket."""
+        most = self.spec.buckets.enlarge
+        return [p.item.path.name for p in self.pictures if enlargement(p.original, p.bucket) > most]
 
     def tag_frequencies(self) -> dict[str, int]:
         """Count comma-separated tags over the trained captions."""
-        tags = (tag.strip() for p in self.train for tag in p.item.caption.split(","))
+        tags = (tag.strip() for p in self.pictures for tag in p.item.caption.split(","))
         return dict(Counter(tag for tag in tags if tag).most_common())
 
     # -- text ----------------------------------------------------------------------------------------------------

@@ -1,17 +1,18 @@
-"""A picture in its bucket: what of it is shown there."""
+"""A picture in a bucket: what of it is shown there."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from training.engine.data.buckets import Size
+from training.engine.data.buckets import Buckets, Size
 from training.engine.data.manifest import Item
+from training.engine.data.pictures import read_size
 from training.engine.families.base import View
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Be one picture in its bucket."""
+    """Be one picture in one bucket; with several resolutions, a picture of the set is several of these."""
 
     item: Item
     original: Size
@@ -24,3 +25,9 @@ class Picture:
         scale = max(bucket_width / width, bucket_height / height)
         left, top = round(width * scale) - bucket_width, round(height * scale) - bucket_height
         return View(self.original, (max(0, left) // 2, max(0, top) // 2), self.bucket)
+
+
+def places(item: Item, buckets: Buckets) -> list[Picture]:
+    """Return a picture in each bucket it belongs to, the largest first; raise DataError if it cannot be read."""
+    size = read_size(item.path)
+    return [Picture(item, size, bucket) for bucket in buckets.places(size)]
