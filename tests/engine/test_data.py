@@ -21,7 +21,7 @@ from training.engine.data.captions import caption_text
 from training.engine.data.held_out import split
 from training.engine.data.manifest import Item, read_items
 from training.engine.data.pictures import load_pixels, read_size
-from training.engine.data.sampler import Sampler
+from training.engine.data.sampler import Sampler, filled
 from training.engine.errors import DataError
 from training.engine.spec import CaptionSpec, DatasetSpec, RunSpec
 
@@ -32,12 +32,14 @@ from .conftest import Build
 BUCKETS = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 30), min_size=1)
 
 
-def sampler_of(sizes: dict[str, int], batch: int, accumulation: int, seed: int) -> Sampler:
+def sampler_of(
+    sizes: dict[str, int], batch: int, accumulation: int, seed: int, fill: bool = False
+) -> Sampler:
     buckets, start = {}, 0
     for name, size in sizes.items():
         buckets[name] = list(range(start, start + size))
         start += size
-    return Sampler(buckets, batch_size=batch, gradient_accumulation=accumulation, seed=seed)
+    return Sampler(buckets, batch_size=batch, gradient_accumulation=accumulation, seed=seed, fill=fill)
 
 
 @given(BUCKETS, st.integers(1, 9), st.integers(1, 4), st.integers(0, 99), st.integers(0, 5))
@@ -91,6 +93,27 @@ def test_sampler_and_plan_agree_on_the_length_of_an_epoch(
     assert (
         sampler_of(sizes, batch, accumulation, 0).steps_per_epoch == spec.plan(sizes.values()).steps_per_epoch
     )
+
+
+@given(BUCKETS, st.integers(1, 9), st.integers(0, 5))
+def test_epoch_of_filled_batches_has_each_picture_once_before_they_are_filled(
+    sizes: dict[str, int], batch: int, epoch: int
+) -> None:
+    seen = Counter(
+        index for members in sampler_of(sizes, batch, 1, 0, fill=True).epoch(epoch) for index in members
+    )
+    assert seen == dict.fromkeys(range(sum(sizes.values())), 1)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.integers(1, 20))
+def test_filled_batch_is_whole_and_no_picture_in_it_counts_double(members: list[int], size: int) -> None:
+    slots = filled(tuple(members), size)
+    assert len(slots) == max(size, len(members))
+    assert [member for member, _ in slots[: len(members)]] == members
+    shown, counted = Counter(m for m, _ in slots), Counter(members)
+    for member, times in counted.items():
+        assert sum(share for m, share in slots if m == member) == pytest.approx(times)
+        assert abs(shown[member] / times - len(slots) / len(members)) < 1
 
 
 def test_epochs_differ() -> None:

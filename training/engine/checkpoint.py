@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.engine.errors import ConfigurationError, DiskError
-from training.engine.spec import FIELDS, WHOLE_SECTIONS
+from training.engine.spec import FIELDS, is_in_recipe
 
 FORMAT = 1
 FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json")
@@ -175,8 +175,7 @@ def _as_read_now(recipe: dict[str, Any]) -> dict[str, Any]:
     read = {name: dict(part) if isinstance(part, dict) else part for name, part in recipe.items()}
     for pointer, info in FIELDS.items():
         section, _, name = pointer.strip("/").partition("/")
-        is_part = section in WHOLE_SECTIONS or pointer == "/base_model/quantise"
-        if name and is_part and isinstance(part := read.setdefault(section, {}), dict):
+        if name and is_in_recipe(pointer) and isinstance(part := read.setdefault(section, {}), dict):
             part[name] = info.meant(part.get(name, info.default))
     return read
 

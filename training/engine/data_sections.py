@@ -28,6 +28,10 @@ class DatasetSpec:
         1, kind="int", label=_("Repeats"), minimum=1, maximum=1000,
         help=_("How often each picture is seen per epoch; multiplied by the picture's own repeats."),
     )  # fmt: skip
+    folder_repeats: bool = setting(
+        False, kind="bool", label=_("Repeats from folder names"),
+        help=_("A folder named 10_plates shows its pictures ten times per epoch."),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ class BucketSpec:
     aspect_limit: float = setting(
         3.0, kind="float", label=_("Longest shape"), minimum=1.0, maximum=16.0,
         help=_("Long side of a bucket by its short side, at most; longer pictures are cropped. 1: squares only."),
+    )  # fmt: skip
+    fill: bool = setting(
+        False, kind="bool", label=_("Fill small batches"),
+        help=_("A batch short of pictures shows its own again, with other noise; each picture counts the same."),
     )  # fmt: skip
 
 

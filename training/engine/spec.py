@@ -34,7 +34,6 @@ from training.engine.sections import (
 
 __all__ = [
     "FIELDS",
-    "WHOLE_SECTIONS",
     "BucketSpec",
     "CaptionSpec",
     "CheckpointSpec",
@@ -47,6 +46,7 @@ __all__ = [
     "StepPlan",
     "TrainedBaseSpec",
     "TrainingSpec",
+    "is_in_recipe",
     "read_yaml",
     "validate",
 ]
@@ -54,6 +54,8 @@ __all__ = [
 
 WHOLE_SECTIONS = ("captions", "buckets", "method", "training")
 """Sections of which every setting decides the numbers of a run."""
+SECTIONS_BUT_PATHS = ("dataset",)
+"""Sections of which every setting does, except where files lie."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ class RunSpec:
         data = self.to_dict()
         recipe = {key: data[key] for key in ("trigger", *WHOLE_SECTIONS)}
         recipe["base_model"] = {"family": self.base_model.family, "quantise": self.base_model.quantise}
-        recipe["dataset"] = {"repeats": self.dataset.repeats}
+        for name in SECTIONS_BUT_PATHS:
+            recipe[name] = {key: value for key, value in data[name].items() if is_in_recipe(f"/{name}/{key}")}
         return recipe
 
     def recipe_sha256(self) -> str:
@@ -205,6 +208,14 @@ def digest(data: Mapping[str, Any]) -> str:
     """Return the hex digest of a mapping's canonical JSON form."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_in_recipe(pointer: str) -> bool:
+    """Tell whether a setting of a section decides the numbers of a run; what lies at a path is told by its content."""
+    section = pointer.strip("/").partition("/")[0]
+    if section in SECTIONS_BUT_PATHS:
+        return FIELDS[pointer].kind != "path"
+    return section in WHOLE_SECTIONS or pointer == "/base_model/quantise"
 
 
 def _conflicts(spec: RunSpec) -> list[SpecError]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from training.engine import rng
 from training.engine.data.dataset import Dataset
 from training.engine.data.placement import Picture
+from training.engine.data.sampler import Batch, filled
 from training.engine.device import Portions, autocast
 from training.engine.diffusion import DiscreteProcess
 from training.engine.dist import World
@@ -24,7 +25,10 @@ from training.engine.spec import RunSpec
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Draw:
-    """Be one sample of a step: everything random about it follows from (seed, step, index)."""
+    """Be one sample of a step: everything random about it follows from (seed, step, index).
+
+    ``share`` is below 1 where several samples of the step stand for one showing of the picture.
+    """
 
     step: int
     index: int
@@ -32,6 +36,7 @@ class Draw:
     flip: bool
     text: str
     u: float
+    share: float = 1.0
 
 
 class StepComputer:
@@ -60,30 +65,37 @@ class StepComputer:
         batches: list[list[Draw]] = []
         for members in self._dataset.sampler.step(step):
             batch: list[Draw] = []
-            for member in members:
-                batch.append(self.draw(step, index, member))
+            for member, share in self._slots(members):
+                batch.append(self.draw(step, index, member, share))
                 index += 1
             batches.append(batch)
         return batches
 
-    def draw(self, step: int, index: int, member: int) -> Draw:
+    def _slots(self, members: Batch) -> list[tuple[int, float]]:
+        """Return the pictures of a batch, each with its share of the loss."""
+        if self._spec.buckets.fill:
+            return filled(members, self._spec.training.batch_size)
+        return [(member, 1.0) for member in members]
+
+    def draw(self, step: int, index: int, member: int, share: float = 1.0) -> Draw:
         """Draw picture ``member`` of the set as sample ``index`` of a step."""
         training, dataset = self._spec.training, self._dataset
         seed, picture = training.seed, dataset.train[member]
         flip = training.flip and rng.uniform(seed, "flip", step, index) < 0.5
         dropped = rng.uniform(seed, "caption-dropout", step, index) < training.caption_dropout
         text = "" if dropped else dataset.text(picture, dataset.variant(step, index))
-        return Draw(step, index, picture, flip, text, rng.uniform(seed, "timestep", step, index))
+        return Draw(step, index, picture, flip, text, rng.uniform(seed, "timestep", step, index), share)
 
     def backward(self, step: int, micro_batch: int, progress: Progress = untold) -> Tensor:
-        """Add the gradients of the mean loss over all samples of a step; return that loss, still on the device.
+        """Add the gradients of a step's mean loss, samples by their shares; return that loss, still on the device.
 
         Of several processes each adds those of its own samples to the mean over all; ``World.add_up`` does the rest.
         ``micro_batch`` is the most samples computed at once; it changes memory, not numbers (up to rounding).
         ``progress`` counts samples.
         """
         batches = self.draws(step)
-        count = sum(len(batch) for batch in batches)
+        samples = sum(len(batch) for batch in batches)
+        count = sum(draw.share for batch in batches for draw in batch)
         total = torch.zeros((), device=self.device)
         done = 0
         for whole in batches:
@@ -94,8 +106,8 @@ class StepComputer:
                 loss.backward()
                 total += loss.detach()
                 done += len(part)
-                if done < count:
-                    progress(done, count)
+                if done < samples:
+                    progress(done, samples)
         return total
 
     def losses(self, draws: Sequence[Draw]) -> Tensor:
@@ -111,7 +123,12 @@ class StepComputer:
         text = self._text([(d.text, d.picture) for d in draws])
         losses = self.denoising_loss(latents, noise, t, text)
         weight = time_weight(self.process, t, training)
-        return losses if weight is None else losses * weight.to(self.device)
+        if weight is not None:
+            losses = losses * weight.to(self.device)
+        shares = [draw.share for draw in draws]
+        if any(share != 1.0 for share in shares):
+            losses = losses * torch.tensor(shares, device=self.device)
+        return losses
 
     def denoising_loss(self, latents: Tensor, noise: Tensor, t: Tensor, text: TextRow) -> Tensor:
         """Return the plain loss of each sample for given noise and times, shape (B,)."""

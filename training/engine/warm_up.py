@@ -240,6 +240,8 @@ def _sizes(trainer: LoRATrainer, samples: Iterable[int], most: int) -> list[int]
     batch, micro = trainer.spec.training.batch_size, trainer.state.micro_batch
     samples = list(samples)
     wholes = {min(batch, count) for count in samples} | {count % batch for count in samples}
+    if trainer.spec.buckets.fill:
+        wholes = {batch}
     found = {micro for whole in wholes if whole >= micro} | {whole % micro for whole in wholes}
     found = {size for size in found if 0 < size <= most}
     if len(samples) > 1:

@@ -48,6 +48,7 @@ class Dataset:
         self.sampler = Sampler(
             members, batch_size=spec.training.batch_size,
             gradient_accumulation=spec.training.gradient_accumulation, seed=spec.training.seed,
+            fill=spec.buckets.fill,
         )  # fmt: skip
         self.plan = spec.plan(self.bucket_samples.values())
         self._pictures: EncodedPictures | None = None

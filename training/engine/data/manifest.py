@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from training.engine.data_sections import DatasetSpec
 from training.engine.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+_REPEATS = re.compile(r"([1-9]\d{0,2})_")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ def read_items(dataset: DatasetSpec) -> list[Item]:
     if dataset.manifest is not None:
         items = _from_manifest(Path(dataset.manifest))
     else:
-        items = _from_folder(Path(dataset.folder or "."))
+        items = _from_folder(Path(dataset.folder or "."), folder_repeats=dataset.folder_repeats)
     if not items:
         raise DataError("no_images", "there are no pictures to train on", hint="Add pictures to the set.")
     if dataset.repeats != 1:
@@ -65,14 +67,25 @@ def _entry(entry: Any, number: int, folder: Path) -> Item:
     )  # fmt: skip
 
 
-def _from_folder(folder: Path) -> list[Item]:
+def _from_folder(folder: Path, *, folder_repeats: bool) -> list[Item]:
     if not folder.is_dir():
         raise DataError("folder_missing", "the folder of pictures was not found")
     items = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
-            items.append(Item(path, file_sha256(path), _caption(path.with_suffix(".txt"))))
+            repeats = _folder_repeats(path, folder) if folder_repeats else 1
+            items.append(Item(path, file_sha256(path), _caption(path.with_suffix(".txt")), repeats))
     return items
+
+
+def _folder_repeats(path: Path, root: Path) -> int:
+    """Return the number that the nearest folder's name begins with, as in ``10_plates``; 1 without any."""
+    for folder in path.absolute().parents:
+        if found := _REPEATS.match(folder.name):
+            return int(found[1])
+        if folder == root.absolute():
+            break
+    return 1
 
 
 def _caption(path: Path) -> str:
