@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from training.engine.data.buckets import Buckets, Size, bucket_sizes, choose_bucket, enlargement
+from training.engine.data.checks import check_set
 from training.engine.data.dataset import Dataset
 from training.engine.data.pictures import load_pixels
 from training.engine.data_sections import BucketSpec
@@ -134,7 +135,9 @@ def test_epoch_shows_each_picture_once_at_each_of_its_resolutions(sizes: Path) -
         "small",
         "wide",
     ]
-    assert dataset.small_pictures() == ["small.png"]
+    assert [warning.message for warning in check_set(dataset)] == [
+        "1 pictures are much smaller than the training resolution, e.g. 'small.png'."
+    ]
 
 
 def test_several_resolutions_are_trained_each_in_its_own_shape(build: Build, sizes: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from training.engine import ENGINE_VERSION, checkpoint, evaluate, foundation, warm_up
 from training.engine.checkpoint import Identity, TrainState
 from training.engine.control import Control
+from training.engine.data.checks import check_masks, check_set
 from training.engine.data.dataset import Dataset
 from training.engine.data.identity import ModelIdentity
 from training.engine.device import pick_device, pick_precision
@@ -114,18 +115,8 @@ class LoRATrainer:
         self.dataset = Dataset(self.spec, self.family.divisor)
         total = len(self.dataset.pictures) + len(self.dataset.held_out)
         self.sink.emit(Phase("fetch_data", total, total))
-        small = self.dataset.small_pictures()
-        if small:
-            self.sink.emit(Warning(
-                "images_small",
-                f"{len(small)} pictures are much smaller than the training resolution, e.g. {small[0]!r}.",
-                hint="Enlarged pictures teach blur. Use larger pictures or a lower resolution.",
-            ))  # fmt: skip
-        if not any(p.item.caption for p in self.dataset.train) and not self.spec.trigger:
-            self.sink.emit(Warning(
-                "captions_missing", "There are neither captions nor a trigger word.",
-                hint="Give a trigger word, or write captions; otherwise nothing in a prompt calls the LoRA.",
-            ))  # fmt: skip
+        for warning in check_set(self.dataset):
+            self.sink.emit(warning)
 
     # -- model ---------------------------------------------------------------------------------------------------------
 
@@ -202,6 +193,8 @@ class LoRATrainer:
         latents = ProgressTeller(self.sink, self.control, "cache_latents")
         self.dataset.cache_latents(self.family, self.parts, self.cache_dir, identity, latents)
         latents.finish(len(self.dataset.train) + len(self.dataset.held_out))
+        for warning in check_masks(self.dataset):
+            self.sink.emit(warning)
         texts = [*self.dataset.all_texts(), *self.gallery.prompts, self.spec.sampling.negative]
         text = ProgressTeller(self.sink, self.control, "cache_text")
         self.dataset.cache_texts(self.family, self.parts, self.cache_dir, identity, texts, text)

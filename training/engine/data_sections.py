@@ -69,6 +69,20 @@ class BucketSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MaskSpec:
+    """Say which parts of pictures are learned: those that a mask shows white, or that are not transparent."""
+
+    source: str = setting(
+        "files", kind="choice", choices=("files", "alpha", "any", "none"), label=_("Masks"),
+        help=_("files: of the set; alpha: the picture's own transparency; any: a file if there is one, else alpha."),
+    )  # fmt: skip
+    outside: float = setting(
+        0.1, kind="float", label=_("Weight outside the mask"), minimum=0.0, maximum=1.0,
+        help=_("How much the rest of the picture counts; 0 is not at all, which lets it drift."),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CaptionSpec:
     """Say how the text that is trained on is made from trigger word and caption."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from training.engine.data_sections import BucketSpec, CaptionSpec, DatasetSpec
+from training.engine.data_sections import BucketSpec, CaptionSpec, DatasetSpec, MaskSpec
 from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
 from training.engine.methods.rules import read_rule
@@ -38,6 +38,7 @@ __all__ = [
     "CaptionSpec",
     "CheckpointSpec",
     "DatasetSpec",
+    "MaskSpec",
     "MethodSpec",
     "OutputSpec",
     "RunSpec",
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 
-WHOLE_SECTIONS = ("captions", "buckets", "method", "training")
+WHOLE_SECTIONS = ("captions", "buckets", "masks", "method", "training")
 """Sections of which every setting decides the numbers of a run."""
 SECTIONS_BUT_PATHS = ("dataset",)
 """Sections of which every setting does, except where files lie."""
@@ -85,6 +86,7 @@ class RunSpec:
     )
     captions: CaptionSpec = section(CaptionSpec)
     buckets: BucketSpec = section(BucketSpec)
+    masks: MaskSpec = section(MaskSpec)
     method: MethodSpec = section(MethodSpec)
     training: TrainingSpec = section(TrainingSpec)
     sampling: SamplingSpec = section(SamplingSpec)

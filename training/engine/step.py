@@ -121,7 +121,8 @@ class StepComputer:
         )
         t = self.process.timesteps(u, training.timestep_shift or self._family.shift(self._parts, shape))
         text = self._text([(d.text, d.picture) for d in draws])
-        losses = self.denoising_loss(latents, noise, t, text)
+        mask = self._mask([self._dataset.mask(d.picture, d.flip) for d in draws], latents)
+        losses = self.denoising_loss(latents, noise, t, text, mask)
         weight = time_weight(self.process, t, training)
         if weight is not None:
             losses = losses * weight.to(self.device)
@@ -130,8 +131,19 @@ class StepComputer:
             losses = losses * torch.tensor(shares, device=self.device)
         return losses
 
-    def denoising_loss(self, latents: Tensor, noise: Tensor, t: Tensor, text: TextRow) -> Tensor:
-        """Return the plain loss of each sample for given noise and times, shape (B,)."""
+    @staticmethod
+    def _mask(masks: Sequence[Tensor | None], latents: Tensor) -> Tensor | None:
+        """Return the masks of a batch as (B, 1, ..., h, w) for its latents, None where no picture has one."""
+        if all(mask is None for mask in masks):
+            return None
+        whole = torch.ones((1, *latents.shape[-2:]))
+        found = torch.stack([whole if mask is None else mask for mask in masks])
+        return found.view(len(masks), *[1] * (latents.ndim - 3), *latents.shape[-2:])
+
+    def denoising_loss(
+        self, latents: Tensor, noise: Tensor, t: Tensor, text: TextRow, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the plain loss of each sample for given noise and times, (B,); ``mask`` (B, 1, h, w) weighs places."""
         latents, noise, t = latents.to(self.device), noise.to(self.device), t.to(self.device)
         text = {name: tensor.to(self.device) for name, tensor in text.items()}
         noised = self.process.add_noise(latents, noise, t)
@@ -139,7 +151,7 @@ class StepComputer:
             prediction = self._family.forward(self._parts, noised, t, text)
         training = self._spec.training
         target = self.process.target(latents, noise, t)
-        return per_sample_loss(prediction, target, kind=training.loss, huber_c=training.huber_c)
+        return per_sample_loss(prediction, target, kind=training.loss, huber_c=training.huber_c, mask=mask)
 
     def _text(self, texts: Sequence[tuple[str, Picture]]) -> TextRow:
         """Encode what each picture is trained with, and what the model is told about its view."""
@@ -184,4 +196,5 @@ class StepComputer:
         ])  # fmt: skip
         u = torch.tensor([(level + 0.5) / 5 for _, level in pairs], dtype=torch.float64)
         text = self._text([(self._dataset.text(pictures[i]), pictures[i]) for i, _ in pairs])
-        return self.denoising_loss(latents, noise, self.process.timesteps(u), text)
+        mask = self._mask([self._dataset.mask(pictures[i]) for i, _ in pairs], latents)
+        return self.denoising_loss(latents, noise, self.process.timesteps(u), text, mask)

@@ -9,12 +9,13 @@ from pathlib import Path
 from torch import Tensor
 
 from training.engine import rng
-from training.engine.data.buckets import Buckets, enlargement
+from training.engine.data.buckets import Buckets, Size
 from training.engine.data.captions import caption_text
 from training.engine.data.encoding import EncodedPictures, EncodedTexts, Shot
 from training.engine.data.held_out import split
 from training.engine.data.identity import ModelIdentity
 from training.engine.data.manifest import dataset_sha256, read_items
+from training.engine.data.masks import EncodedMasks
 from training.engine.data.placement import Picture, places
 from training.engine.data.sampler import Sampler
 from training.engine.families.base import ModelFamily, Parts, TextRow
@@ -36,10 +37,10 @@ class Dataset:
         self.sha256 = dataset_sha256(items)
         train, held_out = split(items, spec.training.held_out, spec.training.seed)
         buckets = Buckets(spec.training.sizes, divisor, spec.buckets)
-        placed = [places(item, buckets) for item in train]
+        placed = [places(item, buckets, spec.masks) for item in train]
         self.pictures = [each[0] for each in placed]
         self.train = [picture for each in placed for picture in each]
-        self.held_out = [places(item, buckets)[0] for item in held_out]
+        self.held_out = [places(item, buckets, spec.masks)[0] for item in held_out]
         members: dict[str, list[int]] = {}
         for index, picture in enumerate(self.train):
             name = f"{picture.bucket[0]}x{picture.bucket[1]}"
@@ -52,12 +53,8 @@ class Dataset:
         )  # fmt: skip
         self.plan = spec.plan(self.bucket_samples.values())
         self._pictures: EncodedPictures | None = None
+        self._masks: EncodedMasks | None = None
         self._texts: EncodedTexts | None = None
-
-    def small_pictures(self) -> list[str]:
-        """Name the pictures that must be enlarged by more than the recipe wants to fill their bucket."""
-        most = self.spec.buckets.enlarge
-        return [p.item.path.name for p in self.pictures if enlargement(p.original, p.bucket) > most]
 
     def tag_frequencies(self) -> dict[str, int]:
         """Count comma-separated tags over the trained captions."""
@@ -97,9 +94,17 @@ class Dataset:
     def cache_latents(
         self, family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity, progress: Progress
     ) -> int:
-        """Encode the pictures that no earlier run encoded; return how many that were."""
+        """Encode the pictures that no earlier run encoded, and cut their masks; return how many pictures that were."""
         self._pictures = EncodedPictures(family, parts, folder, identity)
-        return self._pictures.fill(self.all_shots(), edge=self.spec.training.resolution, progress=progress)
+        encoded = self._pictures.fill(self.all_shots(), edge=self.spec.training.resolution, progress=progress)
+
+        def grid(bucket: Size) -> tuple[int, int]:
+            *_, rows, columns = family.latent_shape(parts, *bucket)
+            return rows, columns
+
+        self._masks = EncodedMasks(folder, grid)
+        self._masks.fill(self.all_shots(), progress=progress)
+        return encoded
 
     def cache_texts(
         self, family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity, texts: Iterable[str],
@@ -113,6 +118,12 @@ class Dataset:
         """Return the cached latents (C, h, w) of a picture."""
         assert self._pictures is not None, "cache_latents comes first"
         return self._pictures.latent(Shot(picture, flip))
+
+    def mask(self, picture: Picture, flip: bool = False) -> Tensor | None:
+        """Return how much each place of a picture's latents counts, (1, h, w); None where all count the same."""
+        assert self._masks is not None, "cache_latents comes first"
+        mask, outside = self._masks.mask(Shot(picture, flip)), self.spec.masks.outside
+        return None if mask is None else outside + (1.0 - outside) * mask
 
     def text_row(self, text: str) -> TextRow:
         """Return the cached encoding of a text."""

@@ -14,18 +14,21 @@ from training.engine.data_sections import DatasetSpec
 from training.engine.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+MASK_ENDINGS = ("-mask", "-masklabel")
 _REPEATS = re.compile(r"([1-9]\d{0,2})_")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """Be one picture with its caption; ``sha256`` is the digest of the file."""
+    """Be one picture with its caption; ``sha256`` and ``mask_sha256`` are digests of the files."""
 
     path: Path
     sha256: str
     caption: str
     repeats: int = 1
     held_out: bool = False
+    mask: Path | None = None
+    mask_sha256: str = ""
 
 
 def read_items(dataset: DatasetSpec) -> list[Item]:
@@ -61,21 +64,46 @@ def _entry(entry: Any, number: int, folder: Path) -> Item:
         raise DataError("manifest_broken", f"entry {number} of the manifest: repeats must be 1 or more")
     if not path.is_file():
         raise DataError("image_missing", f"picture {entry['path']!r} of the manifest was not found")
+    mask = folder / str(entry["mask"]) if entry.get("mask") else None
+    if mask is not None and not mask.is_file():
+        raise DataError("mask_missing", f"mask {entry['mask']!r} of the manifest was not found")
     return Item(
         path, entry.get("sha256") or file_sha256(path), entry.get("caption") or "", repeats,
-        bool(entry.get("held_out", False)),
+        bool(entry.get("held_out", False)), mask,
+        (entry.get("mask_sha256") or file_sha256(mask)) if mask is not None else "",
     )  # fmt: skip
 
 
 def _from_folder(folder: Path, *, folder_repeats: bool) -> list[Item]:
     if not folder.is_dir():
         raise DataError("folder_missing", "the folder of pictures was not found")
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    masks = _masks(files)
+    not_pictures = {mask for found in masks.values() for mask in found}
     items = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            repeats = _folder_repeats(path, folder) if folder_repeats else 1
-            items.append(Item(path, file_sha256(path), _caption(path.with_suffix(".txt")), repeats))
+    for path in files:
+        if path in not_pictures:
+            continue
+        repeats = _folder_repeats(path, folder) if folder_repeats else 1
+        mask = next(iter(masks.get(path, [])), None)
+        items.append(Item(
+            path, file_sha256(path), _caption(path.with_suffix(".txt")), repeats, mask=mask,
+            mask_sha256=file_sha256(mask) if mask is not None else "",
+        ))  # fmt: skip
     return items
+
+
+def _masks(files: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Find the masks beside each picture: ``a-mask.png`` or ``a-masklabel.png`` beside ``a.jpg``."""
+    by_name = {path.with_suffix(""): path for path in reversed(files)}
+    return {
+        path: [
+            by_name[name]
+            for ending in MASK_ENDINGS
+            if (name := path.with_name(path.stem + ending)) in by_name
+        ]
+        for path in files
+    }
 
 
 def _folder_repeats(path: Path, root: Path) -> int:
@@ -107,6 +135,14 @@ def file_sha256(path: Path) -> str:
 
 
 def dataset_sha256(items: Sequence[Item]) -> str:
-    """Return a digest of what is trained on: contents, captions, repeats and split, in any order."""
-    lines = sorted(f"{i.sha256}\0{i.caption}\0{i.repeats}\0{i.held_out}" for i in items)
+    """Return a digest of what is trained on: contents, captions, repeats, split and the rest, in any order."""
+    lines = sorted(_line(item) for item in items)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _line(item: Item) -> str:
+    """Say all of a picture in a line; what it does not have adds nothing, so that digests of the past still hold."""
+    line = f"{item.sha256}\0{item.caption}\0{item.repeats}\0{item.held_out}"
+    if item.mask is not None:
+        line += f"\0mask {item.mask_sha256}"
+    return line

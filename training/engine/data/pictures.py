@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +20,9 @@ MAX_PIXELS = 200_000_000
 
 def read_size(path: Path) -> tuple[int, int]:
     """Return (width, height) as shown, EXIF rotation included; raise DataError for an unreadable file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                width, height = image.size
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(path) from error
+    with _reading(path), Image.open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     if width * height > MAX_PIXELS:
         raise DataError("image_too_large", f"picture {path.name!r} has {width} x {height} pixels")
     return (height, width) if turned else (width, height)
@@ -36,12 +33,43 @@ def load_pixels(path: Path, width: int, height: int, *, flip: bool = False) -> T
 
     Transparent parts become white. Raise DataError for a file that cannot be decoded.
     """
-    image = load_image(path)
-    if flip:
-        image = ImageOps.mirror(image)
-    image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    image = _cover(load_image(path), (width, height), flip, Image.Resampling.LANCZOS)
     array = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def load_mask(
+    path: Path, width: int, height: int, *, original: tuple[int, int], flip: bool = False, own_alpha: bool = False
+) -> Tensor:  # fmt: skip
+    """Return a mask as (1, height, width) in [0, 1], cut as ``load_pixels`` cuts its picture of size ``original``.
+
+    It is the file's transparency where there is any (``own_alpha``: always), else its brightness. Raise DataError for
+    a file that cannot be decoded.
+    """
+    with _reading(path), Image.open(path) as opened:
+        image = _of_8_bits(ImageOps.exif_transpose(opened))
+        alpha = image.convert("RGBA").getchannel("A")
+        mask = alpha if own_alpha or alpha.getextrema() != (255, 255) else image.convert("RGB").convert("L")
+    if mask.size != original:
+        mask = mask.resize(original, Image.Resampling.BILINEAR)
+    # Unlike the picture's, this filter makes no value that was not between its neighbours.
+    array = np.asarray(_cover(mask, (width, height), flip, Image.Resampling.BILINEAR), dtype=np.float32)
+    return torch.from_numpy(array / 255.0)[None]
+
+
+def _cover(
+    image: Image.Image, size: tuple[int, int], flip: bool, resampling: Image.Resampling
+) -> Image.Image:
+    """Mirror, then scale to cover a size and crop at the centre: places of the crop are those of what is seen."""
+    if flip:
+        image = ImageOps.mirror(image)
+    return ImageOps.fit(image, size, resampling)
+
+
+def has_transparency(path: Path) -> bool:
+    """Tell from a file's header whether it may have transparent parts."""
+    with _reading(path), Image.open(path) as image:
+        return _is_transparent(image)
 
 
 def load_image(path: Path) -> Image.Image:
@@ -60,22 +88,36 @@ def load_small(path: Path, edge: int) -> Image.Image:
 
 
 def _decode(path: Path, *, draft: tuple[int, int] | None = None) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                if draft is not None:
-                    opened.draft(None, draft)
-                image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            image = _to_8_bit(image)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    with _reading(path):
+        with Image.open(path) as opened:
+            if draft is not None:
+                opened.draft(None, draft)
+            image: Image.Image = ImageOps.exif_transpose(opened)
+        image = _of_8_bits(image)
+        if _is_transparent(image):
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, (255, 255, 255, 255))
             image = Image.alpha_composite(white, image)
         return image.convert("RGB")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn every way in which reading a file can fail into a DataError that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _unreadable(path) from error
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    return _to_8_bit(image) if image.mode in ("I", "F") or image.mode.startswith("I;16") else image
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from training.engine.data.buckets import Buckets, Size
 from training.engine.data.manifest import Item
-from training.engine.data.pictures import read_size
+from training.engine.data.pictures import has_transparency, read_size
+from training.engine.data_sections import MaskSpec
+from training.engine.errors import DataError
 from training.engine.families.base import View
 
 
@@ -17,6 +20,8 @@ class Picture:
     item: Item
     original: Size
     bucket: Size
+    mask: Path | None = None
+    """The file that says what of it is learned, which may be its own; None is all."""
 
     @property
     def view(self) -> View:
@@ -27,7 +32,25 @@ class Picture:
         return View(self.original, (max(0, left) // 2, max(0, top) // 2), self.bucket)
 
 
-def places(item: Item, buckets: Buckets) -> list[Picture]:
-    """Return a picture in each bucket it belongs to, the largest first; raise DataError if it cannot be read."""
+def places(item: Item, buckets: Buckets, masks: MaskSpec) -> list[Picture]:
+    """Return a picture in each bucket it belongs to, the largest first.
+
+    Raise DataError if it or its mask cannot be read or one does not fit the other.
+    """
     size = read_size(item.path)
-    return [Picture(item, size, bucket) for bucket in buckets.places(size)]
+    mask = _mask(item, size, masks.source)
+    return [Picture(item, size, bucket, mask) for bucket in buckets.places(size)]
+
+
+def _mask(item: Item, size: Size, source: str) -> Path | None:
+    if item.mask is not None and source in ("files", "any"):
+        (width, height), (mask_width, mask_height) = size, read_size(item.mask)
+        # A mask may be smaller than its picture; its shape may differ by what rounding its sides makes, a pixel.
+        if abs(mask_width * height - mask_height * width) > max(width, height):
+            raise DataError(
+                "mask_shape", f"mask {item.mask.name!r} has another shape than picture {item.path.name!r}: "
+                f"{mask_width} x {mask_height} for {width} x {height}",
+                hint="Draw the mask on the whole picture, and save it in the same or a smaller size.",
+            )  # fmt: skip
+        return item.mask
+    return item.path if source in ("alpha", "any") and has_transparency(item.path) else None

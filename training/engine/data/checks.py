@@ -1,0 +1,41 @@
+"""What a person should know of a set that can be trained on all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from training.engine.data.buckets import enlargement
+from training.engine.data.dataset import Dataset
+from training.engine.events import Warning
+
+
+def check_set(dataset: Dataset) -> Iterator[Warning]:
+    """Look at sizes and captions."""
+    spec = dataset.spec
+    most = spec.buckets.enlarge
+    small = [p.item.path.name for p in dataset.pictures if enlargement(p.original, p.bucket) > most]
+    if small:
+        yield Warning(
+            "images_small",
+            f"{len(small)} pictures are much smaller than the training resolution, e.g. {small[0]!r}.",
+            hint="Enlarged pictures teach blur. Use larger pictures or a lower resolution.",
+        )
+    if not any(p.item.caption for p in dataset.pictures) and not spec.trigger:
+        yield Warning(
+            "captions_missing", "There are neither captions nor a trigger word.",
+            hint="Give a trigger word, or write captions; otherwise nothing in a prompt calls the LoRA.",
+        )  # fmt: skip
+
+
+def check_masks(dataset: Dataset) -> Iterator[Warning]:
+    """Look for masks of which nothing is left in their bucket; the caches are filled by now."""
+    outside = dataset.spec.masks.outside
+    masks = ((p.item.path.name, dataset.mask(p)) for p in dataset.pictures)
+    empty = [
+        name for name, mask in masks if mask is not None and outside < 1.0 and mask.max() < outside + 1e-6
+    ]
+    if empty:
+        yield Warning(
+            "masks_empty", f"The masks of {len(empty)} pictures leave nothing to learn, e.g. that of {empty[0]!r}.",
+            hint="White is learned, black is not; it may also be that the crop leaves the white part out.",
+        )  # fmt: skip
