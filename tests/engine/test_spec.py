@@ -73,6 +73,18 @@ def test_everything_but_name_base_and_pictures_has_a_default() -> None:
         (with_(dataset={}), "/dataset", "conflict", "either a manifest or a folder"),
         (with_(dataset={"folder": "a", "manifest": "b"}), "/dataset", "conflict", "either"),
         (with_(sampling={"prompts": "cat"}), "/sampling/prompts", "wrong_type", "list of texts"),
+        (
+            with_(captions={"style": "sentences", "tag_dropout": 0.1}),
+            "/captions/tag_dropout",
+            "conflict",
+            "no tags",
+        ),
+        (
+            with_(captions={"style": "sentences", "shuffle_tags": True}),
+            "/captions/shuffle_tags",
+            "conflict",
+            "tags",
+        ),
         (with_(captions={"template": "photo"}), "/captions/template", "conflict", "{caption}"),
         (with_(name=""), "/name", "missing", "empty"),
         (with_(trigger="ink\x00y"), "/trigger", "bad_text", "'\\x00' cannot be stored"),

@@ -32,6 +32,10 @@ class DatasetSpec:
         False, kind="bool", label=_("Repeats from folder names"),
         help=_("A folder named 10_plates shows its pictures ten times per epoch."),
     )  # fmt: skip
+    caption_per_line: bool = setting(
+        False, kind="bool", label=_("One caption per line"),
+        help=_("Each line of a caption file is a caption of its own; one of them is drawn each time."),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +94,10 @@ class CaptionSpec:
         "{trigger}, {caption}", kind="str", label=_("Caption template"),
         help=_("{trigger} and {caption} are filled in; an empty one takes its comma with it."),
     )  # fmt: skip
+    style: str = setting(
+        "tags", kind="choice", choices=("tags", "sentences", "auto"), label=_("Captions are"),
+        help=_("tags: parts between commas may move or be left out; sentences: never; auto: by each caption's look."),
+    )  # fmt: skip
     shuffle_tags: bool = setting(
         False,
         kind="bool",
@@ -98,9 +106,17 @@ class CaptionSpec:
     )
     keep_tags: int = setting(
         1, kind="int", label=_("Tags kept in front"), minimum=0, maximum=100,
-        help=_("So many tags at the start stay in place when tags are shuffled."),
+        help=_("So many tags at the start are never moved or left out."),
+    )  # fmt: skip
+    keep_separator: str = setting(
+        "|||", kind="str", label=_("Mark behind kept tags"),
+        help=_("Tags before it in a caption are kept instead, and tags behind a second one; it is not trained itself."),
+    )  # fmt: skip
+    tag_dropout: float = setting(
+        0.0, kind="float", label=_("Tag dropout"), minimum=0.0, maximum=1.0,
+        help=_("Share of the tags that are left out, others in each form of a caption; kept tags never are."),
     )  # fmt: skip
     shuffle_variants: int = setting(
-        4, kind="int", label=_("Orders per caption"), minimum=1, maximum=64,
-        help=_("How many tag orders are encoded and cached for each caption."),
+        4, kind="int", label=_("Forms per caption"), minimum=1, maximum=64,
+        help=_("How many orders and choices of tags are encoded and cached for each caption."),
     )  # fmt: skip

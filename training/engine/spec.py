@@ -259,6 +259,9 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/sampling/every_steps", "count steps or epochs between samples, not both")
     if spec.checkpoint.every_steps is not None and spec.checkpoint.every_epochs is not None:
         conflict("/checkpoint/every_steps", "count steps or epochs between checkpoints, not both")
+    for name in ("shuffle_tags", "tag_dropout"):
+        if spec.captions.style == "sentences" and getattr(spec.captions, name):
+            conflict(f"/captions/{name}", "sentences have no tags; choose tags or auto for the captions")
     if spec.method.factor is not None and spec.method.type != "lokr":
         conflict("/method/factor", "the block size is for the method lokr only")
     for line in spec.method.rules:

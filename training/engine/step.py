@@ -83,7 +83,7 @@ class StepComputer:
         seed, picture = training.seed, dataset.train[member]
         flip = training.flip and rng.uniform(seed, "flip", step, index) < 0.5
         dropped = rng.uniform(seed, "caption-dropout", step, index) < training.caption_dropout
-        text = "" if dropped else dataset.text(picture, dataset.variant(step, index))
+        text = "" if dropped else dataset.drawn_text(picture, step, index)
         return Draw(step, index, picture, flip, text, rng.uniform(seed, "timestep", step, index), share)
 
     def backward(self, step: int, micro_batch: int, progress: Progress = untold) -> Tensor:

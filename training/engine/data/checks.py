@@ -20,7 +20,7 @@ def check_set(dataset: Dataset) -> Iterator[Warning]:
             f"{len(small)} pictures are much smaller than the training resolution, e.g. {small[0]!r}.",
             hint="Enlarged pictures teach blur. Use larger pictures or a lower resolution.",
         )
-    if not any(p.item.caption for p in dataset.pictures) and not spec.trigger:
+    if not any(any(p.item.captions) for p in dataset.pictures) and not spec.trigger:
         yield Warning(
             "captions_missing", "There are neither captions nor a trigger word.",
             hint="Give a trigger word, or write captions; otherwise nothing in a prompt calls the LoRA.",

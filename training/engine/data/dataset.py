@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.engine import rng
 from training.engine.data.buckets import Buckets, Size
-from training.engine.data.captions import caption_text
+from training.engine.data.captions import caption_text, split_tags, variants
 from training.engine.data.encoding import EncodedPictures, EncodedTexts, Shot
 from training.engine.data.held_out import split
 from training.engine.data.identity import ModelIdentity
@@ -58,29 +58,33 @@ class Dataset:
 
     def tag_frequencies(self) -> dict[str, int]:
         """Count comma-separated tags over the trained captions."""
-        tags = (tag.strip() for p in self.pictures for tag in p.item.caption.split(","))
-        return dict(Counter(tag for tag in tags if tag).most_common())
+        captions = [caption for p in self.pictures for caption in p.item.captions]
+        parts = [part for caption in captions for part in split_tags(self.spec.captions, caption)]
+        return dict(Counter(tag for part in parts for tag in part).most_common())
 
     # -- text ----------------------------------------------------------------------------------------------------
 
-    def text(self, picture: Picture, variant: int = 0) -> str:
-        """Return the text a picture is trained with."""
+    def text(self, picture: Picture, variant: int = 0, caption: str | None = None) -> str:
+        """Return a picture's text with its first caption as written, or with a variant of one of its captions."""
         spec = self.spec
-        return caption_text(spec.captions, spec.trigger, picture.item.caption, variant, spec.training.seed)
+        words = picture.item.caption if caption is None else caption
+        return caption_text(spec.captions, spec.trigger, words, variant, spec.training.seed)
 
-    def variant(self, step: int, sample: int) -> int:
-        """Choose the tag order of one sample of a step; 0 is the caption as written."""
-        captions = self.spec.captions
-        if not captions.shuffle_tags:
-            return 0
-        return int(rng.uniform(self.spec.training.seed, "variant", step, sample) * captions.shuffle_variants)
+    def drawn_text(self, picture: Picture, step: int, sample: int) -> str:
+        """Return the text that a picture is trained with as one sample of a step."""
+        seed, choices = self.spec.training.seed, variants(self.spec.captions)
+        captions = picture.item.captions
+        variant = choices[0]
+        if len(choices) > 1:
+            variant = choices[int(rng.uniform(seed, "variant", step, sample) * len(choices))]
+        caption = captions[int(rng.uniform(seed, "caption", step, sample) * len(captions))]
+        return self.text(picture, variant, caption)
 
     def all_texts(self) -> list[str]:
-        """List every text that training and validation can ask for, the empty one included."""
-        captions = self.spec.captions
-        variants = range(captions.shuffle_variants if captions.shuffle_tags else 1)
-        texts = [self.text(p, v) for p in self.train for v in variants]
-        return ["", *texts, *(self.text(p) for p in self.held_out)]
+        """List every text that training, validation and export can ask for, the empty one included."""
+        choices = variants(self.spec.captions)
+        drawn = [self.text(p, v, c) for p in self.pictures for c in p.item.captions for v in choices]
+        return ["", *drawn, *(self.text(p) for p in [*self.pictures, *self.held_out])]
 
     # -- caches --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,10 @@ _REPEATS = re.compile(r"([1-9]\d{0,2})_")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """Be one picture with its caption; ``sha256`` and ``mask_sha256`` are digests of the files."""
+    """Be one picture with its caption; ``sha256`` and ``mask_sha256`` are digests of the files.
+
+    ``alternatives`` are further captions, of which one or the caption is drawn each time.
+    """
 
     path: Path
     sha256: str
@@ -29,6 +32,12 @@ class Item:
     held_out: bool = False
     mask: Path | None = None
     mask_sha256: str = ""
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Return the caption and the alternatives."""
+        return (self.caption, *self.alternatives)
 
 
 def read_items(dataset: DatasetSpec) -> list[Item]:
@@ -36,7 +45,7 @@ def read_items(dataset: DatasetSpec) -> list[Item]:
     if dataset.manifest is not None:
         items = _from_manifest(Path(dataset.manifest))
     else:
-        items = _from_folder(Path(dataset.folder or "."), folder_repeats=dataset.folder_repeats)
+        items = _from_folder(Path(dataset.folder or "."), dataset)
     if not items:
         raise DataError("no_images", "there are no pictures to train on", hint="Add pictures to the set.")
     if dataset.repeats != 1:
@@ -64,17 +73,31 @@ def _entry(entry: Any, number: int, folder: Path) -> Item:
         raise DataError("manifest_broken", f"entry {number} of the manifest: repeats must be 1 or more")
     if not path.is_file():
         raise DataError("image_missing", f"picture {entry['path']!r} of the manifest was not found")
+    captions = entry.get("captions", [entry.get("caption") or ""])
+    if "captions" in entry and not _is_captions(entry):
+        raise DataError(
+            "manifest_broken",
+            f"entry {number} of the manifest: captions must be a list of texts, without a caption",
+        )
     mask = folder / str(entry["mask"]) if entry.get("mask") else None
     if mask is not None and not mask.is_file():
         raise DataError("mask_missing", f"mask {entry['mask']!r} of the manifest was not found")
     return Item(
-        path, entry.get("sha256") or file_sha256(path), entry.get("caption") or "", repeats,
+        path, entry.get("sha256") or file_sha256(path), captions[0], repeats,
         bool(entry.get("held_out", False)), mask,
-        (entry.get("mask_sha256") or file_sha256(mask)) if mask is not None else "",
+        (entry.get("mask_sha256") or file_sha256(mask)) if mask is not None else "", tuple(captions[1:]),
     )  # fmt: skip
 
 
-def _from_folder(folder: Path, *, folder_repeats: bool) -> list[Item]:
+def _is_captions(entry: dict[str, Any]) -> bool:
+    captions = entry["captions"]
+    is_list = (
+        isinstance(captions, list) and bool(captions) and all(isinstance(each, str) for each in captions)
+    )
+    return is_list and not entry.get("caption")
+
+
+def _from_folder(folder: Path, dataset: DatasetSpec) -> list[Item]:
     if not folder.is_dir():
         raise DataError("folder_missing", "the folder of pictures was not found")
     files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
@@ -84,11 +107,12 @@ def _from_folder(folder: Path, *, folder_repeats: bool) -> list[Item]:
     for path in files:
         if path in not_pictures:
             continue
-        repeats = _folder_repeats(path, folder) if folder_repeats else 1
+        repeats = _folder_repeats(path, folder) if dataset.folder_repeats else 1
+        caption, *others = _captions(path.with_suffix(".txt"), per_line=dataset.caption_per_line)
         mask = next(iter(masks.get(path, [])), None)
         items.append(Item(
-            path, file_sha256(path), _caption(path.with_suffix(".txt")), repeats, mask=mask,
-            mask_sha256=file_sha256(mask) if mask is not None else "",
+            path, file_sha256(path), caption, repeats, mask=mask,
+            mask_sha256=file_sha256(mask) if mask is not None else "", alternatives=tuple(others),
         ))  # fmt: skip
     return items
 
@@ -116,12 +140,13 @@ def _folder_repeats(path: Path, root: Path) -> int:
     return 1
 
 
-def _caption(path: Path) -> str:
-    """Read a caption file, with or without a byte order mark; no file is no caption."""
+def _captions(path: Path, *, per_line: bool) -> list[str]:
+    """Read a caption file, with or without a byte order mark; no file is one empty caption."""
     if not path.is_file():
-        return ""
+        return [""]
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
+        text = path.read_text(encoding="utf-8-sig").strip()
+        return [line.strip() for line in text.splitlines() if line.strip()] or [""] if per_line else [text]
     except UnicodeDecodeError as error:
         raise DataError(
             "caption_not_utf8", f"caption {path.name!r} is not UTF-8 text", hint="Save the file as UTF-8.",
@@ -145,4 +170,6 @@ def _line(item: Item) -> str:
     line = f"{item.sha256}\0{item.caption}\0{item.repeats}\0{item.held_out}"
     if item.mask is not None:
         line += f"\0mask {item.mask_sha256}"
+    if item.alternatives:
+        line += f"\0captions {json.dumps(item.alternatives)}"
     return line
