@@ -85,6 +85,13 @@ def test_everything_but_name_base_and_pictures_has_a_default() -> None:
             "conflict",
             "tags",
         ),
+        (with_(regularisation={"folder": "a", "manifest": "b"}), "/regularisation", "conflict", "either"),
+        (
+            with_(regularisation={"template": "{trigger}"}),
+            "/regularisation/template",
+            "conflict",
+            "trigger word",
+        ),
         (with_(captions={"template": "photo"}), "/captions/template", "conflict", "{caption}"),
         (with_(name=""), "/name", "missing", "empty"),
         (with_(trigger="ink\x00y"), "/trigger", "bad_text", "'\\x00' cannot be stored"),

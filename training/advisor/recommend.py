@@ -24,6 +24,8 @@ GIVEN = frozenset(
         "/base_model/family",
         "/dataset/manifest",
         "/dataset/folder",
+        "/regularisation/manifest",
+        "/regularisation/folder",
         "/cache_dir",
         "/threads",
     }

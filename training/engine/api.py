@@ -113,7 +113,7 @@ class LoRATrainer:
         """Read pictures and captions and choose buckets; raise DataError for what cannot be read."""
         self.sink.emit(Phase("fetch_data", 0, 1))
         self.dataset = Dataset(self.spec, self.family.divisor)
-        total = len(self.dataset.pictures) + len(self.dataset.held_out)
+        total = len(self.dataset.samples) + len(self.dataset.held_out)
         self.sink.emit(Phase("fetch_data", total, total))
         for warning in check_set(self.dataset):
             self.sink.emit(warning)
@@ -192,7 +192,7 @@ class LoRATrainer:
         identity = self._model_identity()
         latents = ProgressTeller(self.sink, self.control, "cache_latents")
         self.dataset.cache_latents(self.family, self.parts, self.cache_dir, identity, latents)
-        latents.finish(len(self.dataset.train) + len(self.dataset.held_out))
+        latents.finish(len(self.dataset.samples) + len(self.dataset.held_out))
         for warning in check_masks(self.dataset):
             self.sink.emit(warning)
         texts = [*self.dataset.all_texts(), *self.gallery.prompts, self.spec.sampling.negative]

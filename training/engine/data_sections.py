@@ -87,6 +87,41 @@ class MaskSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class RegularisationSpec:
+    """Name pictures of the same kind that keep the model from taking every such thing for what is taught."""
+
+    manifest: str | None = setting(
+        None, kind="path", label=_("Manifest of regularisation pictures"),
+        help=_("JSON list as of the picture set; none is no regularisation."),
+    )  # fmt: skip
+    folder: str | None = setting(
+        None, kind="path", label=_("Folder of regularisation pictures"),
+        help=_("Pictures with captions in .txt files; none is no regularisation."),
+    )  # fmt: skip
+    ratio: float = setting(
+        1.0, kind="float", label=_("Regularisation pictures per picture"), minimum=0.01, maximum=100.0,
+        help=_("So many are mixed in for each picture of an epoch; the next epoch goes on with others."),
+    )  # fmt: skip
+    weight: float = setting(
+        1.0, kind="float", label=_("Weight of regularisation"), minimum=0.0, maximum=10.0,
+        help=_("How much their loss counts beside that of the picture set."),
+    )  # fmt: skip
+    template: str = setting(
+        "{caption}", kind="str", label=_("Caption of regularisation pictures"),
+        help=_("{caption} is filled in; without it one text for all, for example: a photo of a dog."),
+    )  # fmt: skip
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether there are such pictures."""
+        return self.manifest is not None or self.folder is not None
+
+    def samples(self, others: int) -> int:
+        """Return how many of them an epoch has beside so many other samples."""
+        return max(1, round(others * self.ratio)) if self.is_on and others else 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CaptionSpec:
     """Say how the text that is trained on is made from trigger word and caption."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from training.engine.data_sections import BucketSpec, CaptionSpec, DatasetSpec, MaskSpec
+from training.engine.data_sections import BucketSpec, CaptionSpec, DatasetSpec, MaskSpec, RegularisationSpec
 from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
 from training.engine.methods.rules import read_rule
@@ -41,6 +41,7 @@ __all__ = [
     "MaskSpec",
     "MethodSpec",
     "OutputSpec",
+    "RegularisationSpec",
     "RunSpec",
     "SamplingSpec",
     "SpecError",
@@ -55,7 +56,7 @@ __all__ = [
 
 WHOLE_SECTIONS = ("captions", "buckets", "masks", "method", "training")
 """Sections of which every setting decides the numbers of a run."""
-SECTIONS_BUT_PATHS = ("dataset",)
+SECTIONS_BUT_PATHS = ("dataset", "regularisation")
 """Sections of which every setting does, except where files lie."""
 
 
@@ -87,6 +88,7 @@ class RunSpec:
     captions: CaptionSpec = section(CaptionSpec)
     buckets: BucketSpec = section(BucketSpec)
     masks: MaskSpec = section(MaskSpec)
+    regularisation: RegularisationSpec = section(RegularisationSpec)
     method: MethodSpec = section(MethodSpec)
     training: TrainingSpec = section(TrainingSpec)
     sampling: SamplingSpec = section(SamplingSpec)
@@ -140,6 +142,11 @@ class RunSpec:
             dataset=dataclasses.replace(
                 self.dataset, manifest=absolute(self.dataset.manifest), folder=absolute(self.dataset.folder)
             ),
+            regularisation=dataclasses.replace(
+                self.regularisation,
+                manifest=absolute(self.regularisation.manifest),
+                folder=absolute(self.regularisation.folder),
+            ),
             cache_dir=absolute(self.cache_dir),
         )
 
@@ -176,7 +183,8 @@ class RunSpec:
 
     def samples(self, pictures: int) -> int:
         """Return the samples of an epoch for so many trained pictures, each large enough for every resolution."""
-        return pictures * self.dataset.repeats * len(self.training.sizes)
+        samples = pictures * self.dataset.repeats * len(self.training.sizes)
+        return samples + self.regularisation.samples(samples)
 
     def plan(self, bucket_sizes: Iterable[int]) -> StepPlan:
         """Compute steps and epochs from the samples in each bucket (repeats counted, held-out ones not)."""
@@ -259,6 +267,10 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/sampling/every_steps", "count steps or epochs between samples, not both")
     if spec.checkpoint.every_steps is not None and spec.checkpoint.every_epochs is not None:
         conflict("/checkpoint/every_steps", "count steps or epochs between checkpoints, not both")
+    if spec.regularisation.manifest is not None and spec.regularisation.folder is not None:
+        conflict("/regularisation", "give either a manifest or a folder of regularisation pictures")
+    if "{trigger}" in spec.regularisation.template:
+        conflict("/regularisation/template", "regularisation pictures must not have the trigger word")
     for name in ("shuffle_tags", "tag_dropout"):
         if spec.captions.style == "sentences" and getattr(spec.captions, name):
             conflict(f"/captions/{name}", "sentences have no tags; choose tags or auto for the captions")

@@ -78,12 +78,12 @@ class StepComputer:
         return [(member, 1.0) for member in members]
 
     def draw(self, step: int, index: int, member: int, share: float = 1.0) -> Draw:
-        """Draw picture ``member`` of the set as sample ``index`` of a step."""
+        """Draw ``member`` of the samples of the set as sample ``index`` of a step."""
         training, dataset = self._spec.training, self._dataset
-        seed, picture = training.seed, dataset.train[member]
+        seed, picture = training.seed, dataset.samples[member]
         flip = training.flip and rng.uniform(seed, "flip", step, index) < 0.5
         dropped = rng.uniform(seed, "caption-dropout", step, index) < training.caption_dropout
-        text = "" if dropped else dataset.drawn_text(picture, step, index)
+        text = "" if dropped and picture.kind == "train" else dataset.drawn_text(picture, step, index)
         return Draw(step, index, picture, flip, text, rng.uniform(seed, "timestep", step, index), share)
 
     def backward(self, step: int, micro_batch: int, progress: Progress = untold) -> Tensor:
@@ -126,9 +126,9 @@ class StepComputer:
         weight = time_weight(self.process, t, training)
         if weight is not None:
             losses = losses * weight.to(self.device)
-        shares = [draw.share for draw in draws]
-        if any(share != 1.0 for share in shares):
-            losses = losses * torch.tensor(shares, device=self.device)
+        counts = [draw.share * draw.picture.weight for draw in draws]
+        if any(count != 1.0 for count in counts):
+            losses = losses * torch.tensor(counts, device=self.device)
         return losses
 
     @staticmethod

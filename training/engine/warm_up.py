@@ -169,8 +169,8 @@ def _picture(trainer: LoRATrainer, level: str) -> int:
 
 def _largest(trainer: LoRATrainer) -> list[Draw]:
     """Return a sample with the largest latents there are: with several resolutions the first step may have none."""
-    train = trainer.dataset.train
-    return [trainer.computer.draw(0, 0, max(range(len(train)), key=lambda i: math.prod(train[i].bucket)))]
+    samples = trainer.dataset.samples
+    return [trainer.computer.draw(0, 0, max(range(len(samples)), key=lambda i: math.prod(samples[i].bucket)))]
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------

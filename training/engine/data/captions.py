@@ -23,7 +23,7 @@ def caption_text(captions: CaptionSpec, trigger: str, caption: str, variant: int
     with it.
     """
     caption = _form(captions, caption, variant, seed)
-    if "{caption}" in captions.template and _has_word(caption, trigger):
+    if "{caption}" in captions.template and has_word(caption, trigger):
         trigger = ""
     text = captions.template.replace("{trigger}", trigger).replace("{caption}", caption)
     if not trigger or not caption:
@@ -82,5 +82,6 @@ def _tags(text: str) -> list[str]:
     return [tag.strip() for tag in text.split(",") if tag.strip()]
 
 
-def _has_word(text: str, word: str) -> bool:
+def has_word(text: str, word: str) -> bool:
+    """Tell whether a text has ``word`` as a word, or words, of its own, in any case."""
     return bool(word) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training.engine.data.buckets import enlargement
+from training.engine.data.captions import has_word
 from training.engine.data.dataset import Dataset
 from training.engine.events import Warning
 
@@ -25,6 +26,14 @@ def check_set(dataset: Dataset) -> Iterator[Warning]:
             "captions_missing", "There are neither captions nor a trigger word.",
             hint="Give a trigger word, or write captions; otherwise nothing in a prompt calls the LoRA.",
         )  # fmt: skip
+
+    named = [p.item.path.name for p in dataset.regularisation if has_word(dataset.text(p), spec.trigger)]
+    if named:
+        yield Warning(
+            "regularisation_trigger",
+            f"The trigger word is in the captions of regularisation pictures, e.g. of {named[0]!r}.",
+            hint="It then means them too. Take it out of their captions.",
+        )
 
 
 def check_masks(dataset: Dataset) -> Iterator[Warning]:

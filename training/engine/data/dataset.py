@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,9 +15,9 @@ from training.engine.data.captions import caption_text, split_tags, variants
 from training.engine.data.encoding import EncodedPictures, EncodedTexts, Shot
 from training.engine.data.held_out import split
 from training.engine.data.identity import ModelIdentity
-from training.engine.data.manifest import dataset_sha256, read_items
+from training.engine.data.manifest import dataset_sha256, read_items, read_regularisation
 from training.engine.data.masks import EncodedMasks
-from training.engine.data.placement import Picture, places
+from training.engine.data.placement import Kind, Picture, places
 from training.engine.data.sampler import Sampler
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.progress import Progress
@@ -26,35 +27,48 @@ from training.engine.spec import RunSpec
 class Dataset:
     """Hold the pictures of a run and give their latents and texts.
 
-    ``train`` is what an epoch is made of: each picture in every bucket it belongs to. ``pictures`` has each of them
-    once, in its largest.
+    ``pictures`` are those that are taught, each in its largest bucket; ``train`` has them in every bucket they belong
+    to, and ``regularisation`` likewise those that are mixed in. ``samples`` is both, as the sampler counts them.
     """
 
     def __init__(self, spec: RunSpec, divisor: int) -> None:
         """Read the list, part it, and choose buckets; raise DataError for unreadable pictures."""
         self.spec = spec
         items = read_items(spec.dataset)
-        self.sha256 = dataset_sha256(items)
+        mixed_in = read_regularisation(spec.regularisation, spec.dataset)
+        self.sha256 = dataset_sha256(items, mixed_in)
         train, held_out = split(items, spec.training.held_out, spec.training.seed)
         buckets = Buckets(spec.training.sizes, divisor, spec.buckets)
         placed = [places(item, buckets, spec.masks) for item in train]
         self.pictures = [each[0] for each in placed]
         self.train = [picture for each in placed for picture in each]
         self.held_out = [places(item, buckets, spec.masks)[0] for item in held_out]
-        members: dict[str, list[int]] = {}
-        for index, picture in enumerate(self.train):
-            name = f"{picture.bucket[0]}x{picture.bucket[1]}"
-            members.setdefault(name, []).extend([index] * picture.item.repeats)
-        self.bucket_samples = {name: len(indexes) for name, indexes in sorted(members.items())}
+        self.regularisation = [
+            picture for item in mixed_in
+            for picture in places(item, buckets, spec.masks, "regularisation", spec.regularisation.weight)
+        ]  # fmt: skip
+        self.samples = [*self.train, *self.regularisation]
+        members = self._members("train")
         self.sampler = Sampler(
             members, batch_size=spec.training.batch_size,
             gradient_accumulation=spec.training.gradient_accumulation, seed=spec.training.seed,
-            fill=spec.buckets.fill,
+            fill=spec.buckets.fill, mixed_in=self._members("regularisation"),
+            amount=spec.regularisation.samples(sum(map(len, members.values()))),
         )  # fmt: skip
+        self.bucket_samples = self.sampler.bucket_samples
         self.plan = spec.plan(self.bucket_samples.values())
         self._pictures: EncodedPictures | None = None
         self._masks: EncodedMasks | None = None
         self._texts: EncodedTexts | None = None
+
+    def _members(self, kind: Kind) -> dict[str, list[int]]:
+        """Return the samples of one set by bucket, repeats written out."""
+        members: dict[str, list[int]] = {}
+        for index, picture in enumerate(self.samples):
+            if picture.kind == kind:
+                name = f"{picture.bucket[0]}x{picture.bucket[1]}"
+                members.setdefault(name, []).extend([index] * picture.item.repeats)
+        return members
 
     def tag_frequencies(self) -> dict[str, int]:
         """Count comma-separated tags over the trained captions."""
@@ -66,9 +80,11 @@ class Dataset:
 
     def text(self, picture: Picture, variant: int = 0, caption: str | None = None) -> str:
         """Return a picture's text with its first caption as written, or with a variant of one of its captions."""
-        spec = self.spec
+        captions, trigger = self.spec.captions, self.spec.trigger
+        if picture.kind == "regularisation":
+            captions, trigger = dataclasses.replace(captions, template=self.spec.regularisation.template), ""
         words = picture.item.caption if caption is None else caption
-        return caption_text(spec.captions, spec.trigger, words, variant, spec.training.seed)
+        return caption_text(captions, trigger, words, variant, self.spec.training.seed)
 
     def drawn_text(self, picture: Picture, step: int, sample: int) -> str:
         """Return the text that a picture is trained with as one sample of a step."""
@@ -83,14 +99,14 @@ class Dataset:
     def all_texts(self) -> list[str]:
         """List every text that training, validation and export can ask for, the empty one included."""
         choices = variants(self.spec.captions)
-        drawn = [self.text(p, v, c) for p in self.pictures for c in p.item.captions for v in choices]
+        drawn = [self.text(p, v, c) for p in self.samples for c in p.item.captions for v in choices]
         return ["", *drawn, *(self.text(p) for p in [*self.pictures, *self.held_out])]
 
     # -- caches --------------------------------------------------------------------------------------------------
 
     def all_shots(self) -> Iterator[Shot]:
         """Give every form of a picture that training and validation can ask for."""
-        for picture in [*self.train, *self.held_out]:
+        for picture in [*self.samples, *self.held_out]:
             yield Shot(picture)
             if self.spec.training.flip:
                 yield Shot(picture, flip=True)

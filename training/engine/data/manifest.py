@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.engine.data_sections import DatasetSpec
+from training.engine.data_sections import DatasetSpec, RegularisationSpec
 from training.engine.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
@@ -33,6 +33,7 @@ class Item:
     mask: Path | None = None
     mask_sha256: str = ""
     alternatives: tuple[str, ...] = ()
+    weight: float = 1.0
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -42,15 +43,32 @@ class Item:
 
 def read_items(dataset: DatasetSpec) -> list[Item]:
     """Read the pictures of a run; raise DataError when there are none or an entry is wrong."""
-    if dataset.manifest is not None:
-        items = _from_manifest(Path(dataset.manifest))
-    else:
-        items = _from_folder(Path(dataset.folder or "."), dataset)
+    items = _read(dataset.manifest, dataset.folder or ".", dataset)
     if not items:
         raise DataError("no_images", "there are no pictures to train on", hint="Add pictures to the set.")
     if dataset.repeats != 1:
         items = [dataclasses.replace(item, repeats=item.repeats * dataset.repeats) for item in items]
     return items
+
+
+def read_regularisation(regularisation: RegularisationSpec, dataset: DatasetSpec) -> list[Item]:
+    """Read the pictures that are mixed in, none if the recipe names none; a folder is read as ``dataset`` says.
+
+    Raise DataError when there are none after all or an entry is wrong.
+    """
+    if not regularisation.is_on:
+        return []
+    items = _read(regularisation.manifest, regularisation.folder or ".", dataset)
+    if not items:
+        raise DataError(
+            "no_regularisation", "there are no regularisation pictures",
+            hint="Add some, or train without regularisation.",
+        )  # fmt: skip
+    return items
+
+
+def _read(manifest: str | None, folder: str, dataset: DatasetSpec) -> list[Item]:
+    return _from_manifest(Path(manifest)) if manifest is not None else _from_folder(Path(folder), dataset)
 
 
 def _from_manifest(path: Path) -> list[Item]:
@@ -71,6 +89,11 @@ def _entry(entry: Any, number: int, folder: Path) -> Item:
     repeats = entry.get("repeats", 1)
     if not isinstance(repeats, int) or repeats < 1:
         raise DataError("manifest_broken", f"entry {number} of the manifest: repeats must be 1 or more")
+    weight = entry.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0.0 <= weight <= 100.0:
+        raise DataError(
+            "manifest_broken", f"entry {number} of the manifest: weight must be between 0 and 100"
+        )
     if not path.is_file():
         raise DataError("image_missing", f"picture {entry['path']!r} of the manifest was not found")
     captions = entry.get("captions", [entry.get("caption") or ""])
@@ -86,6 +109,7 @@ def _entry(entry: Any, number: int, folder: Path) -> Item:
         path, entry.get("sha256") or file_sha256(path), captions[0], repeats,
         bool(entry.get("held_out", False)), mask,
         (entry.get("mask_sha256") or file_sha256(mask)) if mask is not None else "", tuple(captions[1:]),
+        float(weight),
     )  # fmt: skip
 
 
@@ -159,9 +183,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def dataset_sha256(items: Sequence[Item]) -> str:
+def dataset_sha256(items: Sequence[Item], regularisation: Sequence[Item] = ()) -> str:
     """Return a digest of what is trained on: contents, captions, repeats, split and the rest, in any order."""
     lines = sorted(_line(item) for item in items)
+    lines += sorted("regularisation\0" + _line(item) for item in regularisation)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -172,4 +197,6 @@ def _line(item: Item) -> str:
         line += f"\0mask {item.mask_sha256}"
     if item.alternatives:
         line += f"\0captions {json.dumps(item.alternatives)}"
+    if item.weight != 1.0:
+        line += f"\0weight {item.weight}"
     return line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from training.engine.data.buckets import Buckets, Size
 from training.engine.data.manifest import Item
@@ -11,6 +12,8 @@ from training.engine.data.pictures import has_transparency, read_size
 from training.engine.data_sections import MaskSpec
 from training.engine.errors import DataError
 from training.engine.families.base import View
+
+Kind = Literal["train", "regularisation"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +25,10 @@ class Picture:
     bucket: Size
     mask: Path | None = None
     """The file that says what of it is learned, which may be its own; None is all."""
+    kind: Kind = "train"
+    """Which set it belongs to: what is taught, or the pictures mixed in to keep the rest as it was."""
+    weight: float = 1.0
+    """How much its loss counts."""
 
     @property
     def view(self) -> View:
@@ -32,14 +39,16 @@ class Picture:
         return View(self.original, (max(0, left) // 2, max(0, top) // 2), self.bucket)
 
 
-def places(item: Item, buckets: Buckets, masks: MaskSpec) -> list[Picture]:
-    """Return a picture in each bucket it belongs to, the largest first.
+def places(
+    item: Item, buckets: Buckets, masks: MaskSpec, kind: Kind = "train", weight: float = 1.0
+) -> list[Picture]:
+    """Return a picture in each bucket it belongs to, the largest first; ``weight`` is that of its set.
 
     Raise DataError if it or its mask cannot be read or one does not fit the other.
     """
     size = read_size(item.path)
     mask = _mask(item, size, masks.source)
-    return [Picture(item, size, bucket, mask) for bucket in buckets.places(size)]
+    return [Picture(item, size, bucket, mask, kind, weight * item.weight) for bucket in buckets.places(size)]
 
 
 def _mask(item: Item, size: Size, source: str) -> Path | None:
