@@ -255,6 +255,14 @@ class TrainingSpec:
         label=_("Mirror"),
         help=_("Show half of the pictures mirrored; not for text or faces."),
     )
+    crop: str = setting(
+        "centre", kind="choice", choices=("centre", "random"), label=_("Crop"),
+        help=_("Where a picture is cut to the shape of its bucket: at its centre, or each time elsewhere."),
+    )  # fmt: skip
+    crop_variants: int = setting(
+        4, kind="int", label=_("Crops per picture"), minimum=2, maximum=16,
+        help=_("How many places of a random crop are encoded and cached for each picture, evenly spread."),
+    )  # fmt: skip
     gradient_checkpointing: str = setting(
         "auto", kind="choice", choices=("auto", *CHECKPOINTING), booleans=("off", "all"),
         label=_("Gradient checkpointing"),

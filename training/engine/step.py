@@ -11,12 +11,12 @@ from torch import Tensor
 
 from training.engine import rng
 from training.engine.data.dataset import Dataset
-from training.engine.data.placement import Picture
+from training.engine.data.placement import CENTRE, Picture
 from training.engine.data.sampler import Batch, filled
 from training.engine.device import Portions, autocast
 from training.engine.diffusion import DiscreteProcess
 from training.engine.dist import World
-from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.families.base import ModelFamily, Parts, TextRow, View
 from training.engine.loss import check_loss, per_sample_loss, spread_times, time_weight
 from training.engine.noise import sample_noise
 from training.engine.progress import Progress, untold
@@ -37,6 +37,12 @@ class Draw:
     text: str
     u: float
     share: float = 1.0
+    crop: float = CENTRE
+
+    @property
+    def view(self) -> View:
+        """Return which part of the picture is seen."""
+        return self.picture.view_at(self.crop)
 
 
 class StepComputer:
@@ -81,10 +87,11 @@ class StepComputer:
         """Draw ``member`` of the samples of the set as sample ``index`` of a step."""
         training, dataset = self._spec.training, self._dataset
         seed, picture = training.seed, dataset.samples[member]
-        flip = training.flip and rng.uniform(seed, "flip", step, index) < 0.5
+        shot = dataset.drawn_shot(picture, step, index)
         dropped = rng.uniform(seed, "caption-dropout", step, index) < training.caption_dropout
         text = "" if dropped and picture.kind == "train" else dataset.drawn_text(picture, step, index)
-        return Draw(step, index, picture, flip, text, rng.uniform(seed, "timestep", step, index), share)
+        u = rng.uniform(seed, "timestep", step, index)
+        return Draw(step, index, picture, shot.flip, text, u, share, shot.crop)
 
     def backward(self, step: int, micro_batch: int, progress: Progress = untold) -> Tensor:
         """Add the gradients of a step's mean loss, samples by their shares; return that loss, still on the device.
@@ -113,15 +120,15 @@ class StepComputer:
     def losses(self, draws: Sequence[Draw]) -> Tensor:
         """Return the weighted loss of each sample of one shape, shape (B,)."""
         training = self._spec.training
-        latents = torch.stack([self._dataset.latent(d.picture, d.flip) for d in draws])
+        latents = torch.stack([self._dataset.latent(d.picture, d.flip, d.crop) for d in draws])
         shape = latents.shape[1:]
         noise = torch.stack([sample_noise(training, shape, d.step, d.index) for d in draws])
         u = spread_times(
             torch.tensor([d.u for d in draws], dtype=torch.float64), training, self._family.timestep_sampling
         )
         t = self.process.timesteps(u, training.timestep_shift or self._family.shift(self._parts, shape))
-        text = self._text([(d.text, d.picture) for d in draws])
-        mask = self._mask([self._dataset.mask(d.picture, d.flip) for d in draws], latents)
+        text = self._text([(d.text, d.view) for d in draws])
+        mask = self._mask([self._dataset.mask(d.picture, d.flip, d.crop) for d in draws], latents)
         losses = self.denoising_loss(latents, noise, t, text, mask)
         weight = time_weight(self.process, t, training)
         if weight is not None:
@@ -153,7 +160,7 @@ class StepComputer:
         target = self.process.target(latents, noise, t)
         return per_sample_loss(prediction, target, kind=training.loss, huber_c=training.huber_c, mask=mask)
 
-    def _text(self, texts: Sequence[tuple[str, Picture]]) -> TextRow:
+    def _text(self, texts: Sequence[tuple[str, View]]) -> TextRow:
         """Encode what each picture is trained with, and what the model is told about its view."""
         if self._spec.method.text_encoder:
             with autocast(self._precision, self.device):
@@ -161,8 +168,8 @@ class StepComputer:
         else:
             rows = [self._dataset.text_row(text) for text, _ in texts]
         return self._family.collate_text([
-            {**row, **self._family.geometry(self._parts, picture.view)}
-            for row, (_, picture) in zip(rows, texts, strict=True)
+            {**row, **self._family.geometry(self._parts, view)}
+            for row, (_, view) in zip(rows, texts, strict=True)
         ])  # fmt: skip
 
     @torch.no_grad()
@@ -195,6 +202,6 @@ class StepComputer:
             for i, level in pairs
         ])  # fmt: skip
         u = torch.tensor([(level + 0.5) / 5 for _, level in pairs], dtype=torch.float64)
-        text = self._text([(self._dataset.text(pictures[i]), pictures[i]) for i, _ in pairs])
+        text = self._text([(self._dataset.text(pictures[i]), pictures[i].view) for i, _ in pairs])
         mask = self._mask([self._dataset.mask(pictures[i]) for i, _ in pairs], latents)
         return self.denoising_loss(latents, noise, self.process.timesteps(u), text, mask)

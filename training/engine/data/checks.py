@@ -39,10 +39,11 @@ def check_set(dataset: Dataset) -> Iterator[Warning]:
 def check_masks(dataset: Dataset) -> Iterator[Warning]:
     """Look for masks of which nothing is left in their bucket; the caches are filled by now."""
     outside = dataset.spec.masks.outside
-    masks = ((p.item.path.name, dataset.mask(p)) for p in dataset.pictures)
-    empty = [
-        name for name, mask in masks if mask is not None and outside < 1.0 and mask.max() < outside + 1e-6
-    ]
+    empty = []
+    for picture in dataset.pictures:
+        masks = [dataset.mask(picture, crop=crop) for crop in dataset.crops]
+        if outside < 1.0 and all(mask is not None and mask.max() < outside + 1e-6 for mask in masks):
+            empty.append(picture.item.path.name)
     if empty:
         yield Warning(
             "masks_empty", f"The masks of {len(empty)} pictures leave nothing to learn, e.g. that of {empty[0]!r}.",

@@ -17,7 +17,7 @@ from training.engine.data.held_out import split
 from training.engine.data.identity import ModelIdentity
 from training.engine.data.manifest import dataset_sha256, read_items, read_regularisation
 from training.engine.data.masks import EncodedMasks
-from training.engine.data.placement import Kind, Picture, places
+from training.engine.data.placement import CENTRE, Kind, Picture, places
 from training.engine.data.sampler import Sampler
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.progress import Progress
@@ -106,10 +106,27 @@ class Dataset:
 
     def all_shots(self) -> Iterator[Shot]:
         """Give every form of a picture that training and validation can ask for."""
-        for picture in [*self.samples, *self.held_out]:
-            yield Shot(picture)
-            if self.spec.training.flip:
-                yield Shot(picture, flip=True)
+        for picture in self.samples:
+            for crop in self.crops:
+                yield Shot(picture, False, crop)
+                if self.spec.training.flip and picture.item.flip:
+                    yield Shot(picture, True, crop)
+        yield from map(Shot, self.held_out)
+
+    @property
+    def crops(self) -> list[float]:
+        """Return the parts of a picture's slack at which it is cropped, evenly spread from end to end."""
+        training = self.spec.training
+        if training.crop == "centre":
+            return [CENTRE]
+        return [place / (training.crop_variants - 1) for place in range(training.crop_variants)]
+
+    def drawn_shot(self, picture: Picture, step: int, sample: int) -> Shot:
+        """Return how a picture is shown as one sample of a step."""
+        training, crops = self.spec.training, self.crops
+        flip = training.flip and picture.item.flip and rng.uniform(training.seed, "flip", step, sample) < 0.5
+        crop = crops[int(rng.uniform(training.seed, "crop", step, sample) * len(crops))]
+        return Shot(picture, flip, crop)
 
     def cache_latents(
         self, family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity, progress: Progress
@@ -134,15 +151,15 @@ class Dataset:
         self._texts = EncodedTexts(family, parts, folder, identity)
         return self._texts.fill(texts, progress=progress)
 
-    def latent(self, picture: Picture, flip: bool = False) -> Tensor:
+    def latent(self, picture: Picture, flip: bool = False, crop: float = CENTRE) -> Tensor:
         """Return the cached latents (C, h, w) of a picture."""
         assert self._pictures is not None, "cache_latents comes first"
-        return self._pictures.latent(Shot(picture, flip))
+        return self._pictures.latent(Shot(picture, flip, crop))
 
-    def mask(self, picture: Picture, flip: bool = False) -> Tensor | None:
+    def mask(self, picture: Picture, flip: bool = False, crop: float = CENTRE) -> Tensor | None:
         """Return how much each place of a picture's latents counts, (1, h, w); None where all count the same."""
         assert self._masks is not None, "cache_latents comes first"
-        mask, outside = self._masks.mask(Shot(picture, flip)), self.spec.masks.outside
+        mask, outside = self._masks.mask(Shot(picture, flip, crop)), self.spec.masks.outside
         return None if mask is None else outside + (1.0 - outside) * mask
 
     def text_row(self, text: str) -> TextRow:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from training.engine.data.cache import Row, TensorCache, content_key
 from training.engine.data.identity import ModelIdentity
-from training.engine.data.pictures import load_pixels
-from training.engine.data.placement import Picture
+from training.engine.data.pictures import Corner, load_pixels
+from training.engine.data.placement import CENTRE, Picture
 from training.engine.errors import DataError
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.progress import Progress
@@ -24,15 +24,24 @@ TEXT_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """Be one way of showing a picture to the model."""
+    """Be one way of showing a picture to the model: mirrored or not, and cropped at some part of its slack."""
 
     picture: Picture
     flip: bool = False
+    crop: float = CENTRE
+
+    @property
+    def corner(self) -> Corner | None:
+        """Return where the crop begins; None is the centre, which is exact to less than a pixel."""
+        if self.crop == CENTRE or self.picture.slack == (0, 0):
+            return None
+        return self.picture.view_at(self.crop).crop
 
     @property
     def key(self) -> str:
         """Name its latents by the picture's content and by what is done to it before encoding."""
-        return content_key(self.picture.item.sha256, *self.picture.bucket, "fit-centre", self.flip)
+        place = "fit-centre" if self.corner is None else "at {},{}".format(*self.corner)
+        return content_key(self.picture.item.sha256, *self.picture.bucket, place, self.flip)
 
 
 class EncodedPictures:
@@ -114,7 +123,7 @@ def _namespace(family: ModelFamily, parts: Parts, folder: Path, identity: ModelI
 
 
 def _pixels(shot: Shot) -> Tensor:
-    return load_pixels(shot.picture.item.path, *shot.picture.bucket, flip=shot.flip)
+    return load_pixels(shot.picture.item.path, *shot.picture.bucket, flip=shot.flip, corner=shot.corner)
 
 
 def _runs(keys: Sequence[str], group: Callable[[str], object]) -> list[list[str]]:

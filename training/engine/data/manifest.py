@@ -22,7 +22,8 @@ _REPEATS = re.compile(r"([1-9]\d{0,2})_")
 class Item:
     """Be one picture with its caption; ``sha256`` and ``mask_sha256`` are digests of the files.
 
-    ``alternatives`` are further captions, of which one or the caption is drawn each time.
+    ``alternatives`` are further captions, of which one or the caption is drawn each time. Without ``flip`` it is never
+    mirrored: it shows letters, or a face that is not even.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Item:
     mask_sha256: str = ""
     alternatives: tuple[str, ...] = ()
     weight: float = 1.0
+    flip: bool = True
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -94,6 +96,9 @@ def _entry(entry: Any, number: int, folder: Path) -> Item:
         raise DataError(
             "manifest_broken", f"entry {number} of the manifest: weight must be between 0 and 100"
         )
+    flip = entry.get("flip", True)
+    if not isinstance(flip, bool):
+        raise DataError("manifest_broken", f"entry {number} of the manifest: flip must be true or false")
     if not path.is_file():
         raise DataError("image_missing", f"picture {entry['path']!r} of the manifest was not found")
     captions = entry.get("captions", [entry.get("caption") or ""])
@@ -109,7 +114,7 @@ def _entry(entry: Any, number: int, folder: Path) -> Item:
         path, entry.get("sha256") or file_sha256(path), captions[0], repeats,
         bool(entry.get("held_out", False)), mask,
         (entry.get("mask_sha256") or file_sha256(mask)) if mask is not None else "", tuple(captions[1:]),
-        float(weight),
+        float(weight), flip,
     )  # fmt: skip
 
 
@@ -199,4 +204,6 @@ def _line(item: Item) -> str:
         line += f"\0captions {json.dumps(item.alternatives)}"
     if item.weight != 1.0:
         line += f"\0weight {item.weight}"
+    if not item.flip:
+        line += "\0no flip"
     return line

@@ -50,7 +50,7 @@ class EncodedMasks:
         assert picture.mask is not None
         grid = self._grid(picture.bucket)
         pixels = load_mask(
-            picture.mask, *picture.bucket, original=picture.original, flip=shot.flip,
+            picture.mask, *picture.bucket, original=picture.original, flip=shot.flip, corner=shot.corner,
             own_alpha=picture.mask == picture.item.path,
         )  # fmt: skip
         cells: Tensor = torch.nn.functional.adaptive_avg_pool2d(pixels, grid)

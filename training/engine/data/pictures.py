@@ -14,6 +14,8 @@ from torch import Tensor
 
 from training.engine.errors import DataError
 
+Corner = tuple[int, int]
+"""Left and top of a crop, in pixels of the scaled picture."""
 MAX_PIXELS = 200_000_000
 """A larger picture is refused before it is decoded."""
 
@@ -28,18 +30,21 @@ def read_size(path: Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def load_pixels(path: Path, width: int, height: int, *, flip: bool = False) -> Tensor:
-    """Return a picture as (3, height, width) in [-1, 1]: scaled to cover the size, cropped at the centre.
+def load_pixels(
+    path: Path, width: int, height: int, *, flip: bool = False, corner: Corner | None = None
+) -> Tensor:
+    """Return a picture as (3, height, width) in [-1, 1]: scaled to cover the size, cropped at the centre or ``corner``.
 
     Transparent parts become white. Raise DataError for a file that cannot be decoded.
     """
-    image = _cover(load_image(path), (width, height), flip, Image.Resampling.LANCZOS)
+    image = _cover(load_image(path), (width, height), flip, corner, Image.Resampling.LANCZOS)
     array = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
 def load_mask(
-    path: Path, width: int, height: int, *, original: tuple[int, int], flip: bool = False, own_alpha: bool = False
+    path: Path, width: int, height: int, *, original: tuple[int, int], flip: bool = False,
+    corner: Corner | None = None, own_alpha: bool = False,
 ) -> Tensor:  # fmt: skip
     """Return a mask as (1, height, width) in [0, 1], cut as ``load_pixels`` cuts its picture of size ``original``.
 
@@ -53,17 +58,24 @@ def load_mask(
     if mask.size != original:
         mask = mask.resize(original, Image.Resampling.BILINEAR)
     # Unlike the picture's, this filter makes no value that was not between its neighbours.
-    array = np.asarray(_cover(mask, (width, height), flip, Image.Resampling.BILINEAR), dtype=np.float32)
+    mask = _cover(mask, (width, height), flip, corner, Image.Resampling.BILINEAR)
+    array = np.asarray(mask, dtype=np.float32)
     return torch.from_numpy(array / 255.0)[None]
 
 
 def _cover(
-    image: Image.Image, size: tuple[int, int], flip: bool, resampling: Image.Resampling
+    image: Image.Image, size: tuple[int, int], flip: bool, corner: Corner | None, resampling: Image.Resampling
 ) -> Image.Image:
-    """Mirror, then scale to cover a size and crop at the centre: places of the crop are those of what is seen."""
+    """Mirror, then scale to cover a size and crop: places of the crop are those of what is seen."""
     if flip:
         image = ImageOps.mirror(image)
-    return ImageOps.fit(image, size, resampling)
+    if corner is None:
+        return ImageOps.fit(image, size, resampling)
+    scale = max(size[0] / image.width, size[1] / image.height)
+    width, height = min(size[0] / scale, image.width), min(size[1] / scale, image.height)
+    # Sides are rounded once they are scaled, so the last corner may lie half a pixel too far.
+    left, top = min(corner[0] / scale, image.width - width), min(corner[1] / scale, image.height - height)
+    return image.resize(size, resampling, box=(left, top, left + width, top + height))
 
 
 def has_transparency(path: Path) -> bool:

@@ -13,6 +13,7 @@ from training.engine.data_sections import MaskSpec
 from training.engine.errors import DataError
 from training.engine.families.base import View
 
+CENTRE = 0.5
 Kind = Literal["train", "regularisation"]
 
 
@@ -31,12 +32,25 @@ class Picture:
     """How much its loss counts."""
 
     @property
-    def view(self) -> View:
-        """Return what is left of it in its bucket: scaled to cover it, cropped at the centre."""
+    def slack(self) -> tuple[int, int]:
+        """Return by how many pixels it is wider and higher than its bucket once it is scaled to cover it."""
         (width, height), (bucket_width, bucket_height) = self.original, self.bucket
         scale = max(bucket_width / width, bucket_height / height)
         left, top = round(width * scale) - bucket_width, round(height * scale) - bucket_height
-        return View(self.original, (max(0, left) // 2, max(0, top) // 2), self.bucket)
+        return max(0, left), max(0, top)
+
+    @property
+    def view(self) -> View:
+        """Return what is left of it in its bucket, cropped at the centre."""
+        return self.view_at(CENTRE)
+
+    def view_at(self, crop: float) -> View:
+        """Return what is left of it in its bucket, cropped at a part of its slack: 0 keeps the upper left corner.
+
+        Of a mirrored picture it is the view of what is seen: pictures are mirrored before they are cropped.
+        """
+        left, top = self.slack
+        return View(self.original, (int(left * crop), int(top * crop)), self.bucket)
 
 
 def places(
