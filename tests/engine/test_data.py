@@ -18,7 +18,6 @@ from training.engine.data import cache as cache_module
 from training.engine.data.buckets import bucket_sizes, choose_bucket
 from training.engine.data.cache import TensorCache, content_key
 from training.engine.data.captions import caption_text
-from training.engine.data.held_out import split
 from training.engine.data.manifest import Item, read_items
 from training.engine.data.pictures import load_pixels, read_size
 from training.engine.data.sampler import Sampler, filled
@@ -261,19 +260,6 @@ def test_shuffled_tags_keep_the_first_and_lose_none() -> None:
         tags = text.split(", ")
         assert tags[:2] == ["a", "b"]
         assert sorted(tags) == list("abcdef")
-
-
-def test_split_depends_on_content_not_on_order() -> None:
-    items = [Item(Path(f"{n}"), f"{n:064d}", "") for n in range(20)]
-    train, held_out = split(items, 0.1, seed=3)
-    assert (len(train), len(held_out)) == (18, 2)
-    again = split(items[::-1], 0.1, seed=3)[1]
-    assert {i.sha256 for i in again} == {i.sha256 for i in held_out}
-
-
-def test_marked_pictures_are_held_out() -> None:
-    items = [Item(Path(f"{n}"), f"{n}", "", held_out=n == 2) for n in range(4)]
-    assert [i.sha256 for i in split(items, 0.5, 0)[1]] == ["2"]
 
 
 # -- caches ----------------------------------------------------------------------------------------------------------

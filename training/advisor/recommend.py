@@ -24,6 +24,8 @@ GIVEN = frozenset(
         "/base_model/family",
         "/dataset/manifest",
         "/dataset/folder",
+        "/dataset/held_out_manifest",
+        "/dataset/held_out_folder",
         "/regularisation/manifest",
         "/regularisation/folder",
         "/cache_dir",

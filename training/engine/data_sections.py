@@ -36,6 +36,14 @@ class DatasetSpec:
         False, kind="bool", label=_("One caption per line"),
         help=_("Each line of a caption file is a caption of its own; one of them is drawn each time."),
     )  # fmt: skip
+    held_out_manifest: str | None = setting(
+        None, kind="path", label=_("Manifest of held-out pictures"),
+        help=_("JSON list of pictures that are only measured on, instead of a share of the set."),
+    )  # fmt: skip
+    held_out_folder: str | None = setting(
+        None, kind="path", label=_("Folder of held-out pictures"),
+        help=_("Pictures that are only measured on, instead of a share of the set."),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -94,8 +94,7 @@ def estimate(
     measured on an earlier run of the same shape.
     """
     training = spec.training
-    held_out = max(1, round(image_count * training.held_out)) if training.held_out and image_count >= 4 else 0
-    samples = spec.samples(max(0, image_count - held_out))
+    samples = spec.samples(max(0, image_count - training.held_out_of(image_count)))
     plan = spec.plan([samples])
     profile = model or MODELS.get(spec.base_model.family, MODELS["sd"])
     machine = device or DEVICES["cpu"]

@@ -294,11 +294,25 @@ class TrainingSpec:
         0.0, kind="float", label=_("Held-out share"), minimum=0.0, maximum=0.5,
         help=_("Share of the pictures kept aside to measure what was learned."),
     )  # fmt: skip
+    held_out_count: int | None = setting(
+        None, kind="int", label=_("Held-out pictures"), minimum=1, maximum=100_000, unit=_("pictures"),
+        help=_("So many pictures are kept aside, instead of a share."),
+    )  # fmt: skip
+    held_out_steady: bool = setting(
+        False, kind="bool", label=_("Steady held-out pictures"),
+        help=_("Each picture is kept aside or not by its content alone, whatever is added; the share is then about."),
+    )  # fmt: skip
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Return every trained resolution, the largest first."""
         return tuple(sorted({self.resolution, *self.resolutions}, reverse=True))
+
+    def held_out_of(self, pictures: int) -> int:
+        """Return how many of so many pictures are kept aside; of a share none of fewer than four, else at least one."""
+        if self.held_out_count is not None:
+            return min(self.held_out_count, pictures)
+        return max(1, round(pictures * self.held_out)) if self.held_out > 0.0 and pictures >= 4 else 0
 
     @property
     def mean_pixels(self) -> float:

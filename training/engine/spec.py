@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -52,6 +52,8 @@ __all__ = [
     "read_yaml",
     "validate",
 ]
+
+T = TypeVar("T", DatasetSpec, RegularisationSpec)
 
 
 WHOLE_SECTIONS = ("captions", "buckets", "masks", "method", "training")
@@ -134,19 +136,18 @@ class RunSpec:
         def absolute(path: str | None) -> str | None:
             return None if path is None else str((folder / path).absolute())
 
+        def moved(section: T) -> T:
+            names = [f.name for f in dataclasses.fields(section) if f.metadata["info"].kind == "path"]
+            paths: dict[str, Any] = {name: absolute(getattr(section, name)) for name in names}
+            return dataclasses.replace(section, **paths)
+
         return dataclasses.replace(
             self,
             base_model=dataclasses.replace(
                 self.base_model, path=self._base_path(folder), config=absolute(self.base_model.config)
             ),
-            dataset=dataclasses.replace(
-                self.dataset, manifest=absolute(self.dataset.manifest), folder=absolute(self.dataset.folder)
-            ),
-            regularisation=dataclasses.replace(
-                self.regularisation,
-                manifest=absolute(self.regularisation.manifest),
-                folder=absolute(self.regularisation.folder),
-            ),
+            dataset=moved(self.dataset),
+            regularisation=moved(self.regularisation),
             cache_dir=absolute(self.cache_dir),
         )
 
@@ -271,6 +272,17 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/regularisation", "give either a manifest or a folder of regularisation pictures")
     if "{trigger}" in spec.regularisation.template:
         conflict("/regularisation/template", "regularisation pictures must not have the trigger word")
+    own = [spec.dataset.held_out_manifest, spec.dataset.held_out_folder]
+    if None not in own:
+        conflict("/dataset", "give either a manifest or a folder of held-out pictures")
+    if spec.training.held_out and spec.training.held_out_count is not None:
+        conflict("/training/held_out_count", "hold out a share or a number of pictures, not both")
+    if own != [None, None] and (spec.training.held_out or spec.training.held_out_count is not None):
+        conflict(
+            "/training/held_out", "held-out pictures of their own and a part of the set do not go together"
+        )
+    if spec.training.held_out_steady and not spec.training.held_out:
+        conflict("/training/held_out_steady", "it needs a held-out share")
     for name in ("shuffle_tags", "tag_dropout"):
         if spec.captions.style == "sentences" and getattr(spec.captions, name):
             conflict(f"/captions/{name}", "sentences have no tags; choose tags or auto for the captions")

@@ -81,7 +81,7 @@ def estimate_run(
     spec: RunSpec, base: FoundationModel, *, team: Team, pictures: int, gpus: int = 1
 ) -> Estimate:
     """Return the forecast for `spec` on a set of `pictures`, on so many GPUs (two queries)."""
-    held_out = _held_out(pictures, spec.training.held_out)
+    held_out = spec.training.held_out_of(pictures)
     images = max(1, pictures - held_out)
     plan = spec.plan([spec.samples(images)])
     pictures_per_step = spec.training.batch_size * spec.training.gradient_accumulation
@@ -133,11 +133,6 @@ def _memory_mb(spec: RunSpec, base: FoundationModel, level: str) -> int:
     pictures = spec.training.batch_size * (spec.training.resolution / base.resolution) ** 2
     pictures *= KEPT[level]
     return round(base.memory_mb * (1 - _SHARE_OF_PICTURES + _SHARE_OF_PICTURES * pictures))
-
-
-def _held_out(count: int, share: float) -> int:
-    """Return how many pictures the engine keeps aside: none of fewer than four, else at least one."""
-    return max(1, round(count * share)) if share and count >= 4 else 0
 
 
 def _measured(base: FoundationModel, team: Team) -> tuple[float, float] | None:

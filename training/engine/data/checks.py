@@ -27,6 +27,13 @@ def check_set(dataset: Dataset) -> Iterator[Warning]:
             hint="Give a trigger word, or write captions; otherwise nothing in a prompt calls the LoRA.",
         )  # fmt: skip
 
+    if dataset.left_out:
+        yield Warning(
+            "held_out_in_set",
+            f"{len(dataset.left_out)} pictures are in the held-out set too, e.g. {dataset.left_out[0]!r}; "
+            "they are not trained on.",
+            hint="What is trained on cannot measure what was learned.",
+        )
     named = [p.item.path.name for p in dataset.regularisation if has_word(dataset.text(p), spec.trigger)]
     if named:
         yield Warning(

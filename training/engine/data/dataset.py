@@ -13,9 +13,9 @@ from training.engine import rng
 from training.engine.data.buckets import Buckets, Size
 from training.engine.data.captions import caption_text, split_tags, variants
 from training.engine.data.encoding import EncodedPictures, EncodedTexts, Shot
-from training.engine.data.held_out import split
+from training.engine.data.held_out import split, without
 from training.engine.data.identity import ModelIdentity
-from training.engine.data.manifest import dataset_sha256, read_items, read_regularisation
+from training.engine.data.manifest import dataset_sha256, read_held_out, read_items, read_regularisation
 from training.engine.data.masks import EncodedMasks
 from training.engine.data.placement import CENTRE, Kind, Picture, places
 from training.engine.data.sampler import Sampler
@@ -35,9 +35,14 @@ class Dataset:
         """Read the list, part it, and choose buckets; raise DataError for unreadable pictures."""
         self.spec = spec
         items = read_items(spec.dataset)
+        own = read_held_out(spec.dataset)
         mixed_in = read_regularisation(spec.regularisation, spec.dataset)
-        self.sha256 = dataset_sha256(items, mixed_in)
-        train, held_out = split(items, spec.training.held_out, spec.training.seed)
+        self.sha256 = dataset_sha256([*items, *own], mixed_in)
+        train, held_out = split(items, spec.training, own)
+        mixed_in = without(mixed_in, held_out)
+        contents = {item.sha256 for item in own}
+        self.left_out = [item.path.name for item in items if item.sha256 in contents]
+        """Names of pictures that are not trained on because they are in the held-out set too."""
         buckets = Buckets(spec.training.sizes, divisor, spec.buckets)
         placed = [places(item, buckets, spec.masks) for item in train]
         self.pictures = [each[0] for each in placed]

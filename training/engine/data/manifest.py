@@ -69,6 +69,18 @@ def read_regularisation(regularisation: RegularisationSpec, dataset: DatasetSpec
     return items
 
 
+def read_held_out(dataset: DatasetSpec) -> list[Item]:
+    """Read the held-out set, none if the recipe names none; raise DataError when it is empty or an entry is wrong."""
+    if dataset.held_out_manifest is None and dataset.held_out_folder is None:
+        return []
+    items = _read(dataset.held_out_manifest, dataset.held_out_folder or ".", dataset)
+    if not items:
+        raise DataError(
+            "no_held_out", "there are no pictures in the held-out set", hint="Add some, or leave it out."
+        )
+    return [dataclasses.replace(item, held_out=True) for item in items]
+
+
 def _read(manifest: str | None, folder: str, dataset: DatasetSpec) -> list[Item]:
     return _from_manifest(Path(manifest)) if manifest is not None else _from_folder(Path(folder), dataset)
 
