@@ -145,6 +145,7 @@ class LoRATrainer:
 
         weights = count_weights(self.parts.denoiser)
         self.take_up(self._saved_plan() if loaded else warm_up.first_plan(self, weights))
+        foundation.lend(self.parts, self.device)
         foundation.settle(self.parts.denoiser, self.plan, self.device)
         self.attach()
         if loaded:

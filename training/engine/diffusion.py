@@ -128,6 +128,17 @@ def shifted(u: Tensor, shift: float) -> Tensor:
     return u if shift == 1.0 else shift * u / (1.0 + (shift - 1.0) * u)
 
 
+def within(u: Tensor, noise_range: tuple[float, float], shift: float = 1.0) -> Tensor:
+    """Bring numbers in [0, 1) to those that ``shifted`` moves into a range of noise levels; all of it changes nothing.
+
+    The ends go back through the inverse, s / (shift - (shift - 1) s).
+    """
+    if noise_range == (0.0, 1.0):
+        return u
+    low, high = (level / (shift - (shift - 1.0) * level) for level in noise_range)
+    return low + (high - low) * u
+
+
 def dynamic_shift(config: Mapping[str, Any], tokens: int) -> float:
     """Return the shift for a picture of so many tokens, from a scheduler's config.
 

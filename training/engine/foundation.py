@@ -42,9 +42,9 @@ def wishes(trainer: LoRATrainer) -> Wishes:
 
 
 def load(trainer: LoRATrainer) -> Parts:
-    """Return the base model, its encoders on the device.
+    """Return the base model with the denoiser that is trained, its encoders on the device.
 
-    Its denoiser is in the host's memory where it may have to be changed before it goes to the device.
+    The denoiser is in the host's memory where it may have to be changed before it goes to the device.
     """
     device, wanted = trainer.device, wishes(trainer)
     parts = trainer.given_base
@@ -57,10 +57,19 @@ def load(trainer: LoRATrainer) -> Parts:
             device=device if is_plain else HOST,
             dtype=weights_dtype(trainer.precision),
         )
+    parts = parts.with_expert(trainer.spec.method.expert)
+    stay = [parts.denoiser, *parts.idle]
     for module in parts.modules:
-        if module is not parts.denoiser:
+        if not any(module is each for each in stay):
             module.to(device)
     return parts
+
+
+def lend(parts: Parts, device: torch.device) -> None:
+    """Have the denoisers that are not trained draw on a GPU too, their blocks in the host's memory until used."""
+    if device.type != "cpu":
+        for denoiser in parts.idle:
+            offload(denoiser, device)
 
 
 def settle(denoiser: nn.Module, plan: MemoryPlan, device: torch.device) -> None:
@@ -82,7 +91,9 @@ def reload(trainer: LoRATrainer, plan: MemoryPlan) -> None:
     assert parts.folder is not None
     # The old one goes first: both may be more than there is.
     parts.components[parts.denoiser_name] = nn.Identity()
-    fresh = trainer.family.load_denoiser(parts.folder, device=HOST, dtype=weights_dtype(plan.precision))
+    fresh = trainer.family.load_denoiser(
+        parts.folder, device=HOST, dtype=weights_dtype(plan.precision), name=parts.denoiser_name
+    )
     settle(fresh, plan, trainer.device)
     trainer.parts = parts.with_denoiser(fresh)
 
@@ -98,8 +109,10 @@ def alike(family: ModelFamily, plan: MemoryPlan) -> ModelFamily:
         return family
     changed = copy.copy(family)
 
-    def load_denoiser(folder: Path, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        fresh = family.load_denoiser(folder, device=HOST, dtype=dtype)
+    def load_denoiser(
+        folder: Path, *, device: torch.device, dtype: torch.dtype, name: str | None = None
+    ) -> nn.Module:
+        fresh = family.load_denoiser(folder, device=HOST, dtype=dtype, name=name)
         settle(fresh, plan, device)
         return fresh
 

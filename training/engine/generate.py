@@ -15,8 +15,10 @@ from training.engine.errors import ConfigurationError, Interrupted
 from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
 from training.engine.export.factors import read_factors
 from training.engine.export.verify import hooked
+from training.engine.export.weights_file import read_metadata
 from training.engine.families.base import Parts, TextRow
 from training.engine.families.sources import base_folder
+from training.engine.foundation import lend
 from training.engine.generation import GenerationSpec, Mix, Picture, picture_path
 from training.engine.methods.changes import Change
 from training.engine.progress import ProgressTeller
@@ -90,7 +92,9 @@ class Generator:
 
     def _load(self) -> Parts:
         folder = base_folder(self.family, self.spec.base_model, self.run_dir / "cache")
-        return load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
+        parts = load_base(self.family, folder, device=self.device, dtype=weights_dtype(self.precision))
+        lend(parts, self.device)
+        return parts
 
     @contextmanager
     def _mixed(self, parts: Parts, mix: Mix) -> Iterator[None]:
@@ -99,8 +103,10 @@ class Generator:
             for use in mix:
                 factors = self._factors(Path(use.file), use.strength)
                 unused = set(factors)
+                expert = read_metadata(Path(use.file)).get("lora_foundry.expert", "")
+                meant = parts.with_expert(expert) if expert in parts.experts else parts
                 for table in self.family.exports.values():
-                    for part, model in parts.adaptable.items():
+                    for part, model in meant.adaptable.items():
                         slots = table.slots({part: model})
                         found = {stem: factors[stem] for stem in unused & slots.keys()}
                         stack.enter_context(hooked(model, slots, found))

@@ -103,6 +103,13 @@ class MethodSpec:
         None, kind="int", label=_("Block size of LoKr"), minimum=2, maximum=1024,
         help=_("Side of the small matrix; larger files learn more. Empty splits each layer about evenly."),
     )  # fmt: skip
+    expert: str = setting(
+        "auto", kind="choice", choices=("auto", "low", "high"), label=_("Trained denoiser"),
+        help=_(
+            "For a base model with two (Wan 2.2 14B): low removes the last noise and draws detail, high decides "
+            "composition and motion. auto is low; train both for two files."
+        ),
+    )  # fmt: skip
     text_encoder: bool = setting(
         False, kind="bool", label=_("Train the text encoder"),
         help=_("Also adapt the text encoder; slower, because captions can no longer be cached."),

@@ -14,7 +14,7 @@ from training.engine.data.dataset import Dataset
 from training.engine.data.placement import CENTRE, Picture
 from training.engine.data.sampler import Batch, filled
 from training.engine.device import Portions, autocast
-from training.engine.diffusion import DiscreteProcess
+from training.engine.diffusion import DiscreteProcess, within
 from training.engine.dist import World
 from training.engine.families.base import ModelFamily, Parts, TextRow, View
 from training.engine.loss import check_loss, per_sample_loss, spread_times, time_weight
@@ -126,7 +126,8 @@ class StepComputer:
         u = spread_times(
             torch.tensor([d.u for d in draws], dtype=torch.float64), training, self._family.timestep_sampling
         )
-        t = self.process.timesteps(u, training.timestep_shift or self._family.shift(self._parts, shape))
+        shift = training.timestep_shift or self._family.shift(self._parts, shape)
+        t = self.process.timesteps(within(u, self._parts.noise_range, shift), shift)
         text = self._text([(d.text, d.view) for d in draws])
         mask = self._mask([self._dataset.mask(d.picture, d.flip, d.crop) for d in draws], latents)
         losses = self.denoising_loss(latents, noise, t, text, mask)
@@ -202,6 +203,7 @@ class StepComputer:
             for i, level in pairs
         ])  # fmt: skip
         u = torch.tensor([(level + 0.5) / 5 for _, level in pairs], dtype=torch.float64)
+        u = within(u, self._parts.noise_range)
         text = self._text([(self._dataset.text(pictures[i]), pictures[i].view) for i, _ in pairs])
         mask = self._mask([self._dataset.mask(pictures[i]) for i, _ in pairs], latents)
         return self.denoising_loss(latents, noise, self.process.timesteps(u), text, mask)

@@ -77,6 +77,7 @@ def build(
         "lora_foundry.recipe_sha256": spec.recipe_sha256(),
         "lora_foundry.dataset_sha256": dataset.sha256,
         "lora_foundry.base_sha256": base_sha256,
+        "lora_foundry.expert": parts.expert,
     }  # fmt: skip
     if spec.output.include_tag_frequencies:
         entries["ss_tag_frequency"] = json.dumps({spec.name: dataset.tag_frequencies()}, ensure_ascii=False)

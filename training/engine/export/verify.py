@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from training.engine import rng
 from training.engine.device import autocast
+from training.engine.diffusion import within
 from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.table import ExportTable, Slot
 from training.engine.families.base import DENOISER, ModelFamily, Parts, TextRow, View
@@ -72,7 +73,8 @@ def verify_effect(
     side = min(8 * family.divisor, 128)  # four places a side or more, whatever the autoencoder's factor
     shape = family.latent_shape(parts, side, side)
     noised = torch.randn((2, *shape), generator=rng.generator(0, "verify")).to(device)
-    t = parts.process.timesteps(torch.tensor([0.25, 0.75], dtype=torch.float64)).to(device)
+    u = within(torch.tensor([0.25, 0.75], dtype=torch.float64), parts.noise_range)
+    t = parts.process.timesteps(u).to(device)
     row = {**text, **family.geometry(parts, View.whole(side, side))}
     rows = {name: tensor.to(device) for name, tensor in family.collate_text([row, row]).items()}
 
@@ -101,7 +103,7 @@ def _fresh_denoiser(family: ModelFamily, parts: Parts) -> nn.Module:
     if parts.folder is None:
         return family.tiny().denoiser
     dtype = next(iter(parts.denoiser.parameters())).dtype
-    return family.load_denoiser(parts.folder, device=parts.device, dtype=dtype)
+    return family.load_denoiser(parts.folder, device=parts.device, dtype=dtype, name=parts.denoiser_name)
 
 
 @contextmanager
@@ -110,12 +112,13 @@ def hooked(
 ) -> Iterator[None]:
     """Add a file's factors to a model's layers for a while; factors of other parts are left alone."""
     layers = dict(model.named_modules())
+    # Not that of the layer: the weights of blocks may lie in the host's memory until they are used.
+    device = next(model.parameters()).device
     with ExitStack() as stack:
         for stem, read in factors.items():
             for slot in slots.get(stem, ()):
-                layer = layers[slot.module]
-                addition = _addition(read.rows(slot.rows).to(layer.weight.device))
-                stack.callback(layer.register_forward_hook(addition).remove)
+                addition = _addition(read.rows(slot.rows).to(device))
+                stack.callback(layers[slot.module].register_forward_hook(addition).remove)
         yield
 
 

@@ -55,6 +55,8 @@ class ModelFamily(ABC):
     tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
     optional: ClassVar[tuple[str, ...]] = ()
     """Text encoders and tokenizers that a base model may come without: its index then says [null, null]."""
+    waiting: ClassVar[tuple[str, ...]] = ()
+    """Further denoisers, which stay in the host's memory until one is chosen."""
     trainable_encoders: ClassVar[tuple[str, ...]] = ()
     """Text encoders that may carry adapters."""
     text_dtype: ClassVar[torch.dtype | None] = None
@@ -88,15 +90,19 @@ class ModelFamily(ABC):
                 continue
             own = torch.float32 if name == "vae" else self.text_dtype or dtype
             found = folders.load_component(folders.component_class(index, name), folder / name, own)
-            components[name] = found.to(device) if isinstance(found, nn.Module) else found
+            moves = isinstance(found, nn.Module) and name not in self.waiting
+            components[name] = found.to(device) if moves else found
         parts = self._parts(components, config, folder, folders.settings_of(index))
         parts.freeze()
         return parts
 
-    def load_denoiser(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """Load only the denoiser, fresh, for the verification of an export."""
-        cls = folders.component_class(folders.read_index(folder), self.denoiser)
-        module: nn.Module = folders.load_component(cls, folder / self.denoiser, dtype)
+    def load_denoiser(
+        self, folder: Path, *, device: torch.device, dtype: torch.dtype, name: str | None = None
+    ) -> nn.Module:
+        """Load only the denoiser, or the component ``name``, fresh, for the verification of an export."""
+        component = name or self.denoiser
+        cls = folders.component_class(folders.read_index(folder), component)
+        module: nn.Module = folders.load_component(cls, folder / component, dtype)
         return module.to(device).requires_grad_(False).eval()
 
     def save(self, parts: Parts, folder: Path) -> None:

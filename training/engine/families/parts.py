@@ -12,9 +12,19 @@ import torch
 from torch import nn
 
 from training.engine.diffusion import NoiseProcess
+from training.engine.errors import ConfigurationError
 
 DENOISER = "denoiser"
 """What the network that removes noise is called among the adaptable parts, whatever its component is."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Expert:
+    """Be one of several denoisers of a base model: its component, and the noise levels (sigma) it is for."""
+
+    component: str
+    low: float
+    high: float
 
 
 @dataclasses.dataclass
@@ -23,7 +33,8 @@ class Parts:
 
     ``components`` maps "vae", "text_encoder", "tokenizer_2", ... to modules and tokenizers; ``denoiser_name`` is
     "unet" or "transformer", ``encoder_names`` the text encoders that are models; ``settings`` is what the model's index
-    says besides its components: the pipeline's class and its own values, e.g. ``boundary_ratio``.
+    says besides its components: the pipeline's class and its own values, e.g. ``boundary_ratio``. ``experts`` are the
+    denoisers by name where there are several; ``denoiser_name`` is then the component of the one that is trained.
     """
 
     components: dict[str, Any]
@@ -33,6 +44,7 @@ class Parts:
     process: NoiseProcess
     folder: Path | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    experts: Mapping[str, Expert] = dataclasses.field(default_factory=dict)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -66,6 +78,43 @@ class Parts:
         """Return everything that has weights."""
         return tuple(each for each in self.components.values() if isinstance(each, nn.Module))
 
+    @property
+    def expert(self) -> str | None:
+        """Return the name of the expert that is trained; None where one denoiser does it all."""
+        return next((name for name, e in self.experts.items() if e.component == self.denoiser_name), None)
+
+    @property
+    def noise_range(self) -> tuple[float, float]:
+        """Return the noise levels that the denoiser is for, as sigma."""
+        if self.expert is None:
+            return 0.0, 1.0
+        chosen = self.experts[self.expert]
+        return chosen.low, chosen.high
+
+    @property
+    def idle(self) -> tuple[nn.Module, ...]:
+        """Return the denoisers that are not the one that is trained: used for drawing, kept out of the way."""
+        return tuple(
+            self.components[each.component]
+            for each in self.experts.values()
+            if each.component != self.denoiser_name
+        )
+
+    def with_expert(self, name: str) -> Parts:
+        """Return the same model with another expert as the denoiser; "auto" is the one for low noise.
+
+        Raise ConfigurationError where the model has one denoiser for all noise levels.
+        """
+        if not self.experts:
+            if name == "auto":
+                return self
+            raise ConfigurationError(
+                "no_experts", "the base model has one denoiser for all noise levels",
+                hint="Leave the choice of a denoiser to auto.", patch={"/method/expert": "auto"},
+            )  # fmt: skip
+        chosen = self.experts["low" if name == "auto" else name]
+        return dataclasses.replace(self, denoiser_name=chosen.component)
+
     def with_denoiser(self, denoiser: nn.Module) -> Parts:
         """Return the same model with another denoiser."""
         components = {**self.components, self.denoiser_name: denoiser}
@@ -92,9 +141,11 @@ class Parts:
             module.requires_grad_(False).eval()
 
     def to(self, device: torch.device) -> Parts:
-        """Move all weights to a device and return this."""
+        """Move all weights but those of idle denoisers to a device and return this."""
+        idle = self.idle
         for module in self.modules:
-            module.to(device)
+            if not any(module is each for each in idle):
+                module.to(device)
         return self
 
     def bytes(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -14,6 +16,7 @@ from torch.nn import functional
 from training.engine.export.table import Place
 from training.engine.families import dits
 from training.engine.families.base import Parts, TextRow
+from training.engine.families.parts import Expert
 from training.engine.families.video import VideoFamily
 from training.engine.testing import tiny
 
@@ -49,6 +52,7 @@ class Wan(VideoFamily):
     name = "wan"
     title = "Wan 2.1 / 2.2"
     pipelines = ("WanPipeline",)
+    optional = waiting = ("transformer_2",)
     divisor = 32
     guidance_default = 5.0
     timestep_sampling = "logit_normal"
@@ -58,6 +62,24 @@ class Wan(VideoFamily):
         tuple(name for name in OUTER if "text_embedder" in name or "time_proj" in name),
     )
     exports = {"comfy": dits.comfy(native_place), "peft": dits.PEFT}
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """List the components; Wan 2.2 14B has a second transformer, for low noise levels."""
+        return (*super().components, "transformer_2")
+
+    def _parts(
+        self, components: dict[str, Any], config: dict[str, Any], folder: Path | None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Parts:  # fmt: skip
+        parts = super()._parts(components, config, folder, settings)
+        boundary = parts.settings.get("boundary_ratio")
+        if boundary is None:
+            return parts
+        return dataclasses.replace(parts, experts={
+            "high": Expert("transformer", boundary, 1.0),
+            "low": Expert("transformer_2", 0.0, boundary - 1e-6),  # the boundary itself is the other's
+        })  # fmt: skip
 
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Return UMT5's last layer (L, 4096) of each prompt, without the zeros after it."""
@@ -87,13 +109,16 @@ class Wan(VideoFamily):
         return super().tokens(latent_shape) // 4
 
     def forward(self, parts: Parts, noised: Tensor, t: Tensor, text: TextRow) -> Tensor:
-        """Call the transformer with timesteps 0 to 1000; it predicts noise - x0."""
-        denoiser: Any = parts.denoiser
-        hidden = text["hidden"].to(denoiser.dtype)
-        out: Tensor = denoiser(
-            hidden_states=noised.to(denoiser.dtype), timestep=dits.TIMESTEPS * t, return_dict=False,
-            encoder_hidden_states=functional.pad(hidden, (0, 0, 0, TOKENS - hidden.shape[1])),
-        )[0]  # fmt: skip
+        """Call the transformer, of two the one for each row's noise level; it predicts noise - x0."""
+        if not parts.experts:
+            return _predict(parts.denoiser, noised, t, text["hidden"])
+        high = t >= parts.experts["high"].low
+        out = torch.empty_like(noised)
+        for expert, rows in zip(parts.experts.values(), (high, ~high), strict=True):
+            if bool(rows.any()):
+                denoiser = parts.components[expert.component]
+                predicted = _predict(denoiser, noised[rows], t[rows], text["hidden"][rows])
+                out[rows] = predicted.to(out.dtype)
         return out
 
     def metadata(self, parts: Parts) -> Mapping[str, str]:
@@ -107,21 +132,32 @@ class Wan(VideoFamily):
             "modelspec.implementation": "https://github.com/Wan-Video/Wan2.1",
         }
 
-    def tiny(self) -> Parts:
-        """Build a random model of two blocks for 32-pixel pictures and clips."""
-        make: Any = diffusers.WanTransformer3DModel
+    def tiny(self, kind: str = "2.1") -> Parts:
+        """Build a random model of two blocks for 32-pixel pictures and clips: like "2.1", or 2.2's "14b" or "5b"."""
+        settings: dict[str, Any] = {"_class_name": self.pipelines[0]}
+        if kind == "14b":
+            settings["boundary_ratio"] = 0.7
+        if kind == "5b":
+            settings["expand_timesteps"] = True
         with tiny.seeded():
             components = {
-                "transformer": make(
-                    num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16,
-                    freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
-                ),
-                "vae": tiny.wan_autoencoder(4),
+                "transformer": _tiny_transformer(),
+                "vae": tiny.wan_autoencoder(4, patched=kind == "5b"),
                 "text_encoder": tiny.t5_encoder(multilingual=True), "tokenizer": tiny.t5_tokenizer(),
             }  # fmt: skip
-        parts = self._parts(components, tiny.multistep_scheduler(3.0), None)
+            if kind == "14b":
+                components["transformer_2"] = _tiny_transformer()
+        parts = self._parts(components, tiny.multistep_scheduler(3.0), None, settings)
         parts.freeze()
         return parts
+
+
+def _tiny_transformer() -> Any:
+    make: Any = diffusers.WanTransformer3DModel
+    return make(
+        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16,
+        ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+    )  # fmt: skip
 
 
 def _statistics(parts: Parts, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,3 +165,12 @@ def _statistics(parts: Parts, like: Tensor) -> tuple[Tensor, Tensor]:
     config: Any = parts.vae.config
     mean, deviation = (torch.tensor(values).to(like) for values in (config.latents_mean, config.latents_std))
     return mean.view(1, -1, 1, 1, 1), deviation.view(1, -1, 1, 1, 1)
+
+
+def _predict(denoiser: Any, noised: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
+    """Call one transformer with timesteps 0 to 1000."""
+    out: Tensor = denoiser(
+        hidden_states=noised.to(denoiser.dtype), timestep=dits.TIMESTEPS * t, return_dict=False,
+        encoder_hidden_states=functional.pad(hidden.to(denoiser.dtype), (0, 0, 0, TOKENS - hidden.shape[1])),
+    )[0]  # fmt: skip
+    return out

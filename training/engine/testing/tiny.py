@@ -139,12 +139,19 @@ def ltx_autoencoder(channels: int, *, told_the_noise: bool = False) -> Any:
     return vae
 
 
-def wan_autoencoder(channels: int) -> Any:
-    """Build an AutoencoderKLWan that makes clips 4 x 8 x 8 times smaller."""
+def wan_autoencoder(channels: int, *, patched: bool = False) -> Any:
+    """Build an AutoencoderKLWan that makes clips 4 x 8 x 8 times smaller; ``patched`` 4 x 16 x 16, as Wan 2.2's."""
+    more = {
+        "is_residual": True,
+        "in_channels": 12,
+        "out_channels": 12,
+        "patch_size": 2,
+        "scale_factor_spatial": 16,
+    }
     return D.AutoencoderKLWan(
-        base_dim=3, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
+        base_dim=8, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=torch.linspace(-0.3, 0.3, channels).tolist(),
-        latents_std=torch.linspace(0.5, 1.5, channels).tolist(),
+        latents_std=torch.linspace(0.5, 1.5, channels).tolist(), **(more if patched else {}),
     )  # fmt: skip
 
 
