@@ -20,8 +20,8 @@ import torch
 from diffusers.loaders import single_file_utils
 from torch import nn
 
-from training.engine.families.base import DENOISER
-from training.engine.methods.lora import matching_modules
+from training.engine.families.base import DENOISER, ModelFamily
+from training.engine.methods.targets import LAYERS, matching_layers
 from training.engine.registry import load_family
 
 FOLDER = Path(__file__).parent / "key_names"
@@ -70,11 +70,17 @@ def test_patterns_are_written_out() -> None:
     assert expanded("a.{0..2}.{q,k.0}") == ["a.0.q", "a.0.k.0", "a.1.q", "a.1.k.0", "a.2.q", "a.2.k.0"]
 
 
+def trained_by_all(family: ModelFamily, denoiser: nn.Module) -> list[str]:
+    """List the layers that the set "all" adapts."""
+    names = [name for name, module in denoiser.named_modules() if isinstance(module, LAYERS)]
+    return matching_layers(names, family.presets["all"][DENOISER])
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_keys_of_the_full_model_are_those_the_programs_read(name: str) -> None:
     family, known = load_family(name), known_keys(name)
     assert set(family.exports) == set(known.keys)
-    trained = matching_modules(known.denoiser, family.presets["all"][DENOISER])
+    trained = trained_by_all(family, known.denoiser)
     for layout, table in family.exports.items():
         written = sorted({table.stem(DENOISER, module) for module in trained})
         assert written == sorted(known.keys[layout])
@@ -100,7 +106,7 @@ def test_original_names_are_those_that_diffusers_converts(name: str) -> None:
         for key, fused in native.items()
     }
     converted: dict[str, Any] = getattr(single_file_utils, CONVERTERS[name])(checkpoint)
-    trained = matching_modules(known.denoiser, family.presets["all"][DENOISER])
+    trained = trained_by_all(family, known.denoiser)
     assert {converted[f"{module}.weight"].shape == layers[module].weight.shape for module in trained} == {
         True
     }
