@@ -75,7 +75,7 @@ KNOWN: dict[str, Known] = {
         packed_clips,
     ),
     "lumina2": Known(
-        "Lumina2Pipeline", {"attn": 12, "attn-mlp": 21, "all": 23}, {"guidance_scale": 1.0}, takes_sigmas=True,
+        "Lumina2Pipeline", {"attn": 16, "attn-mlp": 28, "all": 31}, {"guidance_scale": 1.0}, takes_sigmas=True,
         not_for_diffusers=["comfy"],  # it parts query, key and value at the widths of the full size
     ),
     "pixart": Known(

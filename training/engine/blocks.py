@@ -26,6 +26,20 @@ def blocks(denoiser: nn.Module) -> list[nn.Module]:
     return found
 
 
+def in_shorter_lists(denoiser: nn.Module) -> set[nn.Module]:
+    """Return the blocks of a class that also fills a longer list of the model, such as Lumina 2's refiners.
+
+    diffusers may compute only the longest list's anew in the backward pass.
+    """
+    longest: dict[type, nn.ModuleList] = {}
+    lists = [child for child in denoiser.children() if isinstance(child, nn.ModuleList) and len(child)]
+    for each in lists:
+        kind = type(each[0])
+        if len(each) > len(longest.get(kind, ())):
+            longest[kind] = each
+    return {block for each in lists if each is not longest[type(each[0])] for block in each}
+
+
 def block_linears(denoiser: nn.Module) -> dict[str, nn.Linear]:
     """Return the linear layers within the blocks, by their path in the model."""
     within = {module for block in blocks(denoiser) for module in block.modules()}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.engine.blocks import blocks
+from training.engine.blocks import blocks, in_shorter_lists
 
 HOST = torch.device("cpu")
 
@@ -22,7 +22,8 @@ def offload(denoiser: nn.Module, device: torch.device) -> None:
     # Imported here: it takes accelerate along.
     from diffusers.hooks import apply_group_offloading
 
-    moving = blocks(denoiser)
+    staying = in_shorter_lists(denoiser)
+    moving = [block for block in blocks(denoiser) if block not in staying]
     away = {id(tensor) for block in moving for tensor in _tensors(block)}
     for module in denoiser.modules():
         for tensor in (*module._parameters.values(), *module._buffers.values()):

@@ -89,12 +89,12 @@ class Lumina2(ModelFamily):
         }
 
     def tiny(self) -> Parts:
-        """Build a random model of one block of each kind for 32-pixel pictures."""
+        """Build a random model of two blocks and one of each refiner for 32-pixel pictures."""
         make: Any = diffusers.Lumina2Transformer2DModel
         with tiny.seeded():
             components = {
                 "transformer": make(
-                    sample_size=8, in_channels=4, hidden_size=32, num_layers=1, num_refiner_layers=1,
+                    sample_size=8, in_channels=4, hidden_size=32, num_layers=2, num_refiner_layers=1,
                     num_attention_heads=2, num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 6, 6),
                     axes_lens=(300, 64, 64), cap_feat_dim=16,
                 ),
