@@ -71,7 +71,7 @@ KNOWN: dict[str, Known] = {
         {"guidance_scale": 1.0, "max_sequence_length": 96, "text_encoder_out_layers": (1, 2, 3)}, takes_sigmas=True,
     ),
     "ltx": Known(
-        "LTXPipeline", {"attn": 16, "attn-mlp": 20, "all": 22}, {"guidance_scale": 1.0, "num_frames": 1},
+        "LTXPipeline", {"attn": 16, "attn-mlp": 20, "all": 22}, {"guidance_scale": 1.0},
         packed_clips,
     ),
     "lumina2": Known(
@@ -103,7 +103,7 @@ KNOWN: dict[str, Known] = {
         idle=6,  # the first encoder's last layer: SDXL reads the one before
     ),
     "wan": Known(
-        "WanPipeline", {"attn": 16, "attn-mlp": 20, "all": 23}, {"guidance_scale": 1.0, "num_frames": 1},
+        "WanPipeline", {"attn": 16, "attn-mlp": 20, "all": 23}, {"guidance_scale": 1.0},
     ),
     "z-image": Known(
         "ZImagePipeline", {"attn": 12, "attn-mlp": 21, "all": 21}, {"guidance_scale": 0.0, "max_sequence_length": 96},

@@ -22,15 +22,20 @@ from .known_families import KNOWN, EulerAtShift, Known
 
 
 def drawn_by_both(
-    family: ModelFamily, parts: Parts, known: Known | None = None
+    family: ModelFamily, parts: Parts, known: Known | None = None, frames: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw one prompt with our sampler and with the family's diffusers pipeline, in [0, 1], from the same noise."""
+    """Draw one prompt with our sampler and with the family's diffusers pipeline, in [0, 1], from the same noise.
+
+    A clip of more than one frame is (B, 3, F, H, W).
+    """
     known, steps = known or KNOWN[family.name], 3
     artist = Artist(family, parts, "fp32")
     (row,) = family.encode_text(parts, ["a red cat"])
-    shape = family.latent_shape(parts, WIDTH, HEIGHT)
+    shape = family.clip_shape(parts, WIDTH, HEIGHT, frames)
     start = torch.randn(shape, generator=rng.generator(7, "sample")).unsqueeze(0)
-    ours = artist.pixels([row], row, seeds=[7], steps=steps, guidance=1.0, width=WIDTH, height=HEIGHT)
+    ours = artist.pixels(
+        [row], row, seeds=[7], steps=steps, guidance=1.0, width=WIDTH, height=HEIGHT, frames=frames
+    )
     pipeline = parts.pipeline(getattr(diffusers, known.pipeline))
     pipeline.set_progress_bar_config(disable=True)
     if parts.process.objective != "flow":
@@ -40,9 +45,10 @@ def drawn_by_both(
     sigmas = {"sigmas": torch.linspace(1.0, 1.0 / steps, steps).tolist()} if known.takes_sigmas else {}
     theirs = pipeline(
         prompt="a red cat", height=HEIGHT, width=WIDTH, num_inference_steps=steps, latents=known.latents(start),
-        output_type="pt", **sigmas, **known.call,
+        output_type="pt", **sigmas, **known.call, **({"num_frames": frames} if family.frame_step else {}),
     )[0]  # fmt: skip
-    return (ours / 2 + 0.5).clamp(0, 1), theirs.reshape(ours.shape)
+    theirs = theirs.transpose(1, 2) if frames > 1 else theirs.reshape(ours.shape)
+    return (ours / 2 + 0.5).clamp(0, 1), theirs
 
 
 def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> None:

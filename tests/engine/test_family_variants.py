@@ -16,7 +16,7 @@ from training.engine.families.ltx import CONDITION, LTX, PLAIN
 from training.engine.families.pixart import ALPHA, SIGMA, PixArt
 
 from .conftest import CPU
-from .known_families import KNOWN
+from .known_families import KNOWN, Known
 from .test_conformance import drawn_by_both
 
 
@@ -33,15 +33,16 @@ def test_pixart_sigma_is_not_told_the_size_and_reads_longer_prompts(tmp_path: Pa
     assert family.metadata(parts)["modelspec.architecture"] == "pixart-sigma/lora"
 
 
+def of_condition() -> Known:
+    """Return how the condition pipeline is called, which takes no noise but draws the same."""
+    times = [1000.0, 2000.0 / 3, 1000.0 / 3]
+    call = {**KNOWN["ltx"].call, "timesteps": times, "generator": rng.generator(7, "sample")}
+    return dataclasses.replace(KNOWN["ltx"], pipeline=CONDITION, call=call)
+
+
 def test_ltx_with_a_decoder_that_removes_noise_draws_as_its_own_pipeline() -> None:
     family = LTX()
-    parts = family.tiny(CONDITION, told_the_noise=True)
-    call = {
-        **KNOWN["ltx"].call, "timesteps": [1000.0, 2000.0 / 3, 1000.0 / 3],
-        "generator": rng.generator(7, "sample"),  # it takes no noise, but draws the same
-    }  # fmt: skip
-    known = dataclasses.replace(KNOWN["ltx"], pipeline=CONDITION, call=call)
-    ours, theirs = drawn_by_both(family, parts, known)
+    ours, theirs = drawn_by_both(family, family.tiny(CONDITION, told_the_noise=True), of_condition())
     assert float(ours.std()) > 1e-3
     assert torch.allclose(ours, theirs, atol=2e-5)
 

@@ -38,21 +38,36 @@ class Artist:
         ``progress`` counts denoising steps over all pictures: one step may take half a minute on a CPU.
         """
         images: list[Image.Image] = []
-        for pixels in self._each(rows, negative, seeds, steps, guidance, width, height, progress):
+        size = (width, height, 1)
+        for pixels in self._each(rows, negative, seeds, steps, guidance, size, progress):
             images.extend(to_image(each) for each in pixels)
         return images
 
     @torch.no_grad()
+    def draw_clips(
+        self, rows: Sequence[TextRow], negative: TextRow, *, seeds: Sequence[int], steps: int, guidance: float,
+        width: int, height: int, frames: int, progress: Progress = untold,
+    ) -> list[list[Image.Image]]:  # fmt: skip
+        """Return the frames of a clip for each text row, drawn one after another; else as ``draw``."""
+        size = (width, height, frames)
+        return [
+            [to_image(frame) for frame in clip.unbind(1)]
+            for clips in self._each(rows, negative, seeds, steps, guidance, size, progress)
+            for clip in clips
+        ]
+
+    @torch.no_grad()
     def pixels(
         self, rows: Sequence[TextRow], negative: TextRow, *, seeds: Sequence[int], steps: int, guidance: float,
-        width: int, height: int,
+        width: int, height: int, frames: int = 1,
     ) -> Tensor:  # fmt: skip
-        """Return the same pictures as ``draw`` as (B, 3, H, W) around [-1, 1], before rounding."""
-        return torch.cat(list(self._each(rows, negative, seeds, steps, guidance, width, height, untold)))
+        """Return the same as ``draw``, (B, 3, H, W), or ``draw_clips``, (B, 3, F, H, W), around [-1, 1]."""
+        size = (width, height, frames)
+        return torch.cat(list(self._each(rows, negative, seeds, steps, guidance, size, untold)))
 
     def _each(
         self, rows: Sequence[TextRow], negative: TextRow, seeds: Sequence[int], steps: int, guidance: float,
-        width: int, height: int, progress: Progress,
+        size: tuple[int, int, int], progress: Progress,
     ) -> Iterator[Tensor]:  # fmt: skip
         def compute(part: slice) -> Tensor:
             count = part.stop - part.start
@@ -60,19 +75,19 @@ class Artist:
             def step_done(step: int) -> None:
                 progress(part.start * steps + step * count, len(rows) * steps)
 
-            latents = self._denoise(
-                rows[part], negative, seeds[part], steps, guidance, width, height, step_done
-            )
+            latents = self._denoise(rows[part], negative, seeds[part], steps, guidance, size, step_done)
             return self._family.decode_image(self._parts, latents)
 
-        return self._portions.each(len(rows), compute)
+        portions = self._portions if size[2] == 1 else Portions(1, self._parts.device)
+        return portions.each(len(rows), compute)
 
     def _denoise(
         self, rows: Sequence[TextRow], negative: TextRow, seeds: Sequence[int], steps: int, guidance: float,
-        width: int, height: int, step_done: Callable[[int], None],
+        size: tuple[int, int, int], step_done: Callable[[int], None],
     ) -> Tensor:  # fmt: skip
         family, parts, device = self._family, self._parts, self._parts.device
-        shape = family.latent_shape(parts, width, height)
+        width, height, frames = size
+        shape = family.clip_shape(parts, width, height, frames)
         x = torch.stack([torch.randn(shape, generator=rng.generator(seed, "sample")) for seed in seeds]).to(
             device
         )

@@ -63,6 +63,10 @@ class ModelFamily(ABC):
     """Number format of the text encoders; None is that of the denoiser."""
     divisor: ClassVar[int]
     """Pixel sizes of pictures must be multiples of this."""
+    frame_step: ClassVar[int] = 0
+    """Frames of a clip are a multiple of this and one more; 0 where there are only stills."""
+    frame_rate: ClassVar[int] = 0
+    """Frames a second that clips are brought to."""
     timestep_sampling: ClassVar[str] = "uniform"
     """Distribution of times where the recipe says "auto"."""
     guidance_default: ClassVar[float] = 7.0
@@ -193,6 +197,10 @@ class ModelFamily(ABC):
         config: Any = parts.vae.config
         factor = 2 ** (len(config.block_out_channels) - 1)
         return (config.latent_channels, height // factor, width // factor)
+
+    def clip_shape(self, parts: Parts, width: int, height: int, frames: int) -> tuple[int, ...]:
+        """Return the shape of the latents of a clip, without batch; of one frame that of a picture."""
+        return self.latent_shape(parts, width, height)
 
     # -- denoising -------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,6 @@ LTXPipeline: Any = diffusers.LTXPipeline
 LTXConditionPipeline: Any = diffusers.LTXConditionPipeline
 PLAIN, CONDITION = "LTXPipeline", "LTXConditionPipeline"
 TOKENS = {PLAIN: 128, CONDITION: 256}
-FRAMES_A_SECOND = 25
-"""What the transformer is told, and the rate that clips are brought to."""
 
 
 def native_place(part: str, module: str) -> Place:
@@ -37,6 +35,8 @@ class LTX(VideoFamily):
     title = "LTX-Video"
     pipelines = (PLAIN, CONDITION)
     divisor = 32
+    frame_step = 8
+    frame_rate = 25
     guidance_default = 3.0
     timestep_sampling = "logit_normal"
     presets = dits.presets(
@@ -97,17 +97,17 @@ class LTX(VideoFamily):
         return unpacked
 
     def _places(self, parts: Parts, noised: Tensor) -> dict[str, Any]:
-        """Tell the transformer where its tokens are, in seconds and pixels.
+        """Tell the transformer where its tokens are, in seconds at our frame rate and pixels.
 
         From 0.9.5 on (the condition pipeline) the first latent frame is one frame, not eight.
         """
         ft, f = self.compression(parts)
         if self.dialect(parts) != CONDITION:
-            return {"rope_interpolation_scale": (ft / FRAMES_A_SECOND, f, f)}
+            return {"rope_interpolation_scale": (ft / self.frame_rate, f, f)}
         count, _, frames, height, width = noised.shape
         ids = LTXConditionPipeline._prepare_video_ids(count, frames, height, width, device=noised.device)
         places = LTXConditionPipeline._scale_video_ids(ids, scale_factor=f, scale_factor_t=ft).float()
-        places[:, 0] /= FRAMES_A_SECOND
+        places[:, 0] /= self.frame_rate
         return {"video_coords": places}
 
     def metadata(self, parts: Parts) -> Mapping[str, str]:

@@ -54,6 +54,8 @@ class Wan(VideoFamily):
     pipelines = ("WanPipeline",)
     optional = waiting = ("transformer_2",)
     divisor = 32
+    frame_step = 4
+    frame_rate = 16
     guidance_default = 5.0
     timestep_sampling = "logit_normal"
     presets = dits.presets(
