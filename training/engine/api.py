@@ -47,6 +47,7 @@ from training.engine.registry import load_family, load_method, load_sampler
 from training.engine.sample import Artist
 from training.engine.spec import RunSpec
 from training.engine.step import StepComputer
+from training.engine.training_adapter import TrainingAdapter, require_trainable
 
 
 class LoRATrainer:
@@ -134,6 +135,8 @@ class LoRATrainer:
             self.precision = loaded.identity["precision"]
         self.sink.emit(Phase("load_base", 0, 1))
         self.parts = foundation.load(self)
+        require_trainable(self.family, self.parts, self.spec.base_model)
+        self.training_adapter = TrainingAdapter(self.spec.base_model.training_adapter, self.sink)
         self.base_sha256 = self.world.in_turn(self._digest)
         self.sink.emit(Phase("load_base", 1, 1))
         if loaded:
@@ -170,6 +173,7 @@ class LoRATrainer:
         """Attach a fresh adapter to the base model, with all that computes with both."""
         self.adapter: Adapter = load_method(self.spec.method.type).attach(self.family, self.parts, self.spec)
         lora_factors.require_writable(self.table, self.adapter)
+        self.training_adapter.put_on(self.family, self.parts)
         self.optimizer = Optimizer(self.adapter.groups(), self.spec.training, self.dataset.plan.total_steps)
         self._place_adapter()
         self.computer = StepComputer(
@@ -202,8 +206,11 @@ class LoRATrainer:
         text.finish(len(set(texts)))
 
     def _identity(self) -> Identity:
+        recipe = self.spec.recipe()
+        if self.training_adapter.sha256:
+            recipe["base_model"]["training_adapter"] = self.training_adapter.sha256
         return Identity(
-            self.spec.recipe(), self.dataset.sha256, self.base_sha256, self.dataset.plan.total_steps, self.precision,
+            recipe, self.dataset.sha256, self.base_sha256, self.dataset.plan.total_steps, self.precision,
             ENGINE_VERSION,
         )  # fmt: skip
 
@@ -249,7 +256,8 @@ class LoRATrainer:
 
     def _draw(self, step: int, *, lora: bool) -> None:
         plan = self.dataset.plan
-        with self.optimizer.averaged() if lora else self.adapter.disabled():
+        averaged = self.optimizer.averaged() if lora else self.adapter.disabled()
+        with self.training_adapter.off(), averaged:
             self.gallery.draw(
                 self.artist, self.text_rows(self.gallery.prompts), self.text_rows([self.spec.sampling.negative])[0],
                 step=step, epoch=-(-step // plan.steps_per_epoch), lora=lora,
@@ -307,7 +315,7 @@ class LoRATrainer:
         ``suffix`` is added to its name.
         """
         self.sink.emit(Phase("export", 0, 1))
-        with self.optimizer.averaged():
+        with self.training_adapter.off(), self.optimizer.averaged():
             path, digest, factors, count = self._write_export(
                 file_stem(self.spec.name) + suffix, self.state.step
             )
@@ -337,7 +345,7 @@ class LoRATrainer:
         content = lora_factors.tensors(self.table, self.adapter, DTYPES[dtype])
         about = metadata.build(
             self.spec, self.family, self.parts, self.dataset, base_sha256=self.base_sha256, step=step,
-            precision=self.precision, started=self._started,
+            precision=self.precision, started=self._started, training_adapter_sha256=self.training_adapter.sha256,
         )  # fmt: skip
         digest = write(path, content, about)
         try:

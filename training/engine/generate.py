@@ -14,7 +14,7 @@ from training.engine.device import available_cpus, pick_device, pick_precision, 
 from training.engine.errors import ConfigurationError, Interrupted
 from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
 from training.engine.export.factors import read_factors
-from training.engine.export.verify import hooked
+from training.engine.export.fitting import put_on
 from training.engine.export.weights_file import read_metadata
 from training.engine.families.base import Parts, TextRow
 from training.engine.families.sources import base_folder
@@ -102,15 +102,9 @@ class Generator:
         with ExitStack() as stack:
             for use in mix:
                 factors = self._factors(Path(use.file), use.strength)
-                unused = set(factors)
                 expert = read_metadata(Path(use.file)).get("lora_foundry.expert", "")
                 meant = parts.with_expert(expert) if expert in parts.experts else parts
-                for table in self.family.exports.values():
-                    for part, model in meant.adaptable.items():
-                        slots = table.slots({part: model})
-                        found = {stem: factors[stem] for stem in unused & slots.keys()}
-                        stack.enter_context(hooked(model, slots, found))
-                        unused -= found.keys()
+                unused = put_on(stack, self.family.exports.values(), meant.adaptable, factors)
                 if len(unused) == len(factors):
                     raise ConfigurationError(
                         "lora_of_another_base", f"{Path(use.file).name} fits no layer of this base model",

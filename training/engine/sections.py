@@ -51,12 +51,20 @@ class BaseModelSpec:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainedBaseSpec(BaseModelSpec):
-    """Say also how the base model is held while a LoRA is trained on it."""
+    """Say also how the base model is held while a LoRA is trained on it, and what undoes a distillation meanwhile."""
 
     quantise: str = setting(
         "none", kind="choice", choices=("none", "int8", "nf4", "auto"), label=_("Quantise the base model"),
         help=_("Half (int8) or a quarter (nf4) of its memory, for some speed and a little exactness. "
                "auto does it only when nothing else fits."),
+    )  # fmt: skip
+    distilled: str = setting(
+        "auto", kind="choice", choices=("auto", "yes", "no"), label=_("Distilled base model"),
+        help=_("Made to draw in a few steps, which training undoes without an adapter; auto: as its files say."),
+    )  # fmt: skip
+    training_adapter: str | None = setting(
+        None, kind="path", label=_("Training adapter"),
+        help=_("LoRA file that is on the base model while training, and neither in samples nor in the result."),
     )  # fmt: skip
 
 

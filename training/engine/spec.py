@@ -144,7 +144,10 @@ class RunSpec:
         return dataclasses.replace(
             self,
             base_model=dataclasses.replace(
-                self.base_model, path=self._base_path(folder), config=absolute(self.base_model.config)
+                self.base_model,
+                path=self._base_path(folder),
+                config=absolute(self.base_model.config),
+                training_adapter=absolute(self.base_model.training_adapter),
             ),
             dataset=moved(self.dataset),
             regularisation=moved(self.regularisation),

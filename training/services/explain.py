@@ -60,6 +60,10 @@ _CAUSES: dict[str, tuple[Promise, Promise]] = {
         gettext_lazy("The base model is not installed on the machine that ran this training."),
         gettext_lazy("Choose another base model, or have this one installed."),
     ),
+    "base_model_distilled": (
+        gettext_lazy("The base model was made to draw in a few steps, and training it would undo that."),
+        gettext_lazy("Choose the model that it was made from; the LoRA fits both."),
+    ),
     "captioner_missing": (
         gettext_lazy("The captioner's model is not installed on the machine that ran this."),
         gettext_lazy("Choose another captioner, or have this one installed."),

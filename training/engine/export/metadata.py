@@ -25,7 +25,7 @@ LYCORIS = {
 
 def build(
     spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, *, base_sha256: str, step: int, precision: str,
-    started: datetime,
+    started: datetime, training_adapter_sha256: str | None = None,
 ) -> dict[str, str]:  # fmt: skip
     """Return all entries, strings only (sd-scripts train_network.py and ModelSpec name them)."""
     training, method = spec.training, spec.method
@@ -78,6 +78,7 @@ def build(
         "lora_foundry.dataset_sha256": dataset.sha256,
         "lora_foundry.base_sha256": base_sha256,
         "lora_foundry.expert": parts.expert,
+        "lora_foundry.training_adapter_sha256": training_adapter_sha256,
     }  # fmt: skip
     if spec.output.include_tag_frequencies:
         entries["ss_tag_frequency"] = json.dumps({spec.name: dataset.tag_frequencies()}, ensure_ascii=False)

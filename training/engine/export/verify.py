@@ -117,13 +117,21 @@ def hooked(
     with ExitStack() as stack:
         for stem, read in factors.items():
             for slot in slots.get(stem, ()):
+                layer: Any = layers[slot.module]
+                layer = getattr(layer, "base_layer", layer)  # where an adapter is trained around it
                 addition = _addition(read.rows(slot.rows).to(device))
-                stack.callback(layers[slot.module].register_forward_hook(addition).remove)
+                stack.callback(layer.register_forward_hook(addition).remove)
         yield
 
 
 def _addition(change: Change) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    placed: dict[torch.device, Change] = {}
+
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + change.added(inputs[0], module).to(output.dtype)
+        # Where it is computed, not where the weights lie: those of an offloaded block come when they are needed.
+        x = inputs[0]
+        if x.device not in placed:
+            placed[x.device] = change.to(x.device, torch.float32)
+        return output + placed[x.device].added(x, module).to(output.dtype)
 
     return hook

@@ -141,6 +141,10 @@ class ModelFamily(ABC):
             patch={"/base_model/family": right} if right else None,
         )  # fmt: skip
 
+    def is_distilled(self, parts: Parts) -> bool:
+        """Tell whether a model's own files say that it was distilled to draw in a few steps."""
+        return False
+
     # -- text ------------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -133,7 +133,7 @@ class Flux2(ModelFamily):
             }  # fmt: skip
         return self._tiny(components)
 
-    def _tiny(self, components: dict[str, Any]) -> Parts:
+    def _tiny(self, components: dict[str, Any], settings: Mapping[str, Any] | None = None) -> Parts:
         scheduler = tiny.flow_scheduler(
             use_dynamic_shifting=True,
             base_shift=0.5,
@@ -141,7 +141,7 @@ class Flux2(ModelFamily):
             base_image_seq_len=256,
             max_image_seq_len=4096,
         )
-        parts = self._parts(components, scheduler, None)
+        parts = self._parts(components, scheduler, None, settings)
         parts.freeze()
         return parts
 
@@ -153,21 +153,25 @@ class Flux2Klein(Flux2):
     title = "FLUX.2 klein"
     pipelines = ("Flux2KleinPipeline",)
 
+    def is_distilled(self, parts: Parts) -> bool:
+        """Read it from the index; the weights' own config is the same for base models and distilled ones."""
+        return bool(parts.settings.get("is_distilled"))
+
     def metadata(self, parts: Parts) -> Mapping[str, str]:
         """Tell 4B from 9B by the width of the text, as musubi-tuner names them."""
         config: Any = parts.denoiser.config
         size = "9" if config.joint_attention_dim > 7680 else "4"
         return _named(f"flux_2_klein_{size}b", f"Flux.2-klein-{size}b")
 
-    def tiny(self, guidance: bool = False) -> Parts:
+    def tiny(self, distilled: bool = False) -> Parts:
         """Build a random model of two kinds of blocks for 32-pixel pictures."""
         with tiny.seeded():
             components = {
-                "transformer": _transformer(3 * 16, guidance), "vae": _autoencoder(),
+                "transformer": _transformer(3 * 16, guidance=False), "vae": _autoencoder(),
                 "text_encoder": tiny_language.qwen3(), "tokenizer": tiny.qwen_tokenizer(),
             }  # fmt: skip
         components["tokenizer"].model_max_length = 96
-        return self._tiny(components)
+        return self._tiny(components, {"is_distilled": distilled})
 
 
 def _named(version: str, architecture: str) -> dict[str, str]:

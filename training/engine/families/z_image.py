@@ -14,6 +14,8 @@ from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.testing import tiny, tiny_language
 
 TOKENS = 512
+TURBO_SHIFT = 3.0
+"""Shift of the scheduler of Z-Image-Turbo; that of Z-Image is 6, and their transformers' configs are the same."""
 MLP = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
 
 
@@ -54,6 +56,10 @@ class ZImage(ModelFamily):
         )[0]  # fmt: skip
         return -torch.stack(films).squeeze(2)
 
+    def is_distilled(self, parts: Parts) -> bool:
+        """Tell Turbo by its scheduler: nothing else in its files says it."""
+        return parts.scheduler_config.get("shift") == TURBO_SHIFT
+
     def metadata(self, parts: Parts) -> Mapping[str, str]:
         """Name Z-Image as musubi-tuner does."""
         return {
@@ -62,7 +68,7 @@ class ZImage(ModelFamily):
             "modelspec.implementation": "https://github.com/Tongyi-MAI/Z-Image",
         }
 
-    def tiny(self) -> Parts:
+    def tiny(self, turbo: bool = False) -> Parts:
         """Build a random model of one block and one refiner of each kind for 32-pixel pictures."""
         make: Any = diffusers.ZImageTransformer2DModel
         with tiny.seeded():
@@ -77,6 +83,6 @@ class ZImage(ModelFamily):
             for name in ("x_pad_token", "cap_pad_token"):
                 getattr(components["transformer"], name).data.normal_()
         components["tokenizer"].model_max_length = 96
-        parts = self._parts(components, tiny.flow_scheduler(shift=6.0), None)
+        parts = self._parts(components, tiny.flow_scheduler(shift=TURBO_SHIFT if turbo else 6.0), None)
         parts.freeze()
         return parts
