@@ -219,6 +219,22 @@ def test_processor_without_room_for_fp32_trains_in_bf16_and_goes_on_so(
     assert_equal(weights(whole), weights(again))
 
 
+@pytest.mark.parametrize("method", ["lora", "dora", "loha"])
+def test_base_that_is_loaded_anew_has_one_adapter_in_all_its_parts(
+    build: Build, free: Callable[[Sequence[int]], None], method: str
+) -> None:
+    free([GB, -GB])
+    trainer = build(method={"type": method, "text_encoder": True}, training={"steps": 2})
+    assert trainer.precision == "bf16"
+    assert trainer.adapter.modules == 40
+    fresh = weights(trainer)
+    trainer.train()
+    moved = [name for name, tensor in weights(trainer).items() if not torch.equal(fresh[name], tensor)]
+    assert any(name.startswith("text_encoder") for name in moved)
+    assert any(name.startswith("denoiser") for name in moved)
+    trainer.export_lora_weights()
+
+
 @pytest.mark.skipif(not is_installed("torchao"), reason="the extra gpu is missing")
 def test_base_that_turns_out_too_large_is_loaded_anew_and_smaller(
     build: Build, free: Callable[[Sequence[int]], None]

@@ -79,6 +79,23 @@ def test_method_fits_the_family_and_its_files(
         assert verify.verify_effect(read, family, table, parts, adapter, text, "fp32") < 1e-5
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_detached_adapter_leaves_the_model_as_it_was(name: str, pictures: Path) -> None:
+    family = load_family("sd")
+    parts = family.tiny()
+    inputs = inputs_of(family, parts)
+    layers = {part: dict(model.named_modules()) for part, model in parts.adaptable.items()}
+    with torch.no_grad():
+        before = family.forward(parts, *inputs)
+        for _ in range(2):
+            adapter = attached(name, family, parts, pictures, targets="all")
+            shake(adapter)
+            assert not torch.equal(before, family.forward(parts, *inputs))
+            adapter.detach()
+            assert torch.equal(before, family.forward(parts, *inputs))
+    assert {part: dict(model.named_modules()) for part, model in parts.adaptable.items()} == layers
+
+
 def _only_the_adapter_is_trained(adapter: Adapter, parts: Parts) -> None:
     own = {id(p): name for group in adapter.groups() for name, p in group.parameters}
     trained = [p for model in parts.adaptable.values() for p in model.parameters() if p.requires_grad]

@@ -182,6 +182,11 @@ class LoRATrainer:
         sampler = load_sampler(self.spec.sampling.sampler)
         self.artist = Artist(self.family, self.parts, self.precision, sampler)
 
+    def detach(self) -> None:
+        """Take the adapter off the base model, and let go of both."""
+        self.adapter.detach()
+        del self.adapter
+
     def _place_adapter(self) -> None:
         """Bring the adapter to the device: it is made where its layer's weights lie, which may be the host's memory."""
         for parameter in self.optimizer.parameters:

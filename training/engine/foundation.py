@@ -86,10 +86,14 @@ def settle(denoiser: nn.Module, plan: MemoryPlan, device: torch.device) -> None:
 
 
 def reload(trainer: LoRATrainer, plan: MemoryPlan) -> None:
-    """Put a fresh denoiser from the base model's folder in the place of the trainer's, in the way of a plan."""
+    """Put a fresh denoiser from the base model's folder in the place of the trainer's, in the way of a plan.
+
+    It has no adapter then, and the text encoders have none.
+    """
     parts = trainer.parts
     assert parts.folder is not None
     # The old one goes first: both may be more than there is.
+    trainer.detach()
     parts.components[parts.denoiser_name] = nn.Identity()
     fresh = trainer.family.load_denoiser(
         parts.folder, device=HOST, dtype=weights_dtype(plan.precision), name=parts.denoiser_name

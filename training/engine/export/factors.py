@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from training.engine.errors import ConfigurationError, EngineError
 from training.engine.export.table import ExportTable, Layout, Place
 from training.engine.methods.base import Adapter, WeightDelta
-from training.engine.methods.changes import Change, Decomposed, Hadamard, Kronecker, LowRank
+from training.engine.methods.changes import Change, Decomposed, Hadamard, Kronecker, LowRank, weight_of
 
 HADAMARD = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 KRONECKER = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
@@ -152,7 +152,7 @@ def _magnitude(change: Decomposed, layout: Layout, layer: nn.Module) -> dict[str
     """
     if layout != "peft":
         return {".dora_scale": change.magnitude}
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+    weight = weight_of(layer)
     lengths = change.magnitude
     vector = lengths.flatten() if lengths.ndim == 2 else lengths.transpose(0, 1)
     ratio = change.lengths(weight) / change.lengths(change.merged(weight))

@@ -21,7 +21,7 @@ from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.table import ExportTable, Slot
 from training.engine.families.base import DENOISER, ModelFamily, Parts, TextRow, View
 from training.engine.methods.base import Adapter
-from training.engine.methods.changes import Change
+from training.engine.methods.changes import Change, weight_of
 
 # Largest relative error of the effect (Frobenius), by number format: rounding of two factors, with room to spare.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 3e-2}
@@ -43,7 +43,7 @@ def verify_file(path: Path, table: ExportTable, parts: Parts, adapter: Adapter) 
         read = in_file.get((delta.part, delta.module))
         if read is None:
             raise VerificationError("export_key", f"{path.name}: {stem!r} is missing")
-        weight: Tensor = delta.layer.weight  # type: ignore[assignment]
+        weight = weight_of(delta.layer)
         trained = delta.change.change_of(weight)
         error = float((read.to(weight.device).change_of(weight) - trained).norm())
         size = float(trained.norm())
@@ -112,26 +112,24 @@ def hooked(
 ) -> Iterator[None]:
     """Add a file's factors to a model's layers for a while; factors of other parts are left alone."""
     layers = dict(model.named_modules())
-    # Not that of the layer: the weights of blocks may lie in the host's memory until they are used.
-    device = next(model.parameters()).device
     with ExitStack() as stack:
         for stem, read in factors.items():
             for slot in slots.get(stem, ()):
                 layer: Any = layers[slot.module]
                 layer = getattr(layer, "base_layer", layer)  # where an adapter is trained around it
-                addition = _addition(read.rows(slot.rows).to(device))
+                addition = _addition(read.rows(slot.rows))
                 stack.callback(layer.register_forward_hook(addition).remove)
         yield
 
 
 def _addition(change: Change) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    placed: dict[torch.device, Change] = {}
+    placed = change
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        # Where it is computed, not where the weights lie: those of an offloaded block come when they are needed.
+        nonlocal placed
         x = inputs[0]
-        if x.device not in placed:
-            placed[x.device] = change.to(x.device, torch.float32)
-        return output + placed[x.device].added(x, module).to(output.dtype)
+        if placed.device != x.device:  # the layer's own weight may wait elsewhere until it is needed
+            placed = placed.to(x.device)
+        return output + placed.added(x, module).to(output.dtype)
 
     return hook

@@ -48,6 +48,9 @@ class Adapter(Protocol):
     def disabled(self) -> AbstractContextManager[None]:
         """Switch the adapter off for a while: the model is then the untouched base."""
 
+    def detach(self) -> None:
+        """Take it off the model, which is then as it was before."""
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the trained tensors, fp32, by stable names."""
 

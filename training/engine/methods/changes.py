@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
+from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,6 +64,11 @@ class Change(ABC):
             yield from (value if isinstance(value, tuple) else [value] if isinstance(value, Tensor) else [])
 
     @property
+    def device(self) -> torch.device:
+        """Return where the factors lie."""
+        return next(self.tensors()).device
+
+    @property
     def dtype(self) -> torch.dtype:
         """Return the number format of the factors."""
         return next(self.tensors()).dtype
@@ -74,8 +80,16 @@ class Change(ABC):
 
     def added(self, x: Tensor, layer: nn.Module) -> Tensor:
         """Return what a layer's output for the input ``x`` has more by this change, in fp32."""
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        return _apply(x.float(), self.change_of(weight).view(weight.shape), layer)
+        weight = weight_of(layer).to(x.device)
+        with torch.autocast(x.device.type, enabled=False):
+            change = self.change_of(weight).view(weight.shape)
+        return _apply(x.float(), change, layer)
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return a layer's weight, where it lies, as numbers: a quantised one is reckoned back."""
+    weight: Tensor = dequantize_module_weight(layer)
+    return weight.detach()
 
 
 def _inseparable(change: Change) -> ConfigurationError:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.engine.export.table import chosen_table
 from training.engine.families.base import ModelFamily
-from training.engine.methods.changes import Decomposed
+from training.engine.methods.changes import Decomposed, weight_of
 from training.engine.methods.layers import ADAPTER
 from training.engine.methods.lora import Lora
 from training.engine.spec import RunSpec
@@ -30,7 +30,7 @@ class Dora(Lora):
 
     def prepared(self, layer: Any, family: ModelFamily, spec: RunSpec) -> Any:
         """Give a LoRA layer its lengths, which act around it."""
-        weight: Tensor = layer.get_base_layer().weight
+        weight = weight_of(layer.get_base_layer())
         by_row = chosen_table(family.exports, spec.output.layout, family.title).layout == "peft"
         shape = [1] * weight.ndim
         shape[0 if by_row else 1] = weight.shape[0 if by_row else 1]
@@ -58,8 +58,8 @@ class Dora(Lora):
 
     @torch.no_grad()
     def _lengths(self, layer: Any) -> Tensor:
-        weight: Tensor = layer.get_base_layer().weight
         change = self.change(layer)
+        weight = weight_of(layer.get_base_layer()).to(change.device)
         with torch.autocast(weight.device.type, enabled=False):
             return change.lengths(change.merged(weight))
 

@@ -42,7 +42,7 @@ class LayerMethod(ABC):
             inject_adapter_in_model(self.config(spec, **_sizes(own)), model, adapter_name=ADAPTER)
             for target in own:
                 layers[target] = self.prepared(model.get_submodule(target.name), family, spec)
-        adapter = LayerAdapter(self, layers)
+        adapter = LayerAdapter(self, layers, parts.adaptable)
         adapter.initialise(spec.training.seed)
         return adapter
 
@@ -88,9 +88,12 @@ def by_fan_in(uniform: Tensor) -> Tensor:
 class LayerAdapter:
     """Hold the injected layers by target."""
 
-    def __init__(self, method: LayerMethod, layers: Mapping[Target, Any]) -> None:
+    def __init__(
+        self, method: LayerMethod, layers: Mapping[Target, Any], models: Mapping[str, nn.Module]
+    ) -> None:
         self._method = method
         self._layers = dict(layers)
+        self._models = {target.part: models[target.part] for target in layers}
         self.modules = len(layers)
         for layer in self._layers.values():
             for parameter in method.parameters(layer).values():
@@ -134,6 +137,15 @@ class LayerAdapter:
         finally:
             for layer in self._layers.values():
                 layer._disable_adapters = False
+
+    def detach(self) -> None:
+        """Put the base model's own layers back in their places."""
+        for target, layer in self._layers.items():
+            parent, _, name = target.name.rpartition(".")
+            setattr(self._models[target.part].get_submodule(parent), name, layer.get_base_layer())
+        for model in self._models.values():
+            if hasattr(model, "peft_config"):
+                del model.peft_config
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies of all factors on the CPU."""

@@ -11,9 +11,10 @@ import torch
 from peft import LoHaConfig, LoKrConfig
 from torch import Tensor, nn
 
+from training.engine.errors import ConfigurationError
 from training.engine.export.factors import HADAMARD, KRONECKER
 from training.engine.families.base import ModelFamily
-from training.engine.methods.changes import Hadamard, Kronecker
+from training.engine.methods.changes import Hadamard, Kronecker, weight_of
 from training.engine.methods.layers import ADAPTER, LayerMethod, by_fan_in
 from training.engine.spec import RunSpec
 
@@ -22,7 +23,16 @@ class ProductMethod(LayerMethod):
     """Multiply a change of weight from factors before it meets the input."""
 
     def prepared(self, layer: Any, family: ModelFamily, spec: RunSpec) -> Any:
-        """Keep the number format of the base layer, where peft gives back that of the input."""
+        """Keep the number format of the base layer, where peft gives back that of the input.
+
+        Raise ConfigurationError for a layer whose weight is packed: peft brings the product into its shape.
+        """
+        base = layer.get_base_layer()
+        if weight_of(base).shape != base.weight.shape:
+            raise ConfigurationError(
+                "quantise_unsupported", f"the method {self.name!r} does not train on weights of four bits",
+                hint="Quantise to int8, or train with the method 'lora'.", patch={"/base_model/quantise": "int8"},
+            )  # fmt: skip
         layer.register_forward_hook(_as_autocast)
         return layer
 
