@@ -103,6 +103,8 @@ def chosen_table(exports: Mapping[str, ExportTable], wanted: str, title: str) ->
 
 
 def _rows_of(module: nn.Module) -> int:
+    if isinstance(module, nn.Linear):
+        return module.out_features  # quantised weights are packed and have no rows of their own
     rows: int = module.weight.shape[0]  # type: ignore[index, assignment]
     return rows
 
