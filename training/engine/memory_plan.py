@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from training.engine.sections import CHECKPOINTING
 
+Base = tuple[str, str, str]
+"""Precision, quantisation and offload: what must be known when the base model is loaded."""
 BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0}
 # Per-row int8 has a scale a row, nf4 a byte a block of 64 and a little for these bytes' own scales.
 QUANTISED_BYTES = {"int8": 1.01, "nf4": 0.52}
@@ -69,7 +71,7 @@ class MemoryPlan:
     free: int = 0
 
     @property
-    def base(self) -> tuple[str, str, str]:
+    def base(self) -> Base:
         """Return what must be known when the base model is loaded."""
         return self.precision, self.quantise, self.offload
 
@@ -79,14 +81,14 @@ class MemoryPlan:
         return self.needed <= USABLE * self.free
 
 
-def choose(free: int, demand: Demand, wishes: Wishes) -> MemoryPlan:
+def choose(free: int, demand: Demand, wishes: Wishes, start: Base | None = None) -> MemoryPlan:
     """Return the fastest plan that fits ``free`` bytes, or the smallest if none does.
 
     In the order of what they cost: fewer pictures at once, a level of gradient checkpointing, a quantised base model,
     weights kept in the host's memory. All give the same result but precision and quantisation, which are close to it.
     """
     plan = None
-    for plan in candidates(wishes):
+    for plan in candidates(wishes, start):
         plan = dataclasses.replace(plan, needed=_needed(plan, demand), free=free)
         if plan.fits:
             break
@@ -94,18 +96,22 @@ def choose(free: int, demand: Demand, wishes: Wishes) -> MemoryPlan:
     return plan
 
 
-def candidates(wishes: Wishes) -> Iterator[MemoryPlan]:
-    """Yield every plan that is allowed, the fastest first."""
-    for precision in wishes.precision:
-        for offload in wishes.offload:
-            for quantise in wishes.quantise:
-                # Weights that come and go are only then not all held by the gradients of the pass.
-                levels = CHECKPOINTING[-1:] if offload == "on" else wishes.gradient_checkpointing
-                for level in levels:
-                    micro_batch = wishes.batch
-                    while micro_batch:
-                        yield MemoryPlan(precision, quantise, offload, level, micro_batch)
-                        micro_batch //= 2
+def candidates(wishes: Wishes, start: Base | None = None) -> Iterator[MemoryPlan]:
+    """Yield every plan that is allowed, the fastest first; those before ``start`` were found too large."""
+    bases = [
+        (precision, quantise, offload)
+        for precision in wishes.precision for offload in wishes.offload for quantise in wishes.quantise
+        # Weights that come and go take so little that they need not be quantised, and could not be.
+        if quantise == "none" or offload == "off"
+    ]  # fmt: skip
+    for precision, quantise, offload in bases[bases.index(start) if start else 0 :]:
+        # Else the gradients of a pass would hold all the weights that came.
+        levels = CHECKPOINTING[-1:] if offload == "on" else wishes.gradient_checkpointing
+        for level in levels:
+            micro_batch = wishes.batch
+            while micro_batch:
+                yield MemoryPlan(precision, quantise, offload, level, micro_batch)
+                micro_batch //= 2
 
 
 def before_loading(weights: Weights) -> Demand:

@@ -265,6 +265,8 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         )
     if spec.training.optimizer == "schedule-free" and spec.training.ema_decay is not None:
         conflict("/training/ema_decay", "schedule-free averages its steps itself: leave this empty")
+    if spec.training.offload == "on" and spec.base_model.quantise in ("int8", "nf4"):
+        conflict("/base_model/quantise", "weights that come and go cannot be quantised: turn one of them off")
     if spec.training.compile != "off" and spec.training.offload != "off":
         conflict("/training/compile", "weights that come and go cannot be compiled: turn one of them off")
     if spec.sampling.every_steps is not None and spec.sampling.every_epochs is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +17,7 @@ from training.engine import foundation, memory_plan, regional
 from training.engine.device import available_cpus, choose_threads
 from training.engine.estimate import KEPT
 from training.engine.events import Memory, Plan, Warning
-from training.engine.memory_plan import ADAPTER_BYTES, Demand, MemoryPlan, Weights, Wishes
+from training.engine.memory_plan import ADAPTER_BYTES, Base, Demand, MemoryPlan, Weights, Wishes
 from training.engine.probe import TOO_MUCH, free_bytes, held_bytes, picture_bytes
 from training.engine.progress import ProgressTeller
 from training.engine.recompute import set_level
@@ -88,10 +88,12 @@ def fit_memory(trainer: LoRATrainer, weights: Weights) -> None:
     wished = foundation.wishes(trainer)
     if not foundation.supports_checkpointing(trainer.parts.denoiser):
         wished = dataclasses.replace(wished, gradient_checkpointing=("off",))
+    if trainer.parts.folder is None:  # then it cannot be loaded anew
+        precision, quantise, offload = trainer.plan.base
+        wished = dataclasses.replace(wished, precision=(precision,), quantise=(quantise,), offload=(offload,))
     while True:
-        wished = _not_before(wished, trainer.plan, for_good=trainer.parts.folder is None)
         free = free_bytes(trainer.device) + _held(trainer, weights)
-        plan = _agreed(trainer, free, _demand(trainer, weights), wished)
+        plan = _agreed(trainer, free, _demand(trainer, weights), wished, trainer.plan.base)
         settled = trainer.plan.base == plan.base
         if not settled:
             foundation.reload(trainer, plan)
@@ -107,21 +109,11 @@ def fit_memory(trainer: LoRATrainer, weights: Weights) -> None:
         ))  # fmt: skip
 
 
-def _not_before(wished: Wishes, plan: MemoryPlan, *, for_good: bool) -> Wishes:
-    """Leave out what was found too large; ``for_good``: the base model cannot be loaded anew."""
-
-    def rest(values: Sequence[str], own: str) -> tuple[str, ...]:
-        return (own,) if for_good else tuple(values[list(values).index(own) :])
-
-    return dataclasses.replace(
-        wished, precision=rest(wished.precision, plan.precision), offload=rest(wished.offload, plan.offload),
-        quantise=rest(wished.quantise, plan.quantise),
-    )  # fmt: skip
-
-
-def _agreed(trainer: LoRATrainer, free: int, demand: Demand, wished: Wishes) -> MemoryPlan:
+def _agreed(
+    trainer: LoRATrainer, free: int, demand: Demand, wished: Wishes, start: Base | None = None
+) -> MemoryPlan:
     """Choose a plan; of several processes the leader's, since all must compute in the same parts."""
-    plan = memory_plan.choose(free, demand, wished)
+    plan = memory_plan.choose(free, demand, wished, start)
     if trainer.world.size == 1:
         return plan
     every = list(memory_plan.candidates(wished))
