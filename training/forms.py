@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from training.advisor.recommend import GIVEN
 from training.advisor.templates import TemplateKey
 from training.engine.fields import FieldInfo
-from training.engine.registry import method_names, optimizer_names
+from training.engine.registry import method_names, optimizer_names, sampler_names
 from training.engine.spec import FIELDS
 from training.models import FoundationModel
 from training.selectors import PictureSet
@@ -42,7 +42,15 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ),
     (
         gettext_lazy("LoRA"),
-        ("/method/type", "/method/alpha", "/method/targets", "/method/text_encoder"),
+        (
+            "/method/type",
+            "/method/alpha",
+            "/method/targets",
+            "/method/conv_rank",
+            "/method/conv_alpha",
+            "/method/factor",
+            "/method/text_encoder",
+        ),
     ),
     (
         gettext_lazy("Learning"),
@@ -56,9 +64,26 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "/training/max_grad_norm",
             "/training/ema_decay",
             "/training/text_encoder_learning_rate",
-            "/training/min_snr_gamma",
-            "/training/noise_offset",
             "/training/seed",
+        ),
+    ),
+    (
+        gettext_lazy("Noise and loss"),
+        (
+            "/training/loss",
+            "/training/huber_c",
+            "/training/min_snr_gamma",
+            "/training/loss_weighting",
+            "/training/timestep_sampling",
+            "/training/timestep_shift",
+            "/training/timestep_min",
+            "/training/timestep_max",
+            "/training/logit_mean",
+            "/training/logit_std",
+            "/training/mode_scale",
+            "/training/noise_offset",
+            "/training/multires_discount",
+            "/training/zero_terminal_snr",
         ),
     ),
     (
@@ -68,9 +93,13 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "/training/held_out",
             "/training/caption_dropout",
             "/captions/template",
+            "/captions/style",
+            "/captions/tag_dropout",
             "/captions/keep_tags",
             "/captions/shuffle_variants",
             "/captions/shuffle_tags",
+            "/training/crop",
+            "/training/crop_variants",
             "/training/flip",
         ),
     ),
@@ -79,6 +108,7 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         (
             "/sampling/every_steps",
             "/sampling/every_epochs",
+            "/sampling/sampler",
             "/sampling/steps",
             "/sampling/guidance",
             "/sampling/seed",
@@ -92,6 +122,7 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         gettext_lazy("The file"),
         (
+            "/output/layout",
             "/output/dtype",
             "/output/author",
             "/output/license",
@@ -101,7 +132,11 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ),
 )
 # What is installed is chosen by name.
-INSTALLED = {"/method/type": method_names, "/training/optimizer": optimizer_names}
+INSTALLED = {
+    "/method/type": method_names,
+    "/training/optimizer": optimizer_names,
+    "/sampling/sampler": sampler_names,
+}
 # Set by other means on this page, or (the epochs between checkpoints) only in a recipe file.
 ELSEWHERE = frozenset({"/sampling/prompts", "/checkpoint/every_epochs"})
 EDITABLE = tuple(pointer for pointer in FIELDS if pointer not in GIVEN | ELSEWHERE)

@@ -45,6 +45,11 @@ def test_every_recommendation_is_a_valid_recipe(base: Base, template: str) -> No
         assert set(recipe.advice) == set(FIELDS) - GIVEN
 
 
+def test_nobody_names_a_place_on_a_worker() -> None:
+    assert {pointer for pointer, field in FIELDS.items() if field.kind == "path"} <= GIVEN
+    assert "/base_model/training_adapter" in GIVEN
+
+
 def test_demo_model_gets_its_own_values() -> None:
     values = _values(DEMO, "style", 24, Device())
     assert {

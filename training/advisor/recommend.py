@@ -15,24 +15,19 @@ from training.advisor.families import DEMO_START, Family, Start, family_of
 from training.advisor.templates import Template, TemplateKey
 from training.engine.spec import FIELDS
 
-# What the service decides, never a person: where things lie, and what the run is called.
+_DECIDED = (
+    "/name",
+    "/trigger",
+    "/threads",
+    "/base_model/family",
+    "/dataset/folder_repeats",
+    "/dataset/caption_per_line",
+)
+# What the service decides, never a person: what the run is called, and everything that lies somewhere on the worker.
 GIVEN = frozenset(
-    {
-        "/name",
-        "/trigger",
-        "/base_model/path",
-        "/base_model/config",
-        "/base_model/family",
-        "/base_model/training_adapter",
-        "/dataset/manifest",
-        "/dataset/folder",
-        "/dataset/held_out_manifest",
-        "/dataset/held_out_folder",
-        "/regularisation/manifest",
-        "/regularisation/folder",
-        "/cache_dir",
-        "/threads",
-    }
+    pointer
+    for pointer, field in FIELDS.items()
+    if field.kind == "path" or pointer in _DECIDED or pointer.startswith("/regularisation/")
 )
 MOST = 1_000_000_000
 SAMPLE_ROUNDS = 5
