@@ -37,14 +37,25 @@ NATIVE = {
 }  # fmt: skip
 """Names in the original model (diffusers loaders/lora_conversion_utils.py reads both)."""
 
+OUTER = {
+    "x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear",
+    "time_guidance_embed.timestep_embedder.linear_1": "time_in.in_layer",
+    "time_guidance_embed.timestep_embedder.linear_2": "time_in.out_layer",
+    "time_guidance_embed.guidance_embedder.linear_1": "guidance_in.in_layer",
+    "time_guidance_embed.guidance_embedder.linear_2": "guidance_in.out_layer",
+    "double_stream_modulation_img.linear": "double_stream_modulation_img.lin",
+    "double_stream_modulation_txt.linear": "double_stream_modulation_txt.lin",
+    "single_stream_modulation.linear": "single_stream_modulation.lin",
+}  # fmt: skip
+
 
 def native_place(part: str, module: str) -> Place:
-    """Place a layer of a block as the original model names it; its query, key and value are one layer there."""
+    """Place a layer as the original model names it; query, key and value are one layer there."""
     if found := re.fullmatch(r"(single_)?transformer_blocks\.(\d+)\.(.+)", module):
         block = f"{'single' if found[1] else 'double'}_blocks.{found[2]}"
         if place := NATIVE.get(found[3]):
             return Place(f"{block}.{place.path}", place.index, place.count)
-    return Place(module)
+    return Place(OUTER.get(module, module))
 
 
 def text_layers(depth: int) -> tuple[int, int, int]:
