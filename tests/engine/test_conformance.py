@@ -22,7 +22,7 @@ from .known_families import KNOWN, EulerAtShift, Known
 
 
 def drawn_by_both(
-    family: ModelFamily, parts: Parts, known: Known | None = None, frames: int = 1
+    family: ModelFamily, parts: Parts, known: Known | None = None, frames: int = 1, guidance: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one prompt with our sampler and with the family's diffusers pipeline, in [0, 1], from the same noise.
 
@@ -34,7 +34,7 @@ def drawn_by_both(
     shape = family.clip_shape(parts, WIDTH, HEIGHT, frames)
     start = torch.randn(shape, generator=rng.generator(7, "sample")).unsqueeze(0)
     ours = artist.pixels(
-        [row], row, seeds=[7], steps=steps, guidance=1.0, width=WIDTH, height=HEIGHT, frames=frames
+        [row], row, seeds=[7], steps=steps, guidance=guidance, width=WIDTH, height=HEIGHT, frames=frames
     )
     pipeline = parts.pipeline(getattr(diffusers, known.pipeline))
     pipeline.set_progress_bar_config(disable=True)

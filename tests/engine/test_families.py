@@ -15,6 +15,8 @@ from training.engine.families.chroma import Chroma
 from training.engine.families.flux2 import Flux2, text_layers
 from training.engine.families.qwen_image import QwenImage
 from training.engine.families.sd3 import StableDiffusion3
+from training.engine.registry import load_family
+from training.engine.sample import Artist
 
 from .conformance import inputs_of
 from .conftest import CPU
@@ -138,3 +140,31 @@ def test_qwen_image_draws_down_to_the_terminal_noise_level() -> None:
     assert sigmas[0] == 1.0
     assert sigmas[-2:] == pytest.approx([0.02, 0.0], abs=1e-6)
     assert family.sampler(parts, 1, (16, 64, 64)).sigmas.tolist() == [1.0, 0.0]
+
+
+# -- guidance that is told -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["flux", "flux2"])
+def test_distilled_guidance_is_told_the_model_and_asks_it_once(name: str) -> None:
+    family, pictures = load_family(name), {}
+    for guidance in (1.0, 3.5):
+        known = dataclasses.replace(KNOWN[name], call={**KNOWN[name].call, "guidance_scale": guidance})
+        ours, theirs = drawn_by_both(family, family.tiny(), known, guidance=guidance)
+        assert torch.allclose(ours, theirs, atol=2e-5)
+        pictures[guidance] = ours
+    assert not torch.allclose(pictures[1.0], pictures[3.5], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["flux", "flux2-klein", "sd3"])
+def test_other_guidance_is_the_difference_to_the_negative_prompt(name: str) -> None:
+    family = load_family(name)
+    parts = family.tiny(guidance=False) if name == "flux" else family.tiny()  # type: ignore[call-arg]
+    assert not family.is_told_guidance(parts)
+    prompt, negative = family.encode_text(parts, ["a red cat", "a blue dog"])
+    artist = Artist(family, parts, "fp32")
+    one, other = (
+        artist.pixels([prompt], text, seeds=[1], steps=2, guidance=3.5, width=32, height=32)
+        for text in (negative, prompt)
+    )
+    assert not torch.allclose(one, other, atol=1e-4)

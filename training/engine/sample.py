@@ -93,8 +93,11 @@ class Artist:
         )
         scheduler = self._sampler.schedule(family, parts, steps, shape)
         x = x * getattr(scheduler, "init_noise_sigma", 1.0)
-        guided = guidance > 1.0
+        told = family.is_told_guidance(parts)
+        guided = guidance > 1.0 and not told
         view = family.geometry(parts, View.whole(width, height))
+        if told:
+            view = {**view, "guidance": torch.tensor(guidance)}
         every = [{**row, **view} for row in [*([negative] * len(rows) if guided else []), *rows]]
         text = {name: tensor.to(device) for name, tensor in family.collate_text(every).items()}
         for number, t in enumerate(scheduler.timesteps.to(device), start=1):

@@ -212,6 +212,10 @@ class ModelFamily(ABC):
     def forward(self, parts: Parts, noised: Tensor, t: Tensor, text: TextRow) -> Tensor:
         """Predict what ``parts.process`` calls the target, in the shape of ``noised``; ``t`` are its times (B,)."""
 
+    def is_told_guidance(self, parts: Parts) -> bool:
+        """Tell whether the denoiser takes guidance as a number, ``guidance`` of its text, and is not asked twice."""
+        return False
+
     def tokens(self, latent_shape: Sequence[int]) -> int:
         """Return how many tokens a picture is: patches of 2 x 2 latents unless the family says otherwise."""
         return (latent_shape[-2] // 2) * (latent_shape[-1] // 2)

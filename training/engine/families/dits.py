@@ -50,6 +50,14 @@ def with_mask(batch: TextRow, rows: Sequence[TextRow], name: str = "hidden") -> 
     return {**batch, "mask": mask.to(batch[name].device)}
 
 
+def told_guidance(text: TextRow, like: Tensor) -> Tensor:
+    """Return the guidance that a denoiser is told (B,): what drawing gives it, 1 in training.
+
+    The distilled guidance is trained at 1; the usual 3.5 or 4 is for drawing.
+    """
+    return text["guidance"] if "guidance" in text else torch.ones(like.shape[0], device=like.device)
+
+
 PEFT = ExportTable("peft", {"denoiser": "transformer"}, dtype="bf16")
 """``transformer.<diffusers path>``: read by diffusers, and by ComfyUI for most diffusion transformers."""
 

@@ -15,8 +15,6 @@ from training.engine.testing import tiny
 
 FluxPipeline: Any = diffusers.FluxPipeline
 T5_TOKENS = 512
-TRAINED_GUIDANCE = 1.0
-"""The distilled guidance is trained at 1; the usual 3.5 is for drawing."""
 
 
 class Flux(ModelFamily):
@@ -28,6 +26,7 @@ class Flux(ModelFamily):
     text_encoders = ("text_encoder", "text_encoder_2")
     tokenizers = ("tokenizer", "tokenizer_2")
     divisor = 16
+    guidance_default = 3.5
     timestep_sampling = "logit_normal"
     presets = dits.presets(dits.JOINT_ATTENTION, dits.MLP, ("proj_mlp", "proj_out"))
     exports = {"peft": dits.PEFT}
@@ -48,11 +47,8 @@ class Flux(ModelFamily):
         """Pack 2 x 2 latents to tokens; the transformer takes sigma itself and predicts noise - x0."""
         count, channels, height, width = noised.shape
         dtype = next(iter(parts.denoiser.parameters())).dtype
-        config: Any = parts.denoiser.config
         packed = FluxPipeline._pack_latents(noised.to(dtype), count, channels, height, width)
-        guidance = (
-            torch.full((count,), TRAINED_GUIDANCE, device=noised.device) if config.guidance_embeds else None
-        )
+        guidance = dits.told_guidance(text, noised) if self.is_told_guidance(parts) else None
         out = parts.denoiser(
             hidden_states=packed, timestep=t, guidance=guidance,
             pooled_projections=text["pooled"].to(dtype), encoder_hidden_states=text["hidden"].to(dtype),
@@ -62,17 +58,20 @@ class Flux(ModelFamily):
         )[0]  # fmt: skip
         return unpack(out, height, width)
 
+    def is_told_guidance(self, parts: Parts) -> bool:
+        """Tell dev from schnell."""
+        config: Any = parts.denoiser.config
+        return bool(config.guidance_embeds)
+
     def is_distilled(self, parts: Parts) -> bool:
         """Tell schnell by what it lacks: guidance, as models made whole again do, and times that are shifted."""
-        config: Any = parts.denoiser.config
-        return not config.guidance_embeds and not parts.scheduler_config.get("use_dynamic_shifting")
+        return not self.is_told_guidance(parts) and not parts.scheduler_config.get("use_dynamic_shifting")
 
     def metadata(self, parts: Parts) -> Mapping[str, str]:
         """Tell dev from schnell by the guidance that only dev takes."""
-        config: Any = parts.denoiser.config
         return {
             "ss_base_model_version": "flux1",
-            "modelspec.architecture": f"flux-1-{'dev' if config.guidance_embeds else 'schnell'}/lora",
+            "modelspec.architecture": f"flux-1-{'dev' if self.is_told_guidance(parts) else 'schnell'}/lora",
             "modelspec.implementation": "https://github.com/black-forest-labs/flux",
         }
 

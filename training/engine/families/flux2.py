@@ -21,8 +21,6 @@ from training.engine.testing import tiny, tiny_language
 
 Flux2Pipeline: Any = diffusers.Flux2Pipeline
 TOKENS = 512
-TRAINED_GUIDANCE = 1.0
-"""The distilled guidance is trained at 1; the usual 4 is for drawing."""
 ATTENTION = (*dits.JOINT_ATTENTION, "to_qkv_mlp_proj", "attn.to_out")
 """Single blocks have attention and feed-forward in one layer."""
 MLP = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
@@ -116,14 +114,18 @@ class Flux2(ModelFamily):
             return self.shift(parts, latent_shape)
         return math.exp(compute_empirical_mu(self.tokens(latent_shape), steps))
 
+    def is_told_guidance(self, parts: Parts) -> bool:
+        """Tell dev from klein."""
+        config: Any = parts.denoiser.config
+        return bool(config.guidance_embeds)
+
     def forward(self, parts: Parts, noised: Tensor, t: Tensor, text: TextRow) -> Tensor:
         """Make each patch a token; the transformer takes sigma itself and predicts noise - x0."""
         denoiser: Any = parts.denoiser
         dtype, device = next(iter(denoiser.parameters())).dtype, noised.device
-        guided = denoiser.config.guidance_embeds
         out: Tensor = denoiser(
             hidden_states=Flux2Pipeline._pack_latents(noised.to(dtype)), timestep=t,
-            guidance=torch.full(t.shape, TRAINED_GUIDANCE, device=device) if guided else None,
+            guidance=dits.told_guidance(text, noised) if self.is_told_guidance(parts) else None,
             encoder_hidden_states=text["hidden"].to(dtype),
             txt_ids=Flux2Pipeline._prepare_text_ids(text["hidden"]).to(device),
             img_ids=Flux2Pipeline._prepare_latent_ids(noised).to(device), return_dict=False,
