@@ -112,6 +112,7 @@ class LoRATrainer:
 
     def prepare_data(self) -> None:
         """Read pictures and captions and choose buckets; raise DataError for what cannot be read."""
+        self.family.require_frames(self.spec.training.frames)
         self.sink.emit(Phase("fetch_data", 0, 1))
         self.dataset = Dataset(self.spec, self.family.divisor)
         total = len(self.dataset.samples) + len(self.dataset.held_out)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.engine.control import Control
+from training.engine.data.clips import write_clip
 from training.engine.events import EventSink, Sample
 from training.engine.families.base import TextRow
 from training.engine.progress import ProgressTeller
@@ -40,8 +41,9 @@ class Gallery:
 
     def files(self, step: int) -> list[Path]:
         """Return the file of each picture of a step."""
+        suffix = "webp" if self._spec.training.frames > 1 else "png"
         return [
-            self.folder / f"step-{step:08d}-p{index}{f'-{copy}' if copy else ''}.png"
+            self.folder / f"step-{step:08d}-p{index}{f'-{copy}' if copy else ''}.{suffix}"
             for index, _, copy in self._pictures
         ]
 
@@ -52,20 +54,31 @@ class Gallery:
     def draw(
         self, artist: Artist, rows: Sequence[TextRow], negative: TextRow, *, step: int, epoch: int, lora: bool
     ) -> None:
-        """Draw every picture from its encoded prompt and its fixed seed, and tell of each."""
-        sampling, size = self._spec.sampling, self._spec.training.resolution
+        """Draw every picture from its encoded prompt and its fixed seed, and tell of each.
+
+        Where clips are trained, each is a clip of as many frames, as animated WebP.
+        """
+        sampling, size, frames = (
+            self._spec.sampling,
+            self._spec.training.resolution,
+            self._spec.training.frames,
+        )
         total = len(rows) * sampling.steps
         teller = ProgressTeller(self._sink, self._control, "sample", total=total, interval=1.0)
         seeds = [sampling.seed + copy for _, _, copy in self._pictures]
-        images = artist.draw(
+        clips = artist.draw_clips(
             rows, negative, seeds=seeds, steps=sampling.steps, guidance=sampling.guidance, width=size, height=size,
-            progress=teller,
+            frames=frames, progress=teller,
         )  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
-        drawn = zip(self._pictures, self.files(step), seeds, images, strict=True)
-        for (index, prompt, _), path, seed, image in drawn:
+        drawn = zip(self._pictures, self.files(step), seeds, clips, strict=True)
+        for (index, prompt, _), path, seed, clip in drawn:
+            image = clip[0]
             aside = path.with_name(f".{path.name}")
-            image.save(aside, format="PNG")
+            if len(clip) == 1:
+                image.save(aside, format="PNG")
+            else:
+                write_clip(aside, clip, artist.frame_rate)
             aside.replace(path)
             self._sink.emit(Sample(
                 step=step, epoch=epoch, prompt_index=index, prompt=prompt, seed=seed,

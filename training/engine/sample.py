@@ -27,6 +27,7 @@ class Artist:
         self._precision = precision
         self._sampler = sampler or Auto()
         self._portions = Portions(8, parts.device)
+        self.frame_rate = family.frame_rate
 
     @torch.no_grad()
     def draw(
@@ -37,21 +38,21 @@ class Artist:
 
         ``progress`` counts denoising steps over all pictures: one step may take half a minute on a CPU.
         """
-        images: list[Image.Image] = []
-        size = (width, height, 1)
-        for pixels in self._each(rows, negative, seeds, steps, guidance, size, progress):
-            images.extend(to_image(each) for each in pixels)
-        return images
+        clips = self.draw_clips(
+            rows, negative, seeds=seeds, steps=steps, guidance=guidance, width=width, height=height, frames=1,
+            progress=progress,
+        )  # fmt: skip
+        return [frame for (frame,) in clips]
 
     @torch.no_grad()
     def draw_clips(
         self, rows: Sequence[TextRow], negative: TextRow, *, seeds: Sequence[int], steps: int, guidance: float,
         width: int, height: int, frames: int, progress: Progress = untold,
     ) -> list[list[Image.Image]]:  # fmt: skip
-        """Return the frames of a clip for each text row, drawn one after another; else as ``draw``."""
+        """Return the frames of a clip for each text row; else as ``draw``. A clip of one frame is a picture."""
         size = (width, height, frames)
         return [
-            [to_image(frame) for frame in clip.unbind(1)]
+            [to_image(frame) for frame in (clip.unbind(1) if frames > 1 else [clip])]
             for clips in self._each(rows, negative, seeds, steps, guidance, size, progress)
             for clip in clips
         ]

@@ -264,6 +264,13 @@ class TrainingSpec:
         (), kind="ints", label=_("Smaller resolutions"), minimum=32, maximum=4096, unit=_("pixels"),
         help=_("Sizes that each picture is trained at besides, once each in every epoch, for example 512 and 768."),
     )  # fmt: skip
+    frames: int = setting(
+        1, kind="int", label=_("Frames per clip"), minimum=1, maximum=1024,
+        help=_(
+            "Of a clip, its first ones, at the rate the base model knows: 4k + 1 for Wan, 8k + 1 for LTX-Video. "
+            "1 trains on stills."
+        ),
+    )  # fmt: skip
     flip: bool = setting(
         False,
         kind="bool",

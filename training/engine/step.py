@@ -184,10 +184,10 @@ class StepComputer:
         if not pictures:
             return None
         work = [(index, level) for index in range(len(pictures)) for level in range(5)]
-        work.sort(key=lambda pair: pictures[pair[0]].bucket)
+        work.sort(key=lambda pair: pictures[pair[0]].shape)
         portions = Portions(micro_batch, self.device)
         losses: list[float] = []
-        for _, group in groupby(work, key=lambda pair: pictures[pair[0]].bucket):
+        for _, group in groupby(work, key=lambda pair: pictures[pair[0]].shape):
             same = list(group)
             for part in portions.each(len(same), lambda part, same=same: self._held_out_part(same[part])):  # type: ignore[misc]
                 losses.extend(part.tolist())

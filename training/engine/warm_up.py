@@ -24,6 +24,7 @@ from training.engine.recompute import set_level
 
 if TYPE_CHECKING:
     from training.engine.api import LoRATrainer
+    from training.engine.data.placement import Picture
     from training.engine.step import Draw
 
 
@@ -162,7 +163,12 @@ def _picture(trainer: LoRATrainer, level: str) -> int:
 def _largest(trainer: LoRATrainer) -> list[Draw]:
     """Return a sample with the largest latents there are: with several resolutions the first step may have none."""
     samples = trainer.dataset.samples
-    return [trainer.computer.draw(0, 0, max(range(len(samples)), key=lambda i: math.prod(samples[i].bucket)))]
+    return [trainer.computer.draw(0, 0, max(range(len(samples)), key=lambda i: _places(samples[i])))]
+
+
+def _places(picture: Picture) -> int:
+    """Count its pixels in all frames."""
+    return math.prod(picture.bucket) * picture.frames
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------

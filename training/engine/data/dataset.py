@@ -44,13 +44,16 @@ class Dataset:
         self.left_out = [item.path.name for item in items if item.sha256 in contents]
         """Names of pictures that are not trained on because they are in the held-out set too."""
         buckets = Buckets(spec.training.sizes, divisor, spec.buckets)
-        placed = [places(item, buckets, spec.masks) for item in train]
+        frames = spec.training.frames
+        placed = [places(item, buckets, spec.masks, frames=frames) for item in train]
         self.pictures = [each[0] for each in placed]
         self.train = [picture for each in placed for picture in each]
-        self.held_out = [places(item, buckets, spec.masks)[0] for item in held_out]
+        self.held_out = [places(item, buckets, spec.masks, frames=frames)[0] for item in held_out]
         self.regularisation = [
             picture for item in mixed_in
-            for picture in places(item, buckets, spec.masks, "regularisation", spec.regularisation.weight)
+            for picture in places(
+                item, buckets, spec.masks, "regularisation", spec.regularisation.weight, frames
+            )
         ]  # fmt: skip
         self.samples = [*self.train, *self.regularisation]
         members = self._members("train")
@@ -71,8 +74,7 @@ class Dataset:
         members: dict[str, list[int]] = {}
         for index, picture in enumerate(self.samples):
             if picture.kind == kind:
-                name = f"{picture.bucket[0]}x{picture.bucket[1]}"
-                members.setdefault(name, []).extend([index] * picture.item.repeats)
+                members.setdefault(picture.shape_name, []).extend([index] * picture.item.repeats)
         return members
 
     def tag_frequencies(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from training.engine.data.cache import Row, TensorCache, content_key
+from training.engine.data.clips import load_clip
 from training.engine.data.identity import ModelIdentity
 from training.engine.data.pictures import Corner, load_pixels
 from training.engine.data.placement import CENTRE, Picture
@@ -41,7 +42,8 @@ class Shot:
     def key(self) -> str:
         """Name its latents by the picture's content and by what is done to it before encoding."""
         place = "fit-centre" if self.corner is None else "at {},{}".format(*self.corner)
-        return content_key(self.picture.item.sha256, *self.picture.bucket, place, self.flip)
+        frames = (self.picture.frames,) if self.picture.frames > 1 else ()
+        return content_key(self.picture.item.sha256, *self.picture.bucket, place, self.flip, *frames)
 
 
 class EncodedPictures:
@@ -58,14 +60,14 @@ class EncodedPictures:
         Raise DataError for a picture that cannot be decoded or encoded.
         """
         wanted = {shot.key: shot for shot in shots}
-        ordered = sorted(wanted, key=lambda key: wanted[key].picture.bucket)
+        ordered = sorted(wanted, key=lambda key: wanted[key].picture.shape)
         device = next(self._parts.vae.parameters()).device
 
         @torch.no_grad()
         def encode(keys: Sequence[str]) -> list[Row]:
             rows: list[Row] = []
-            for run in _runs(keys, lambda key: wanted[key].picture.bucket):
-                pixels = torch.stack([_pixels(wanted[key]) for key in run])
+            for run in _runs(keys, lambda key: wanted[key].picture.shape):
+                pixels = torch.stack([_pixels(wanted[key], self._family.frame_rate) for key in run])
                 latents = self._family.encode_image(self._parts, pixels.to(device))
                 for key, latent in zip(run, latents, strict=True):
                     if not torch.isfinite(latent).all():
@@ -76,11 +78,12 @@ class EncodedPictures:
                     rows.append({"latent": latent})
             return rows
 
-        batch = max(1, min(8, 8 * 512 * 512 // (edge * edge)))
+        frames = max((shot.picture.frames for shot in wanted.values()), default=1)
+        batch = max(1, min(8, 8 * 512 * 512 // (edge * edge * frames)))
         return self._cache.fill(ordered, encode, batch=batch, progress=progress)
 
     def latent(self, shot: Shot) -> Tensor:
-        """Return the latents (C, h, w) of a shot that is there."""
+        """Return the latents (C, h, w) of a shot that is there, of a clip (C, F, h, w)."""
         return self._cache.get(shot.key)["latent"]
 
 
@@ -122,8 +125,19 @@ def _namespace(family: ModelFamily, parts: Parts, folder: Path, identity: ModelI
     return folder / kind / f"{family.name}{family.dialect(parts)}-{digest}-v{TEXT_VERSION}"
 
 
-def _pixels(shot: Shot) -> Tensor:
-    return load_pixels(shot.picture.item.path, *shot.picture.bucket, flip=shot.flip, corner=shot.corner)
+def _pixels(shot: Shot, rate: float) -> Tensor:
+    """Return (3, H, W), or (3, F, H, W) of a clip."""
+    picture = shot.picture
+    if picture.frames == 1:
+        return load_pixels(picture.item.path, *picture.bucket, flip=shot.flip, corner=shot.corner)
+    return load_clip(
+        picture.item.path,
+        *picture.bucket,
+        frames=picture.frames,
+        rate=rate,
+        flip=shot.flip,
+        corner=shot.corner,
+    )
 
 
 def _runs(keys: Sequence[str], group: Callable[[str], object]) -> list[list[str]]:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.engine.data.videos import VIDEOS
 from training.engine.data_sections import DatasetSpec, RegularisationSpec
 from training.engine.errors import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", *VIDEOS}
 MASK_ENDINGS = ("-mask", "-masklabel")
 _REPEATS = re.compile(r"([1-9]\d{0,2})_")
 

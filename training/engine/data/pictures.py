@@ -1,4 +1,4 @@
-"""Decode pictures with PIL and bring them to the size of their bucket."""
+"""Decode pictures with PIL, of videos the first frame, and bring them to the size of their bucket."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from training.engine.data.videos import first_frame, is_video
 from training.engine.errors import DataError
 
 Corner = tuple[int, int]
@@ -21,8 +22,10 @@ MAX_PIXELS = 200_000_000
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) as shown, EXIF rotation included; raise DataError for an unreadable file."""
-    with _reading(path), Image.open(path) as image:
+    """Return (width, height) as shown, turned as the file says; raise DataError for an unreadable file."""
+    if is_video(path):
+        return first_frame(path).size
+    with reading(path), Image.open(path) as image:
         width, height = image.size
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     if width * height > MAX_PIXELS:
@@ -37,7 +40,7 @@ def load_pixels(
 
     Transparent parts become white. Raise DataError for a file that cannot be decoded.
     """
-    image = _cover(load_image(path), (width, height), flip, corner, Image.Resampling.LANCZOS)
+    image = cover(load_image(path), (width, height), flip, corner, Image.Resampling.LANCZOS)
     array = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
@@ -51,19 +54,19 @@ def load_mask(
     It is the file's transparency where there is any (``own_alpha``: always), else its brightness. Raise DataError for
     a file that cannot be decoded.
     """
-    with _reading(path), Image.open(path) as opened:
+    with reading(path), Image.open(path) as opened:
         image = _of_8_bits(ImageOps.exif_transpose(opened))
         alpha = image.convert("RGBA").getchannel("A")
         mask = alpha if own_alpha or alpha.getextrema() != (255, 255) else image.convert("RGB").convert("L")
     if mask.size != original:
         mask = mask.resize(original, Image.Resampling.BILINEAR)
     # Unlike the picture's, this filter makes no value that was not between its neighbours.
-    mask = _cover(mask, (width, height), flip, corner, Image.Resampling.BILINEAR)
+    mask = cover(mask, (width, height), flip, corner, Image.Resampling.BILINEAR)
     array = np.asarray(mask, dtype=np.float32)
     return torch.from_numpy(array / 255.0)[None]
 
 
-def _cover(
+def cover(
     image: Image.Image, size: tuple[int, int], flip: bool, corner: Corner | None, resampling: Image.Resampling
 ) -> Image.Image:
     """Mirror, then scale to cover a size and crop: places of the crop are those of what is seen."""
@@ -80,7 +83,9 @@ def _cover(
 
 def has_transparency(path: Path) -> bool:
     """Tell from a file's header whether it may have transparent parts."""
-    with _reading(path), Image.open(path) as image:
+    if is_video(path):
+        return False
+    with reading(path), Image.open(path) as image:
         return _is_transparent(image)
 
 
@@ -100,21 +105,26 @@ def load_small(path: Path, edge: int) -> Image.Image:
 
 
 def _decode(path: Path, *, draft: tuple[int, int] | None = None) -> Image.Image:
-    with _reading(path):
-        with Image.open(path) as opened:
-            if draft is not None:
-                opened.draft(None, draft)
-            image: Image.Image = ImageOps.exif_transpose(opened)
-        image = _of_8_bits(image)
-        if _is_transparent(image):
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-            image = Image.alpha_composite(white, image)
-        return image.convert("RGB")
+    if is_video(path):
+        return first_frame(path)
+    with reading(path), Image.open(path) as opened:
+        if draft is not None:
+            opened.draft(None, draft)
+        return flat(ImageOps.exif_transpose(opened))
+
+
+def flat(image: Image.Image) -> Image.Image:
+    """Turn a picture of any mode into RGB, its transparent parts white."""
+    image = _of_8_bits(image)
+    if _is_transparent(image):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn every way in which reading a file can fail into a DataError that names it."""
     try:
         with warnings.catch_warnings():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from training.engine.data.buckets import Buckets, Size
+from training.engine.data.clips import is_clip
 from training.engine.data.manifest import Item
 from training.engine.data.pictures import has_transparency, read_size
 from training.engine.data_sections import MaskSpec
@@ -30,6 +31,19 @@ class Picture:
     """Which set it belongs to: what is taught, or the pictures mixed in to keep the rest as it was."""
     weight: float = 1.0
     """How much its loss counts."""
+    frames: int = 1
+    """How many of a clip are shown; 1 is a still."""
+
+    @property
+    def shape(self) -> tuple[Size, int]:
+        """Return what must be the same within a batch: the bucket, and how many frames."""
+        return self.bucket, self.frames
+
+    @property
+    def shape_name(self) -> str:
+        """Name the shape, of a still ``48x32``, of a clip ``48x32x5``."""
+        width, height = self.bucket
+        return f"{width}x{height}" + (f"x{self.frames}" if self.frames > 1 else "")
 
     @property
     def slack(self) -> tuple[int, int]:
@@ -54,18 +68,22 @@ class Picture:
 
 
 def places(
-    item: Item, buckets: Buckets, masks: MaskSpec, kind: Kind = "train", weight: float = 1.0
+    item: Item, buckets: Buckets, masks: MaskSpec, kind: Kind = "train", weight: float = 1.0, frames: int = 1
 ) -> list[Picture]:
     """Return a picture in each bucket it belongs to, the largest first; ``weight`` is that of its set.
 
-    Raise DataError if it or its mask cannot be read or one does not fit the other.
+    Of a clip ``frames`` are shown. Raise DataError if it or its mask cannot be read or one does not fit the other.
     """
     size = read_size(item.path)
-    mask = _mask(item, size, masks.source)
-    return [Picture(item, size, bucket, mask, kind, weight * item.weight) for bucket in buckets.places(size)]
+    shown = frames if frames > 1 and is_clip(item.path) else 1
+    mask = _mask(item, size, masks.source, is_still=shown == 1)
+    return [
+        Picture(item, size, bucket, mask, kind, weight * item.weight, shown)
+        for bucket in buckets.places(size)
+    ]
 
 
-def _mask(item: Item, size: Size, source: str) -> Path | None:
+def _mask(item: Item, size: Size, source: str, *, is_still: bool) -> Path | None:
     if item.mask is not None and source in ("files", "any"):
         (width, height), (mask_width, mask_height) = size, read_size(item.mask)
         # A mask may be smaller than its picture; its shape may differ by what rounding its sides makes, a pixel.
@@ -76,4 +94,6 @@ def _mask(item: Item, size: Size, source: str) -> Path | None:
                 hint="Draw the mask on the whole picture, and save it in the same or a smaller size.",
             )  # fmt: skip
         return item.mask
-    return item.path if source in ("alpha", "any") and has_transparency(item.path) else None
+    # What is transparent in a clip differs from frame to frame.
+    own = is_still and source in ("alpha", "any") and has_transparency(item.path)
+    return item.path if own else None

@@ -202,6 +202,22 @@ class ModelFamily(ABC):
         factor = 2 ** (len(config.block_out_channels) - 1)
         return (config.latent_channels, height // factor, width // factor)
 
+    def require_frames(self, frames: int) -> None:
+        """Raise ConfigurationError unless clips of so many frames can be trained on."""
+        if frames == 1:
+            return
+        if not self.frame_step:
+            raise ConfigurationError(
+                "no_clips", f"{self.title} is trained on stills, not on clips",
+                hint="Set the frames per clip to 1.", patch={"/training/frames": 1},
+            )  # fmt: skip
+        near = max(1, round((frames - 1) / self.frame_step)) * self.frame_step + 1
+        if near != frames:
+            raise ConfigurationError(
+                "frames_do_not_fit", f"{self.title} takes clips of {self.frame_step}k + 1 frames, not of {frames}",
+                hint=f"Set the frames per clip to {near}.", patch={"/training/frames": near},
+            )  # fmt: skip
+
     def clip_shape(self, parts: Parts, width: int, height: int, frames: int) -> tuple[int, ...]:
         """Return the shape of the latents of a clip, without batch; of one frame that of a picture."""
         return self.latent_shape(parts, width, height)
