@@ -187,7 +187,8 @@ def _fetch_samples(lease: Lease, job: TrainingJob, steps: Iterable[int], folder:
     folder.mkdir(parents=True, exist_ok=True)
     for sample in rows.select_related("blob"):
         prompt, copy = divmod(sample.prompt_index, count)
-        name = f"step-{sample.step:08d}-p{prompt}" + (f"-{copy}" if copy else "") + ".png"
+        suffix = "webp" if sample.blob.content_type == "image/webp" else "png"
+        name = f"step-{sample.step:08d}-p{prompt}" + (f"-{copy}" if copy else "") + f".{suffix}"
         try:
             storage.copy_to(storage.blob_key(lease.team.uid, sample.blob.sha256), folder / name)
         except FileNotFoundError:

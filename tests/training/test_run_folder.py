@@ -118,6 +118,24 @@ def test_resumed_attempt_finds_the_samples_of_the_step_it_goes_on_from(
     assert (folder.path / "samples" / "step-00000060-p1.png").read_bytes() == storage.read_bytes(key)
 
 
+def test_clips_among_the_samples_keep_their_kind_and_name(scenario: Scenario, disk: Path) -> None:
+    bench = Bench(scenario.alice)
+    job = bench.job()
+    lease = bench.claim()
+    (disk / "a.webp").write_bytes(b"a clip")
+    telemetry.record(
+        lease, disk, [(told.Sample(0, 0, 1, "a cat", 42, "a.webp", 64, 64, False), timezone.now())]
+    )
+    assert Sample.objects.for_team(job.team).get(job=job).blob.content_type == "image/webp"
+    names = [run_key(job.team.uid, job.uid, 1, "step-40", name) for name in STATE_FILES]
+    for name in names:
+        save_bytes(name, b"state")
+    key = names[0].rpartition("/")[0]
+    Checkpoint.objects.create(team=job.team, job=job, fence=1, step=40, epoch=1, state_key=key)
+    folder = prepare(lease, fresh(job), untold)
+    assert (folder.path / "samples" / "step-00000000-p1.webp").read_bytes() == b"a clip"
+
+
 # -- Fetching -----------------------------------------------------------------------------------------------------
 
 

@@ -96,12 +96,16 @@ def note(lease: Lease, kind: str, data: dict[str, Any], **gauges: Any) -> None:
 # -- Files ----------------------------------------------------------------------------------------------------
 
 
+SAMPLE_TYPES = {".png": "image/png", ".webp": "image/webp"}
+"""Of a picture, and of a clip."""
+
+
 def _store_files(lease: Lease, run_dir: Path, event: told.Event) -> _Stored:
     if isinstance(event, told.Sample):
         picture = store_blob(
             team=lease.team,
             content=(run_dir / event.path).read_bytes(),
-            content_type="image/png",
+            content_type=SAMPLE_TYPES[Path(event.path).suffix],
             width=event.width,
             height=event.height,
         )
