@@ -60,6 +60,9 @@ class WatchedLora:
 
     name = "lora"
 
+    def changes_text(self, spec: Any) -> bool:
+        return bool(spec.method.text_encoder)
+
     def attach(self, family: Any, parts: Any, spec: Any) -> Any:
         from training.engine.methods.lora import Lora
 

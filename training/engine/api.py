@@ -7,6 +7,7 @@ import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,8 +31,9 @@ from training.engine.events import (
     Phase,
     Warning,
 )
-from training.engine.export import factors as lora_factors
-from training.engine.export import metadata, verify
+from training.engine.export import metadata
+from training.engine.export.factors import VerificationError
+from training.engine.export.files import file_of
 from training.engine.export.table import ExportTable, chosen_table
 from training.engine.export.weights_file import DTYPES, file_stem, write
 from training.engine.families.base import Parts, TextRow
@@ -39,7 +41,6 @@ from training.engine.gallery import Gallery
 from training.engine.loop import TrainingLoop
 from training.engine.memory_plan import MemoryPlan
 from training.engine.methods.base import Adapter
-from training.engine.methods.changes import Change
 from training.engine.optimizer import Optimizer
 from training.engine.probe import count_weights
 from training.engine.progress import ProgressTeller
@@ -78,6 +79,7 @@ class LoRATrainer:
         self.sink: EventSink = sink or EventWriter(self.run_dir / "events.jsonl")
         self.control = control or Control()
         self.family = load_family(self.spec.base_model.family)
+        self.method = load_method(self.spec.method.type)
         self.device = device or pick_device()
         self.precision = pick_precision(self.spec.training.precision, self.device)
         self.cache_dir = Path(self.spec.cache_dir) if self.spec.cache_dir else self.run_dir / "cache"
@@ -143,7 +145,7 @@ class LoRATrainer:
         if loaded:
             checkpoint.require_same(self._identity(), loaded)
         self.world.in_turn(self._fill_caches)
-        if self.device.type != "cpu" and not self.spec.method.text_encoder:
+        if self.device.type != "cpu" and not self.method.changes_text(self.spec):
             for encoder in self.parts.text_encoders.values():
                 encoder.to("cpu")
 
@@ -172,13 +174,14 @@ class LoRATrainer:
 
     def attach(self) -> None:
         """Attach a fresh adapter to the base model, with all that computes with both."""
-        self.adapter: Adapter = load_method(self.spec.method.type).attach(self.family, self.parts, self.spec)
-        lora_factors.require_writable(self.table, self.adapter)
+        self.adapter: Adapter = self.method.attach(self.family, self.parts, self.spec)
+        self.file = file_of(self.family, self.table, self.parts, self.adapter)
         self.training_adapter.put_on(self.family, self.parts)
         self.optimizer = Optimizer(self.adapter.groups(), self.spec.training, self.dataset.plan.total_steps)
         self._place_adapter()
         self.computer = StepComputer(
-            self.spec, self.family, self.parts, self.dataset, self.precision, self.world
+            self.spec, self.family, self.parts, self.dataset, self.precision, self.world,
+            live_text=self.method.changes_text(self.spec),
         )  # fmt: skip
         sampler = load_sampler(self.spec.sampling.sampler)
         self.artist = Artist(self.family, self.parts, self.precision, sampler)
@@ -272,7 +275,7 @@ class LoRATrainer:
 
     def text_rows(self, texts: list[str]) -> list[TextRow]:
         """Return encoded texts: from the cache, or from the live encoder when that is trained."""
-        if self.spec.method.text_encoder:
+        if self.method.changes_text(self.spec):
             with torch.no_grad():
                 return self.family.encode_text(self.parts, texts)
         return [self.dataset.text_row(text) for text in texts]
@@ -290,7 +293,7 @@ class LoRATrainer:
         try:
             with self.optimizer.averaged():
                 export, digest, _, _ = self._write_export(f"{file_stem(self.spec.name)}-step{step:08d}", step)
-        except lora_factors.VerificationError as error:
+        except VerificationError as error:
             if error.code != "export_empty":
                 raise
         self.sink.emit(Checkpoint(
@@ -322,20 +325,19 @@ class LoRATrainer:
         """
         self.sink.emit(Phase("export", 0, 1))
         with self.training_adapter.off(), self.optimizer.averaged():
-            path, digest, factors, count = self._write_export(
+            path, digest, read, count = self._write_export(
                 file_stem(self.spec.name) + suffix, self.state.step
             )
-            text = self.text_rows([self.dataset.text(self.dataset.train[0])])[0]
             family = foundation.alike(self.family, self.plan)
-            error = verify.verify_effect(
-                factors, family, self.table, self.parts, self.adapter, text, self.precision
-            )
+            prompt = self.dataset.text(self.dataset.train[0])
+            text = self.text_rows([prompt])[0]
+            error = self.file.effect_error(read, family, prompt, text, self.precision)
         self.sink.emit(
             Log("info", f"The file was loaded again; its effect differs from the trained one by {error:.2e}.")
         )
         self.sink.emit(Export(
             path=str(path.relative_to(self.run_dir)), bytes=path.stat().st_size, sha256=digest,
-            keys=count, format=self.table.layout, name=path.name,
+            keys=count, format=self.file.layout, name=path.name,
         ))  # fmt: skip
         self.sink.emit(Phase("export", 1, 1))
         return path
@@ -345,19 +347,18 @@ class LoRATrainer:
         """Return the layout of the exported files: the recipe's, or the family's usual one."""
         return chosen_table(self.family.exports, self.spec.output.layout, self.family.title)
 
-    def _write_export(self, stem: str, step: int) -> tuple[Path, str, dict[str, Change], int]:
+    def _write_export(self, stem: str, step: int) -> tuple[Path, str, Any, int]:
         path = self.run_dir / "exports" / f"{stem}.safetensors"
-        dtype = self.table.dtype if self.spec.output.dtype == "auto" else self.spec.output.dtype
-        content = lora_factors.tensors(self.table, self.adapter, DTYPES[dtype])
+        dtype = self.file.dtype if self.spec.output.dtype == "auto" else self.spec.output.dtype
+        content = self.file.tensors(DTYPES[dtype])
         about = metadata.build(
             self.spec, self.family, self.parts, self.dataset, base_sha256=self.base_sha256, step=step,
             precision=self.precision, started=self._started, training_adapter_sha256=self.training_adapter.sha256,
         )  # fmt: skip
         digest = write(path, content, about)
         try:
-            factors = verify.verify_file(path, self.table, self.parts, self.adapter)
-            return path, digest, factors, len(content)
-        except lora_factors.VerificationError:
+            return path, digest, self.file.read(path), len(content)
+        except VerificationError:
             path.unlink(missing_ok=True)
             raise
 

@@ -141,16 +141,25 @@ def inspect(options: argparse.Namespace) -> int:
         print(f"checkpoint of step {loaded.state.step}, {len(loaded.adapter)} tensors, whole")
         print(json.dumps(loaded.identity["recipe"], indent=1, ensure_ascii=False))
         return ExitCode.DONE
-    from training.engine.export.factors import read_factors
     from training.engine.export.weights_file import read_metadata
+    from training.engine.export.words import word_shapes
 
-    factors = read_factors(options.file)
-    ranks = sorted({change.rank or 0 for change in factors.values()})
-    first = next(iter(factors.values()))
-    print(f"{len(factors)} modules, {type(first).__name__}, rank {', '.join(map(str, ranks))}, {first.dtype}")
+    if shapes := word_shapes(options.file):
+        print("a word: " + ", ".join(f"{name} {rows} x {width}" for name, (rows, width) in shapes.items()))
+    else:
+        _print_factors(options.file)
     for key, value in sorted(read_metadata(options.file).items()):
         print(f"{key:36} {value[:120]}")
     return ExitCode.DONE
+
+
+def _print_factors(path: Path) -> None:
+    from training.engine.export.factors import read_factors
+
+    factors = read_factors(path)
+    ranks = sorted({change.rank or 0 for change in factors.values()})
+    first = next(iter(factors.values()))
+    print(f"{len(factors)} modules, {type(first).__name__}, rank {', '.join(map(str, ranks))}, {first.dtype}")
 
 
 def export(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -13,9 +13,10 @@ from training.engine.control import Control
 from training.engine.device import available_cpus, pick_device, pick_precision, weights_dtype
 from training.engine.errors import ConfigurationError, Interrupted
 from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
-from training.engine.export.factors import read_factors
+from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.fitting import put_on
 from training.engine.export.weights_file import read_metadata
+from training.engine.export.words import read_word, word_shapes
 from training.engine.families.base import Parts, TextRow
 from training.engine.families.sources import base_folder
 from training.engine.foundation import lend
@@ -25,6 +26,7 @@ from training.engine.progress import ProgressTeller
 from training.engine.registry import load_family
 from training.engine.resident import load_base
 from training.engine.sample import Artist
+from training.engine.words import known_word
 
 # Pictures that are drawn together and told together: fewer are seen sooner, more are faster on a GPU.
 DRAWN_AT_ONCE = 4
@@ -101,20 +103,32 @@ class Generator:
         """Put the LoRAs of a mix on the model for a while, each as strong as it is wanted."""
         with ExitStack() as stack:
             for use in mix:
+                if word_shapes(Path(use.file)):
+                    stack.enter_context(self._word(parts, Path(use.file), use.strength))
+                    continue
                 factors = self._factors(Path(use.file), use.strength)
                 expert = read_metadata(Path(use.file)).get("lora_foundry.expert", "")
                 meant = parts.with_expert(expert) if expert in parts.experts else parts
                 unused = put_on(stack, self.family.exports.values(), meant.adaptable, factors)
                 if len(unused) == len(factors):
-                    raise ConfigurationError(
-                        "lora_of_another_base", f"{Path(use.file).name} fits no layer of this base model",
-                        hint="Choose a LoRA that was trained on this base model, or on one of its family.",
-                    )  # fmt: skip
+                    raise _of_another_base(Path(use.file), "it fits no layer of this base model")
                 if unused:
                     self.sink.emit(
                         Log("warning", f"{Path(use.file).name}: {len(unused)} layers were left out.")
                     )
             yield
+
+    def _word(self, parts: Parts, path: Path, strength: float) -> AbstractContextManager[None]:
+        """Let the model know the word of a file, its rows multiplied by ``strength``."""
+        word = read_metadata(path).get("modelspec.trigger_phrase") or path.stem
+        try:
+            read = read_word(path, self.family.name)
+        except VerificationError as error:
+            raise _of_another_base(path, "this base model does not read its word") from error
+        for name, rows in read.items():
+            if rows.shape[1] != parts.components[name].get_input_embeddings().weight.shape[1]:
+                raise _of_another_base(path, f"its rows do not fit the {name}")
+        return known_word(parts, word, {name: strength * rows.float() for name, rows in read.items()})
 
     def _factors(self, path: Path, strength: float) -> dict[str, Change]:
         """Read a file onto the device, its scale multiplied by ``strength``."""
@@ -144,3 +158,10 @@ class Generator:
                 path=str(path.relative_to(self.run_dir)), width=image.width, height=image.height,
                 lora=bool(spec.mixes[picture.mix]),
             ))  # fmt: skip
+
+
+def _of_another_base(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        "lora_of_another_base", f"{path.name} cannot be used: {why}",
+        hint="Choose a LoRA that was trained on this base model, or on one of its family.",
+    )  # fmt: skip

@@ -51,6 +51,7 @@ BUILT_IN = {
         "lokr": "training.engine.methods.lycoris:Lokr",
         "lora": "training.engine.methods.lora:Lora",
         "rslora": "training.engine.methods.lora:RankStabilisedLora",
+        "textual_inversion": "training.engine.methods.textual_inversion:TextualInversion",
     },
     OPTIMIZERS: {
         "adafactor": "training.engine.optimizers.adafactor:Adafactor",

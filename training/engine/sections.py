@@ -74,7 +74,10 @@ class MethodSpec:
 
     type: str = setting(
         "lora", kind="str", label=_("Method"),
-        help=_("lora is usual; rslora suits high ranks; dora follows fine detail; loha and lokr make small files."),
+        help=_(
+            "lora is usual; rslora suits high ranks; dora follows fine detail; loha and lokr make small files; "
+            "textual_inversion finds a new word and leaves the model as it is."
+        ),
     )  # fmt: skip
     rank: int = setting(
         16, kind="int", label=_("Rank"), minimum=1, maximum=512, advanced=False,
@@ -117,6 +120,14 @@ class MethodSpec:
             "For a base model with two (Wan 2.2 14B): low removes the last noise and draws detail, high decides "
             "composition and motion. auto is low; train both for two files."
         ),
+    )  # fmt: skip
+    vectors: int | None = setting(
+        None, kind="int", label=_("Rows of the word"), minimum=1, maximum=32,
+        help=_("For textual inversion: more hold more detail; empty takes as many as the initial words have."),
+    )  # fmt: skip
+    initial_words: str = setting(
+        "", kind="str", label=_("Initial words"),
+        help=_("For textual inversion: what the new word means at first; empty takes the trigger word."),
     )  # fmt: skip
     text_encoder: bool = setting(
         False, kind="bool", label=_("Train the text encoder"),

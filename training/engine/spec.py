@@ -293,6 +293,13 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
             conflict(f"/captions/{name}", "sentences have no tags; choose tags or auto for the captions")
     if spec.method.factor is not None and spec.method.type != "lokr":
         conflict("/method/factor", "the block size is for the method lokr only")
+    if spec.method.type == "textual_inversion":
+        if not spec.trigger:
+            conflict("/trigger", "textual inversion needs a trigger word, which becomes the new word")
+        if "{trigger}" not in spec.captions.template:
+            conflict("/captions/template", "the template must contain {trigger}, the word that is learned")
+        if spec.method.text_encoder:
+            conflict("/method/text_encoder", "textual inversion leaves the text encoder as it is")
     for line in spec.method.rules:
         try:
             read_rule(line)

@@ -50,15 +50,19 @@ class StepComputer:
 
     def __init__(
         self, spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, precision: str,
-        world: World | None = None,
+        world: World | None = None, *, live_text: bool = False,
     ) -> None:  # fmt: skip
-        """Take the world whose share of each step is computed here; without one it is all of it."""
+        """Take the world whose share of each step is computed here; without one it is all of it.
+
+        ``live_text``: texts are encoded anew each time, because the encoders are trained.
+        """
         self._spec = spec
         self._family = family
         self._parts = parts
         self._dataset = dataset
         self._precision = precision
         self._world = world or World()
+        self._live_text = live_text
         self.device = parts.device
         check_loss(parts.process, spec.training)
         self.process = parts.process
@@ -163,7 +167,7 @@ class StepComputer:
 
     def _text(self, texts: Sequence[tuple[str, View]]) -> TextRow:
         """Encode what each picture is trained with, and what the model is told about its view."""
-        if self._spec.method.text_encoder:
+        if self._live_text:
             with autocast(self._precision, self.device):
                 rows = self._family.encode_text(self._parts, [text for text, _ in texts])
         else:

@@ -83,11 +83,19 @@ def build(
     if spec.output.include_tag_frequencies:
         entries["ss_tag_frequency"] = json.dumps({spec.name: dataset.tag_frequencies()}, ensure_ascii=False)
     architecture: Mapping[str, object] = family.metadata(parts)
+    if method.type == "textual_inversion":
+        kind = architecture.get("modelspec.architecture")
+        architecture = {
+            **architecture,
+            "modelspec.architecture": str(kind).replace("/lora", "/textual-inversion"),
+        }
     return {key: str(value) for key, value in {**entries, **architecture}.items() if value is not None}
 
 
 def _network(method: MethodSpec) -> dict[str, object]:
     """Return what kohya's trainer and LyCORIS, by the names of their options, say of the adapter."""
+    if method.type == "textual_inversion":
+        return {}
     # A reader divides alpha by the rank, whatever the scale is made of.
     factor = math.sqrt(method.rank) if method.type == "rslora" else 1.0
     arguments = dict(LYCORIS.get(method.type, {}))

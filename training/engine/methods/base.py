@@ -66,5 +66,8 @@ class Method(Protocol):
 
     name: str
 
+    def changes_text(self, spec: RunSpec) -> bool:
+        """Tell whether text encoders are changed, so that prompts cannot be encoded once for all."""
+
     def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> Adapter:
         """Add fresh fp32 parameters that change nothing yet; raise ConfigurationError if no module matches."""

@@ -33,6 +33,10 @@ class LayerMethod(ABC):
 
     name: ClassVar[str]
 
+    def changes_text(self, spec: RunSpec) -> bool:
+        """Tell whether text encoders have adapters."""
+        return spec.method.text_encoder
+
     def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> LayerAdapter:
         """Inject adapters with fresh values; raise ConfigurationError if no layer matches."""
         targets = find_targets(family, parts, spec)
