@@ -116,6 +116,22 @@ def test_retry_applies_the_patch_and_points_back(scenario: Scenario, parts: dict
     assert old.state == JobState.FAILED
 
 
+@pytest.mark.parametrize(("was", "level"), [(True, "all"), (False, "off")])
+def test_a_job_from_when_checkpointing_was_a_switch_is_retried_with_what_it_meant(
+    scenario: Scenario, parts: dict[str, object], was: bool, level: str
+) -> None:
+    old = create_job(actor=scenario.alice, **parts)  # type: ignore[arg-type]
+    spec = {**old.spec, "training": {**old.spec["training"], "gradient_checkpointing": was}}
+    TrainingJob.objects.for_team(scenario.team).filter(pk=old.pk).update(
+        state=JobState.FAILED, finished_at=timezone.now(), spec=spec
+    )
+    old.refresh_from_db()
+    new = retry_job(actor=scenario.alice, job=old)
+    assert new.spec["training"]["gradient_checkpointing"] == level
+    other = retry_job(actor=scenario.alice, job=old, patch={"training.gradient_checkpointing": True})
+    assert other.spec["training"]["gradient_checkpointing"] == "all"
+
+
 def test_unfinished_job_cannot_be_retried(scenario: Scenario, parts: dict[str, object]) -> None:
     job = create_job(actor=scenario.alice, **parts)  # type: ignore[arg-type]
     with pytest.raises(Conflict):

@@ -188,6 +188,21 @@ def test_a_plan_tells_where_a_resumed_run_begins(running: tuple[Bench, Lease], t
     assert (_job(lease).step, Attempt.objects.for_team(lease.team).get().first_step) == (40, 40)
 
 
+def test_a_memory_plan_is_told_in_the_log(running: tuple[Bench, Lease], tmp_path: Path) -> None:
+    _bench, lease = running
+    record(
+        lease,
+        tmp_path,
+        told.Memory("bf16", "none", "off", "off", 4, "off", 5200, 23000),
+        told.Memory("bf16", "int8", "on", "all", 1, "regional", 0, 0),
+    )
+    assert [row["data"]["message"] for row in telemetry.events_after(_job(lease), 0, 10)][-2:] == [
+        "Memory plan: 4 pictures at once, gradient checkpointing off, about 5200 MB needed of 23000 MB free",
+        "Memory plan: one picture at a time, gradient checkpointing all, base model in int8, "
+        "base model in the host's memory, compiled blocks",
+    ]
+
+
 def test_events_after_a_number_come_in_order_and_in_pages(
     running: tuple[Bench, Lease], tmp_path: Path
 ) -> None:
