@@ -196,7 +196,8 @@ def test_a_memory_plan_is_told_in_the_log(running: tuple[Bench, Lease], tmp_path
         told.Memory("bf16", "none", "off", "off", 4, "off", 5200, 23000),
         told.Memory("bf16", "int8", "on", "all", 1, "regional", 0, 0),
     )
-    assert [row["data"]["message"] for row in telemetry.events_after(_job(lease), 0, 10)][-2:] == [
+    told_last = telemetry.events_after(_job(lease), 0, 10)[-2:]
+    assert [item["data"]["message"] for item in told_last] == [
         "Memory plan: 4 pictures at once, gradient checkpointing off, about 5200 MB needed of 23000 MB free",
         "Memory plan: one picture at a time, gradient checkpointing all, base model in int8, "
         "base model in the host's memory, compiled blocks",

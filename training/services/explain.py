@@ -72,6 +72,12 @@ _CAUSES: dict[str, tuple[Promise, Promise]] = {
         gettext_lazy("The captioner's model cannot be read."),
         gettext_lazy("Choose another captioner, or have this one installed again."),
     ),
+    "extra_missing": (
+        gettext_lazy("This training asks for a library that its worker does not have."),
+        gettext_lazy(
+            "Choose another optimizer or leave the base model as it is, or have the extra for GPUs installed."
+        ),
+    ),
     "recipe_changed": (
         gettext_lazy("The saved state belongs to another recipe or another version of the engine."),
         gettext_lazy("Start the training again from the beginning."),
