@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.engine.data import cache as cache_module
 from training.engine.data.buckets import bucket_sizes, choose_bucket
-from training.engine.data.cache import TensorCache, content_key
+from training.engine.data.cache import content_key
 from training.engine.data.captions import caption_text
 from training.engine.data.manifest import Item, read_items
 from training.engine.data.pictures import load_pixels, read_size
@@ -263,53 +261,6 @@ def test_shuffled_tags_keep_the_first_and_lose_none() -> None:
 
 
 # -- caches ----------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=20)
-@given(st.lists(st.integers(0, 50), max_size=40), st.lists(st.integers(0, 50), max_size=40))
-def test_cache_computes_each_key_once_and_gives_it_back(tmp_path_factory: pytest.TempPathFactory, one: list[int],
-                                                        two: list[int]) -> None:  # fmt: skip
-    folder = tmp_path_factory.mktemp("cache")
-    computed: list[str] = []
-
-    def compute(keys: object) -> list[dict[str, torch.Tensor]]:
-        computed.extend(keys)  # type: ignore[arg-type]
-        return [{"x": torch.full((2,), float(key))} for key in keys]  # type: ignore[attr-defined]
-
-    TensorCache(folder).fill(map(str, one), compute, batch=3)
-    cache = TensorCache(folder)
-    cache.fill(map(str, two), compute, batch=3)
-    assert sorted(computed) == sorted({str(n) for n in one + two})
-    for number in {*one, *two}:
-        assert cache.get(str(number))["x"].tolist() == [number, number]
-
-
-def test_broken_shard_is_computed_again(tmp_path: Path) -> None:
-    TensorCache(tmp_path).fill(["k"], lambda keys: [{"x": torch.ones(3)} for _ in keys])
-    (shard,) = tmp_path.glob("*.safetensors")
-    shard.write_bytes(shard.read_bytes()[:-4])
-    cache = TensorCache(tmp_path)
-    assert "k" not in cache
-    assert cache.fill(["k"], lambda keys: [{"x": torch.ones(3)} for _ in keys]) == 1
-    assert cache.get("k")["x"].tolist() == [1, 1, 1]
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_shard_that_cannot_be_read_this_time_is_left_to_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    TensorCache(tmp_path).fill(["k"], lambda keys: [{"x": torch.ones(3)} for _ in keys])
-    (shard,) = tmp_path.glob("*.safetensors")
-
-    def refused(*args: object, **options: object) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(cache_module, "safe_open", refused)
-        with pytest.raises(OSError, match="Too many open files"):
-            TensorCache(tmp_path)
-    assert shard.exists()
-    assert "k" in TensorCache(tmp_path)
 
 
 def test_keys_differ_for_every_part() -> None:

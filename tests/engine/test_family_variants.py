@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from training.engine import rng
-from training.engine.data.dataset import Dataset
+from training.engine.data.encoding import text_namespace
 from training.engine.data.identity import ModelIdentity
 from training.engine.families.ltx import CONDITION, LTX, PLAIN
 from training.engine.families.pixart import ALPHA, SIGMA, PixArt
@@ -56,5 +56,5 @@ def test_texts_of_two_pipelines_with_one_encoder_are_kept_apart(
         family.save(family.tiny(variant), tmp_path / variant)
         parts = family.load(tmp_path / variant, device=CPU, dtype=torch.float32)
         identity = ModelIdentity(tmp_path / "identity.json")
-        folders.add(Dataset._namespace(family, parts, tmp_path, identity, "text"))
+        folders.add(text_namespace(family, parts, tmp_path, identity))
     assert len(folders) == 2

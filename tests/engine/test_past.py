@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from training.engine.checkpoint import Identity
 from training.engine.data.dataset import Dataset
 from training.engine.noise import sample_noise
 from training.engine.registry import load_family
@@ -83,3 +84,17 @@ def test_noise_is_that_of_the_first_release(manifest: Path) -> None:
     training = make_spec(Path("sd"), manifest.parent, training={"noise_offset": 0.1, "seed": 4}).training
     noise = sample_noise(training, (4, 8, 8), 3, 5)
     assert noise.flatten()[:4].tolist() == pytest.approx([0.970359, 0.336634, -0.860322, -0.056347], abs=1e-5)
+
+
+def test_checkpoint_from_before_the_newer_settings_of_pictures_still_belongs_to_its_recipe() -> None:
+    recipe = make_spec(Path("sd"), Path("pictures"), dataset={"repeats": 3}).recipe()
+    old = {name: recipe[name] for name in ("trigger", "method", "training", "base_model")}
+    old["captions"] = {
+        name: recipe["captions"][name]
+        for name in ("template", "shuffle_tags", "keep_tags", "shuffle_variants")
+    }
+    old["dataset"] = {"repeats": 3}
+    saved = {"recipe": old, "dataset_sha256": "d", "base_sha256": "b", "total_steps": 6, "precision": "fp32"}
+    assert Identity(recipe, "d", "b", 6, "fp32", "").differences(saved) == []
+    changed = {**recipe, "masks": {**recipe["masks"], "outside": 0.5}}
+    assert Identity(changed, "d", "b", 6, "fp32", "").differences(saved) == ["/masks/outside was 0.1, is 0.5"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.engine.data.cache import Row, TensorCache, content_key
 from training.engine.data.clips import load_clip
@@ -20,7 +20,9 @@ from training.engine.progress import Progress
 
 # 2: grey of 16 bits is scaled, no longer cut off at 255.
 LATENT_VERSION = 2
-TEXT_VERSION = 1
+# 2: rows keep the number format of their encoders.
+TEXT_VERSION = 2
+_FORMATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class EncodedPictures:
     def __init__(self, family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity) -> None:
         """Open what earlier runs encoded with the same VAE."""
         self._family, self._parts = family, parts
-        self._cache = TensorCache(_namespace(family, parts, folder, identity, "latents"))
+        self._cache = TensorCache(latent_namespace(family, parts, folder, identity))
 
     def fill(self, shots: Iterable[Shot], *, edge: int, progress: Progress) -> int:
         """Encode what is not there yet and return how much that was; ``edge`` is the side of a square bucket.
@@ -93,7 +95,7 @@ class EncodedTexts:
     def __init__(self, family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity) -> None:
         """Open what earlier runs encoded with the same encoders."""
         self._family, self._parts = family, parts
-        self._cache = TensorCache(_namespace(family, parts, folder, identity, "text"))
+        self._cache = TensorCache(text_namespace(family, parts, folder, identity))
 
     def fill(self, texts: Iterable[str], *, progress: Progress) -> int:
         """Encode what is not there yet and return how much that was."""
@@ -115,14 +117,29 @@ def text_key(text: str) -> str:
     return content_key("text", text)
 
 
-def _namespace(family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity, kind: str) -> Path:
+def latent_namespace(family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity) -> Path:
+    """Return where latents lie that the same VAE made, in the same number format."""
+    name = f"{family.name}-{_digest(family, parts, identity, 'latents')}-{_formats([parts.vae])}-v{LATENT_VERSION}"
+    return folder / "latents" / name
+
+
+def text_namespace(family: ModelFamily, parts: Parts, folder: Path, identity: ModelIdentity) -> Path:
+    """Return where texts lie that the same encoders made, in the same number formats and the same dialect."""
+    formats = _formats(parts.text_encoders.values())
+    digest = _digest(family, parts, identity, "text")
+    return folder / "text" / f"{family.name}{family.dialect(parts)}-{digest}-{formats}-v{TEXT_VERSION}"
+
+
+def _digest(family: ModelFamily, parts: Parts, identity: ModelIdentity, kind: str) -> str:
     if parts.folder is None:
-        digest = "unsaved"
-    else:
-        digest = identity.sha256(family.cache_identity(parts.folder)[kind])[:24]
-    if kind == "latents":
-        return folder / kind / f"{family.name}-{digest}-v{LATENT_VERSION}"
-    return folder / kind / f"{family.name}{family.dialect(parts)}-{digest}-v{TEXT_VERSION}"
+        return "unsaved"
+    return identity.sha256(family.cache_identity(parts.folder)[kind])[:24]
+
+
+def _formats(modules: Iterable[nn.Module]) -> str:
+    """Name the number formats of models: runs in fp32 and in bf16 do not share what they compute."""
+    found = {p.dtype for module in modules for p in module.parameters() if p.is_floating_point()}
+    return "-".join(sorted(_FORMATS.get(dtype, str(dtype).removeprefix("torch.")) for dtype in found))
 
 
 def _pixels(shot: Shot, rate: float) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class ModelIdentity:
         return self._known[mark]
 
     def _remember(self) -> None:
-        aside = self._memory.with_name(f".{self._memory.name}.{os.getpid()}")
+        aside = self._memory.with_name(f".{self._memory.name}.{secrets.token_hex(8)}")
         self._memory.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(self._known))
         os.replace(aside, self._memory)
