@@ -84,7 +84,7 @@ def test_unknown_family_names_the_nearest() -> None:
     assert load_family("sd").name == "sd"
     assert load_method("lora").name == "lora"
     assert family_names()
-    assert method_names() == ["lora"]
+    assert "lora" in method_names()
 
 
 def test_measured_step_gives_the_time_exactly() -> None:
@@ -103,12 +103,13 @@ def test_memory_grows_with_batch_and_shrinks_with_checkpointing() -> None:
     def memory(**training: Any) -> int:
         return estimate(spec_of(training=training), 20, device=DEVICES["24 GB"]).memory_mb
 
-    assert memory(batch_size=1) < memory(batch_size=4)
-    levels = [memory(batch_size=4, gradient_checkpointing=level) for level in ("all", "blocks", "off")]
+    assert memory(batch_size=1) < memory(batch_size=8)
+    levels = [memory(batch_size=32, gradient_checkpointing=level) for level in ("all", "blocks", "off")]
     assert levels == sorted(set(levels))
-    assert memory(resolution=256) < memory(resolution=512)
+    assert memory(batch_size=8, resolution=256) < memory(batch_size=8, resolution=512)
 
 
 def test_run_that_is_too_large_for_a_device_is_told() -> None:
-    assert estimate(spec_of(training={"batch_size": 8}), 20, device=DEVICES["8 GB"]).fits is False
+    eight = {"batch_size": 8, "gradient_checkpointing": "off"}
+    assert estimate(spec_of(training=eight), 20, device=DEVICES["8 GB"]).fits is False
     assert estimate(spec_of(training={"batch_size": 1}), 20, device=DEVICES["8 GB"]).fits is True

@@ -155,7 +155,12 @@ def test_inspect_says_that_a_folder_is_no_checkpoint(
 
 def test_estimate_counts_the_pictures(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", str(config), "--device", "24 GB", "--seconds-per-step", "2"]) == 0
-    assert "steps      6" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "steps      6" in said
+    assert "base       Stable Diffusion 1.x / 2.x" in said
+    assert "batch      up to 64 pictures at once fit 24 GB" in said
+    assert main(["estimate", str(config), "--images", "10"]) == 0
+    assert "host" not in capsys.readouterr().out
 
 
 def test_families_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,9 @@ WEB = (
     "projects",
     "billing",
 )
-TORCH_FREE = ("spec", "sections", "fields", "parsing", "events", "estimate", "hints", "registry", "schedule", "cadence",
-              "extras", "errors", "control", "cli", "child", "forkserver", "rank", "launch")  # fmt: skip
+TORCH_FREE = ("spec", "sections", "fields", "parsing", "events", "estimate", "footprint", "profiles", "hints",
+              "registry", "schedule", "cadence", "extras", "errors", "control", "cli", "child", "forkserver", "rank",
+              "launch")  # fmt: skip
 
 
 def modules_after(code: str) -> set[str]:

@@ -114,15 +114,25 @@ def show_estimate(options: argparse.Namespace) -> int:
     """Say how long a run will take and what it needs."""
     from training.engine.data.manifest import read_items
     from training.engine.estimate import DEVICES, estimate
+    from training.engine.profiles import profile_of
 
     spec = RunSpec.load(options.config)
     images = options.images if options.images is not None else len(read_items(spec.dataset))
-    result = estimate(spec, images, device=DEVICES[options.device], seconds_per_step=options.seconds_per_step)
+    model = profile_of(spec.base_model.family, Path(spec.base_model.path))
+    device = DEVICES[options.device]
+    result = estimate(spec, images, device=device, model=model, seconds_per_step=options.seconds_per_step)
+    print(f"base       {model.title}")
     print(f"steps      {result.total_steps} ({result.epochs} epochs of {result.steps_per_epoch})")
     print(
         f"time       about {result.seconds / 60:.1f} minutes{'' if result.measured else ' (rule of thumb)'}"
     )
     print(f"memory     about {result.memory_mb} MB{'' if result.fits else ' - does not fit'}")
+    if device.bytes_per_weight != 4:
+        print(f"host       about {result.host_mb} MB")
+    if result.largest_batch:
+        print(f"batch      up to {result.largest_batch} pictures at once fit {device.name}")
+    else:
+        print(f"batch      not even one picture fits {device.name} with these settings")
     return ExitCode.DONE
 
 

@@ -1,33 +1,49 @@
 """How long a run will take and how much memory it needs, from its specification alone.
 
-Without measurements it is a rule of thumb and says so; with a measured step or a device profile it is close.
+Memory comes from the sizes in ``profiles`` (``footprint`` adds them up); how far that is from measured runs is in
+docs/estimate.md. Time is a rule of thumb and says so, until a step was measured.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-import math
 from collections.abc import Callable
 
 from training.engine.cadence import times_left
 from training.engine.fields import gettext_noop as _
-from training.engine.memory_plan import QUANTISED_BYTES, USABLE
+from training.engine.footprint import WEIGHT_BYTES, Setup, adapted_layers, fitted, host_mb, peak, ways
+from training.engine.memory_plan import USABLE
+from training.engine.profiles import MODELS, ModelProfile, profile_of
 from training.engine.sections import CHECKPOINTING
 from training.engine.spec import RunSpec
 
+__all__ = [
+    "DEVICES",
+    "KEPT",
+    "MODELS",
+    "RECOMPUTED",
+    "DeviceProfile",
+    "Estimate",
+    "ModelProfile",
+    "estimate",
+    "largest_batch",
+    "level_that_fits",
+]
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelProfile:
-    """Give the size of a base model: parameters in millions, and the cost of one picture of 512 x 512.
+RECOMPUTED = {"off": 0.0, "blocks": 0.5, "all": 1.0}
+"""Share of the blocks that a level of gradient checkpointing computes twice."""
+KEPT = {"off": 1.0, "blocks": 0.62, "all": 0.25}
+"""Share of a picture's memory that is left at a level, for models that have no profile."""
 
-    ``gflops`` is one forward pass of the denoiser at 512 pixels; ``activations_mb`` what training one such picture
-    keeps, without gradient checkpointing, in two-byte numbers.
-    """
-
-    denoiser_m: float
-    encoders_m: float
-    gflops: float
-    activations_mb: float
+MOST_PICTURES = 64
+"""Larger batches are not looked for: nobody trains a LoRA with them."""
+STEP_OVERHEAD = 0.01
+"""Seconds of a step that do not depend on the model: sampling, the optimizer, the loop."""
+LAYER_SECONDS = 0.001
+"""Time on the host for each adapted layer and step, which a fast GPU waits for: 31.6 ms for the 32 of a tiny UNet."""
+QUANTISED_FACTOR = 1.35
+"""Weights written out for each product cost time (Krea 2 at 1024 pixels on an H100: 1.330 s after 0.990 s)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,11 +55,6 @@ class DeviceProfile:
     memory_mb: int
     bytes_per_weight: int = 2
 
-
-MODELS: dict[str, ModelProfile] = {
-    # UNet of 860 M, CLIP and VAE of 207 M; 0.68 TFLOP a forward pass at 512 pixels (diffusers' own configuration).
-    "sd": ModelProfile(860.0, 207.0, 680.0, 2600.0),
-}
 
 DEVICES: dict[str, DeviceProfile] = {
     profile.name: profile
@@ -59,15 +70,12 @@ DEVICES: dict[str, DeviceProfile] = {
 }
 
 
-RECOMPUTED = {"off": 0.0, "blocks": 0.5, "all": 1.0}
-"""Share of the blocks that a level of gradient checkpointing computes twice."""
-KEPT = {"off": 1.0, "blocks": 0.62, "all": 0.25}
-"""Share of a picture's memory that is left at a level."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
-    """Tell the length and size of a run. ``measured`` says whether the time rests on a measurement."""
+    """Tell the length and size of a run. ``measured`` says whether the time rests on a measurement.
+
+    ``largest_batch`` is how many pictures at once fit the device, 0 if not even one does, None without a device.
+    """
 
     total_steps: int
     epochs: int
@@ -77,6 +85,8 @@ class Estimate:
     fits: bool | None
     measured: bool
     reasons: tuple[str, ...]
+    host_mb: int = 0
+    largest_batch: int | None = None
 
 
 def estimate(
@@ -96,24 +106,18 @@ def estimate(
     training = spec.training
     samples = spec.samples(max(0, image_count - training.held_out_of(image_count)))
     plan = spec.plan([samples])
-    profile = model or MODELS.get(spec.base_model.family, MODELS["sd"])
+    profile = model or profile_of(spec.base_model.family)
     machine = device or DEVICES["cpu"]
-    area = (training.resolution / 512.0) ** 2
-    per_picture = profile.gflops * area / 1000.0 / machine.tflops
-    per_sample = per_picture * training.mean_pixels / training.resolution**2
+    setup = fitted(profile, spec, USABLE * machine.memory_mb, weight_bytes=machine.bytes_per_weight)
+    per_picture = profile.forward_tflop(training.resolution) / machine.tflops
+    # At several resolutions a picture of the mean size stands for all.
+    mean = training.mean_pixels / training.resolution**2
     reasons: list[str] = []
 
-    level = level_that_fits(
-        training.gradient_checkpointing,
-        lambda level: _memory_mb(spec, profile, machine, area, level),
-        USABLE * machine.memory_mb,
-    )
     measured = seconds_per_step is not None
     if seconds_per_step is None:
-        # Forward, and a backward pass of about the same cost: the frozen weights need no gradient of their own.
-        passes = 2.0 + 0.7 * RECOMPUTED[level]
         batch = min(training.batch_size, max(1, samples)) * training.gradient_accumulation
-        seconds_per_step = 0.01 + passes * per_sample * batch
+        seconds_per_step = mean * step_seconds(profile, dataclasses.replace(setup, batch=batch), machine)
         reasons.append(_("The time is a rule of thumb until a run of this shape was measured."))
     sampling = spec.sampling
     drawings = 1 + times_left(0, plan, sampling.every_steps, sampling.every_epochs) if sampling.prompts else 0
@@ -121,10 +125,10 @@ def estimate(
         pictures = len(sampling.prompts) * sampling.count
         guided = 2 if sampling.guidance > 1.0 else 1
         seconds_per_drawing = pictures * sampling.steps * guided * per_picture
-    caching = image_count * len(training.sizes) * 0.5 * per_sample
+    caching = image_count * len(training.sizes) * 0.5 * mean * per_picture
     seconds = plan.total_steps * seconds_per_step + drawings * seconds_per_drawing + caching
 
-    memory = _memory_mb(spec, profile, machine, area, level)
+    memory = peak(profile, setup).total
     fits = None if device is None else memory <= USABLE * machine.memory_mb
     if fits is False:
         reasons.append(
@@ -141,7 +145,35 @@ def estimate(
         fits,
         measured,
         tuple(reasons),
+        host_mb(profile, setup),
+        None if device is None else largest_batch(spec, device, model=profile),
     )
+
+
+def step_seconds(model: ModelProfile, setup: Setup, device: DeviceProfile) -> float:
+    """Return about how long one step with ``setup.batch`` pictures takes on a device.
+
+    A step is two forward passes' worth of work, since the backward pass computes the gradient of inputs and not of
+    frozen weights, and what is computed twice.
+    """
+    passes = 2.0 + RECOMPUTED[setup.checkpointing]
+    work = passes * model.forward_tflop(setup.resolution, setup.frames) * setup.batch
+    slower = QUANTISED_FACTOR if WEIGHT_BYTES[setup.weights] < 2.0 else 1.0
+    host = LAYER_SECONDS * adapted_layers(model, setup.targets) * passes / 2.0
+    return STEP_OVERHEAD + max(slower * work / device.tflops, host)
+
+
+def largest_batch(
+    spec: RunSpec, device: DeviceProfile, *, model: ModelProfile | None = None, most: int = MOST_PICTURES
+) -> int:
+    """Return how many pictures at once fit a device, everything else as the specification says; 0 if none do."""
+    profile = model or profile_of(spec.base_model.family)
+    every = list(ways(spec, weight_bytes=device.bytes_per_weight))
+
+    def needed(batch: int) -> int:
+        return min(peak(profile, dataclasses.replace(setup, batch=batch)).total for setup in every)
+
+    return bisect.bisect_right(range(1, most + 1), USABLE * device.memory_mb, key=needed)
 
 
 def level_that_fits(wanted: str, memory: Callable[[str], float], most: float) -> str:
@@ -149,21 +181,3 @@ def level_that_fits(wanted: str, memory: Callable[[str], float], most: float) ->
     if wanted != "auto":
         return wanted
     return next((level for level in CHECKPOINTING if memory(level) <= most), CHECKPOINTING[-1])
-
-
-def _memory_mb(
-    spec: RunSpec, profile: ModelProfile, machine: DeviceProfile, area: float, level: str
-) -> int:  # fmt: skip
-    """Add up weights, what a batch keeps for the backward pass, and the adapter with its optimizer state."""
-    width = machine.bytes_per_weight if spec.training.precision == "auto" else {"fp32": 4, "bf16": 2}[
-        spec.training.precision
-    ]  # fmt: skip
-    weights = (
-        profile.denoiser_m * QUANTISED_BYTES.get(spec.base_model.quantise, width) + profile.encoders_m * 4
-    )
-    kept = profile.activations_mb * area * spec.training.batch_size * width / 2
-    kept *= KEPT[level]
-    share = {"attn": 0.10, "attn-mlp": 0.22, "all": 0.40}[spec.method.targets]
-    # A rank-r pair over a square layer of side n has 2 r n weights against n^2; fp32 with gradient and two moments.
-    adapter = share * profile.denoiser_m * min(1.0, 2.0 * spec.method.rank / 640.0) * 16
-    return math.ceil(weights + kept + adapter + 600)

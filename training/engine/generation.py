@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training.engine.estimate import MODELS, DeviceProfile
+from training.engine.estimate import DeviceProfile
 from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
+from training.engine.footprint import Setup, sampling_peak
 from training.engine.parsing import SpecError, parse
+from training.engine.profiles import profile_of
 from training.engine.sections import BaseModelSpec
 from training.engine.spec import digest
 
@@ -157,17 +159,16 @@ def work(spec: GenerationSpec) -> float:
 
 def estimate_seconds(spec: GenerationSpec, device: DeviceProfile) -> float:
     """Return about how long the pictures take on a device once the model is loaded."""
-    model = MODELS.get(spec.base_model.family, MODELS["sd"])
-    return work(spec) * model.gflops / 1000.0 / device.tflops
+    return work(spec) * profile_of(spec.base_model.family).forward_tflop(512) / device.tflops
 
 
 def estimate_memory_mb(spec: GenerationSpec, device: DeviceProfile) -> int:
-    """Return about the memory that drawing needs: weights, and what one picture's passes keep for a moment."""
-    model = MODELS.get(spec.base_model.family, MODELS["sd"])
-    weights = model.denoiser_m * device.bytes_per_weight + model.encoders_m * 4
-    # No gradient is kept: about an eighth of what training one picture keeps, and the decoder on top.
-    area = spec.width * spec.height / 512.0**2
-    return math.ceil(weights + (model.activations_mb / 8 + 500) * area + 600)
+    """Return about the memory that drawing needs: all weights, and what decoding one picture takes."""
+    setup = Setup(
+        rank=0, weights="fp32" if device.bytes_per_weight == 4 else "bf16", encoders="kept",
+        on_gpu=device.bytes_per_weight != 4, sample_px=math.ceil(math.sqrt(spec.width * spec.height)),
+    )  # fmt: skip
+    return sampling_peak(profile_of(spec.base_model.family), setup).total
 
 
 def _conflicts(spec: GenerationSpec) -> list[SpecError]:
