@@ -1,80 +1,21 @@
-"""Hints for known failures, and estimates before a run."""
+"""Estimates before a run, and what the registry says of a name it does not know."""
 
 from __future__ import annotations
 
-import errno
-import json
 from typing import Any
 
 import pytest
 
 from training.engine.errors import ConfigurationError
 from training.engine.estimate import DEVICES, estimate
-from training.engine.hints import HINTS, explain, find
 from training.engine.registry import family_names, load_family, load_method, method_names
-from training.engine.spec import FIELDS, RunSpec
+from training.engine.spec import RunSpec
 
 
 def spec_of(**sections: Any) -> RunSpec:
     return RunSpec.from_dict(
         {"name": "x", "base_model": {"path": "b"}, "dataset": {"folder": "d"}, **sections}
     )
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "exit_code"),
-    [
-        (RuntimeError("CUDA out of memory. Tried to allocate 512 MiB"), "out_of_memory", 71),
-        (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
-            "out_of_memory",
-            71,
-        ),
-        (MemoryError(), "out_of_memory", 71),
-        (OSError(errno.ENOSPC, "No space left on device"), "disk_full", 74),
-        (PermissionError(errno.EACCES, "Permission denied"), "read_only", 74),
-        (OSError(errno.EIO, "Input/output error"), "io_error", 74),
-        (
-            RuntimeError("Error(s) in loading state_dict: size mismatch for conv_in.weight"),
-            "wrong_family",
-            64,
-        ),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (77x1024 and 768x320)"), "wrong_family", 64),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x/a.png"), "no_file", 65),
-        (OSError("Error no file named diffusion_pytorch_model.safetensors found"), "pickle_refused", 64),
-        (RuntimeError("CUDA error: device-side assert triggered"), "cuda_lost", 70),
-        (RuntimeError("CUDA error: no kernel image is available for execution"), "cuda_kernel", 70),
-        (RuntimeError("\"addmm_impl_cpu_\" not implemented for 'BFloat16'"), "bf16_unsupported", 64),
-        (OSError("image file is truncated (12 bytes not processed)"), "image_unreadable", 65),
-        (ModuleNotFoundError("No module named 'peft'"), "missing_module", 70),
-    ],
-)
-def test_known_failure_is_recognised(error: BaseException, code: str, exit_code: int) -> None:
-    explained = explain(error)
-    assert (explained.code, explained.exit_code) == (code, exit_code)
-    assert explained.hint
-
-
-def test_unknown_failure_is_internal_and_keeps_its_words() -> None:
-    explained = explain(ZeroDivisionError("division by zero"))
-    assert (explained.code, explained.exit_code, explained.category) == ("internal", 70, "platform")
-    assert "division by zero" in explained.message
-    assert find(ZeroDivisionError("division by zero")) is None
-
-
-def test_our_own_errors_are_left_alone() -> None:
-    error = ConfigurationError("diverged", "m", hint="h")
-    assert explain(error) is error
-
-
-def test_every_patch_is_a_valid_change_of_the_spec() -> None:
-    for hint in HINTS:
-        for pointer, value in (hint.patch or {}).items():
-            assert pointer in FIELDS
-            section, name = pointer.strip("/").split("/")
-            spec_of(**{section: {name: value}})
-        json.dumps(hint.patch)
-    assert len({hint.code for hint in HINTS}) == len(HINTS) >= 15
 
 
 def test_unknown_family_names_the_nearest() -> None:

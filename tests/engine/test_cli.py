@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,51 @@ def test_validate_prints_every_mistake(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines()[:1] == [
         "/traning: unknown setting 'traning'; did you mean 'training'?"
     ]
+
+
+def test_validate_warns_of_what_will_disappoint_and_says_what_to_write(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    data["training"] |= {"steps": 500, "learning_rate": 0.02, "batch_size": 8}
+    config.write_text(yaml.safe_dump(data))
+    assert main(["validate", str(config)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == [
+        "warning (learning_rate_high): A learning rate of 0.02 destroys most base models. Begin with 1e-4.",
+        "  training.learning_rate: 0.0001",
+    ]
+    assert told[2].startswith(
+        "warning (batch_over_bucket): The batch size is 8, and no shape of picture has more than 6"
+    )
+    assert told[3] == "  training.batch_size: 6"
+    assert told[-1].startswith(f"{config}: fine. Recipe ")
+
+
+def test_validate_says_that_a_caption_has_no_picture(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    shutil.copytree(data["dataset"]["folder"], tmp_path / "set")
+    (tmp_path / "set" / "lost.txt").write_text("a plate")
+    data["dataset"]["folder"] = str(tmp_path / "set")
+    config.write_text(yaml.safe_dump(data))
+    assert main(["validate", str(config)]) == 0
+    assert "warning (captions_orphaned): 1 caption files belong to no picture." in capsys.readouterr().out
+
+
+def test_failure_of_a_library_prints_the_setting_that_helps(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(loop: TrainingLoop) -> None:
+        raise RuntimeError("stack of latents: loss is nan")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.engine.loop.TrainingLoop._one_step", fail)
+        assert main(["run", str(config), "--run-dir", str(tmp_path / "out")]) == 64
+    told = capsys.readouterr().err
+    assert "error (diverged)" in told
+    assert "  training.learning_rate: 0.00075" in told
 
 
 def test_validate_says_where_yaml_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

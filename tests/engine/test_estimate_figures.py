@@ -49,7 +49,9 @@ def test_guides_and_card_sizes_agree_far_less_often() -> None:
 
 def test_what_is_said_to_fit_a_card_fits_it_by_our_count_but_for_one_hundredth_of_wan() -> None:
     larger = [figure for figure in FIGURES if figure.kind == "card" and figure.ours > figure.high]
-    assert [(figure.run, round(figure.ratio, 2)) for figure in larger] == [("Wan 2.x 14B int8, one frame", 1.02)]
+    assert [(figure.run, round(figure.ratio, 2)) for figure in larger] == [
+        ("Wan 2.x 14B int8, one frame", 1.02)
+    ]
 
 
 def test_eleven_of_twelve_paces_are_within_a_factor_of_two_and_a_quarter() -> None:

@@ -68,7 +68,7 @@ def run(
         return ExitCode.INTERRUPTED
     except BaseException as error:
         traceback.print_exc()
-        explained = hints.explain(error)
+        explained = hints.explain(error, trainer.spec if trainer is not None else None)
         _tell(writer, explained)
         return explained.exit_code
 

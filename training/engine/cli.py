@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from training.engine.errors import ConfigurationError, DataError, EngineError, ExitCode, Interrupted
 from training.engine.events import Event, EventSink, EventWriter, Metrics, Phase
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:
         if options.traceback:
             raise
-        raise hints.explain(error) from error
+        raise hints.explain(error, spec) from error
     world.leave()
     if world.leads:
         print(path)
@@ -100,14 +101,28 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Report every mistake in a configuration file."""
+    """Report every mistake in a configuration file, and what is likely to disappoint with its pictures."""
     data = read_yaml(options.config)
     errors = validate(data)
     for error in errors:
         print(error)
-    if not errors:
-        print(f"{options.config}: fine. Recipe {RunSpec.from_dict(data).recipe_sha256()[:12]}")
-    return ExitCode.CONFIGURATION if errors else ExitCode.DONE
+    if errors:
+        return ExitCode.CONFIGURATION
+    from training.engine import preflight
+
+    spec = RunSpec.load(options.config)
+    for advice in preflight.look(spec):
+        print(f"warning ({advice.code}): {advice.message} {advice.hint}{_changes(advice.patch)}")
+    print(f"{options.config}: fine. Recipe {spec.recipe_sha256()[:12]}")
+    return ExitCode.DONE
+
+
+def _changes(patch: Mapping[str, Any] | None) -> str:
+    """Return the settings that would help, one a line, as a configuration file has them."""
+    lines = (
+        f"{pointer.strip('/').replace('/', '.')}: {json.dumps(v)}" for pointer, v in (patch or {}).items()
+    )
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def show_estimate(options: argparse.Namespace) -> int:
@@ -276,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     except EngineError as error:
         print(f"error ({error.code}): {error}", file=sys.stderr)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            print(f"  {error.hint}{_changes(error.patch)}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)

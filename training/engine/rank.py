@@ -47,6 +47,7 @@ def run(
     sink: EventSink = Silent()
     control = Control()
     trainer = None
+    spec: RunSpec | None = None
     if leads:
         writer = EventWriter(run_dir / "events.jsonl", _of_launcher(launcher, events_fd, os.O_WRONLY))
         sink = writer
@@ -84,7 +85,7 @@ def run(
         return ExitCode.DONE
     except BaseException as error:
         traceback.print_exc()
-        return _end(sink, run_dir, leads, hints.explain(error))
+        return _end(sink, run_dir, leads, hints.explain(error, spec))
 
 
 def _of_launcher(launcher: int, fd: int | None, flags: int) -> int | None:
