@@ -21,8 +21,8 @@ WEB = (
     "billing",
 )
 TORCH_FREE = ("spec", "sections", "fields", "parsing", "events", "estimate", "footprint", "profiles", "hints",
-              "registry", "schedule", "cadence", "extras", "errors", "control", "cli", "child", "forkserver", "rank",
-              "launch")  # fmt: skip
+              "registry", "schedule", "cadence", "extras", "errors", "control", "cli", "child", "doctor", "forkserver",
+              "rank", "launch")  # fmt: skip
 
 
 def modules_after(code: str) -> set[str]:

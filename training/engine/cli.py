@@ -1,4 +1,4 @@
-"""``lora-train``: run, check, estimate, inspect and export from the command line."""
+"""``lora-train``: run, check, estimate, inspect, export and examine the machine from the command line."""
 
 from __future__ import annotations
 
@@ -249,6 +249,35 @@ def families(options: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """Check everything that training on this machine needs, and say what to do about what is missing."""
+    import dataclasses
+
+    from training.engine.child import prepare_environment
+
+    prepare_environment()
+    from training.engine.doctor import Places, examine
+
+    found = []
+    places = Places(options.run_dir, options.cache_dir or options.run_dir / "cache")
+    for finding in examine(places, quick=options.quick):
+        found.append(finding)
+        if not options.json:
+            print(f"{finding.state:8} {finding.name:20} {finding.detail}", flush=True)
+            if finding.fix and finding.state != "ok":
+                print(f"{'':29} {finding.fix}", flush=True)
+    failed = [finding.name for finding in found if finding.state == "failed"]
+    if options.json:
+        print(
+            json.dumps({"ok": not failed, "findings": [dataclasses.asdict(each) for each in found]}, indent=1)
+        )
+    elif failed:
+        print(f"{len(failed)} of {len(found)} are broken: {', '.join(failed)}")
+    else:
+        print(f"All {len(found)} are well, or only warned of.")
+    return 1 if failed else ExitCode.DONE
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lora-train", description="Train LoRAs from a configuration file.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -279,6 +308,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", choices=("fp16", "bf16", "fp32"))
     command.add_argument("--name", help="another name for the file")
     add("families", families)
+    command = add("doctor", doctor)
+    command.add_argument(
+        "--run-dir", type=Path, default=Path("runs"), help="where runs will be (default: runs)"
+    )
+    command.add_argument("--cache-dir", type=Path, help="where caches will be (default: in the run folder)")
+    command.add_argument("--quick", action="store_true", help="do not train the tiny model on each device")
+    command.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser
 
 
