@@ -15,8 +15,8 @@ from training.engine.fields import gettext_noop as _
 from training.engine.footprint import WEIGHT_BYTES, Setup, adapted_layers, fitted, host_mb, peak, ways
 from training.engine.memory_plan import USABLE
 from training.engine.profiles import MODELS, ModelProfile, profile_of
-from training.engine.sections import CHECKPOINTING
 from training.engine.spec import RunSpec
+from training.engine.training_section import CHECKPOINTING
 
 __all__ = [
     "DEVICES",

@@ -13,8 +13,8 @@ from typing import Literal
 
 from training.engine.memory_plan import QUANTISED_BYTES
 from training.engine.profiles import TARGETS, ModelProfile
-from training.engine.sections import CHECKPOINTING
 from training.engine.spec import RunSpec
+from training.engine.training_section import CHECKPOINTING
 
 MB = 2.0**20
 CONTEXT_MB = 600.0

@@ -16,7 +16,7 @@ from training.engine.offload import HOST, offload
 from training.engine.quantise import installed_kinds, quantise
 from training.engine.recompute import set_level
 from training.engine.resident import load_base
-from training.engine.sections import CHECKPOINTING
+from training.engine.training_section import CHECKPOINTING
 
 if TYPE_CHECKING:
     from training.engine.api import LoRATrainer

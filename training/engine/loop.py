@@ -23,9 +23,9 @@ from training.engine.methods.base import Adapter
 from training.engine.metrics import MetricsLog
 from training.engine.optimizer import Optimizer
 from training.engine.progress import ProgressTeller
-from training.engine.sections import CHECKPOINTING
 from training.engine.spec import RunSpec, StepPlan
 from training.engine.step import StepComputer
+from training.engine.training_section import CHECKPOINTING
 
 BAD_STEPS = 3
 """So many steps without a finite gradient in a row mean that something is wrong for good."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from training.engine.sections import CHECKPOINTING
+from training.engine.training_section import CHECKPOINTING
 
 Base = tuple[str, str, str]
 """Precision, quantisation and offload: what must be known when the base model is loaded."""

@@ -28,9 +28,9 @@ from training.engine.sections import (
     OutputSpec,
     SamplingSpec,
     TrainedBaseSpec,
-    TrainingSpec,
     is_hub_name,
 )
+from training.engine.training_section import TrainingSpec
 
 __all__ = [
     "FIELDS",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from training.engine import rng
 from training.engine.data.manifest import Item
 from training.engine.errors import DataError
-from training.engine.sections import TrainingSpec
+from training.engine.training_section import TrainingSpec
 
 
 def split(
