@@ -20,7 +20,8 @@ WEB = (
     "projects",
     "billing",
 )
-TORCH_FREE = ("spec", "sections", "training_section", "fields", "parsing", "events", "estimate", "footprint", "profiles", "hints",
+TORCH_FREE = ("spec", "sections", "training_section",
+              "fields", "parsing", "events", "estimate", "footprint", "profiles", "hints",
               "registry", "schedule", "cadence", "extras", "errors", "control", "cli", "child", "doctor", "forkserver",
               "rank", "launch")  # fmt: skip
 
