@@ -17,7 +17,7 @@ from training.engine.optimizer import Optimizer
 from training.engine.spec import RunSpec, SpecError, TrainingSpec, validate
 
 from .conftest import Build, assert_equal, make_spec, recorded, weights
-from .test_optimizers import EVERY, group, parameters
+from .test_optimizers import EVERY, group, parameters, rule, set_gradients
 
 # -- within a run ----------------------------------------------------------------------------------------------------
 
