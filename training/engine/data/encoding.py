@@ -105,7 +105,7 @@ class EncodedTexts:
         def encode(keys: Sequence[str]) -> list[TextRow]:
             return self._family.encode_text(self._parts, [by_key[key] for key in keys])
 
-        return self._cache.fill(by_key, encode, batch=32, progress=progress)
+        return self._cache.fill(by_key, encode, batch=self._family.texts_at_once, progress=progress)
 
     def row(self, text: str) -> TextRow:
         """Return the encoding of a text that is there."""

@@ -61,6 +61,8 @@ class ModelFamily(ABC):
     """Text encoders that may carry adapters."""
     text_dtype: ClassVar[torch.dtype | None] = None
     """Number format of the text encoders; None is that of the denoiser."""
+    texts_at_once: ClassVar[int] = 32
+    """How many prompts are encoded together; a language model that keeps all its layers' outputs needs room."""
     divisor: ClassVar[int]
     """Pixel sizes of pictures must be multiples of this."""
     frame_step: ClassVar[int] = 0

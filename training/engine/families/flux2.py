@@ -67,6 +67,7 @@ class Flux2(ModelFamily):
     name = "flux2"
     title = "FLUX.2"
     pipelines = ("Flux2Pipeline",)
+    texts_at_once = 4
     divisor = 16
     timestep_sampling = "logit_normal"
     guidance_default = 4.0

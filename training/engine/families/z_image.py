@@ -25,6 +25,7 @@ class ZImage(ModelFamily):
     name = "z-image"
     title = "Z-Image"
     pipelines = ("ZImagePipeline",)
+    texts_at_once = 4
     divisor = 16
     timestep_sampling = "logit_normal"
     guidance_default = 5.0
