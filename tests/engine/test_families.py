@@ -15,7 +15,7 @@ from training.engine.families.chroma import Chroma
 from training.engine.families.flux2 import Flux2, text_layers
 from training.engine.families.qwen_image import QwenImage
 from training.engine.families.sd3 import StableDiffusion3
-from training.engine.registry import load_family
+from training.engine.registry import BUILT_IN, FAMILIES, load_family
 from training.engine.sample import Artist
 
 from .conformance import inputs_of
@@ -168,3 +168,9 @@ def test_other_guidance_is_the_difference_to_the_negative_prompt(name: str) -> N
         for text in (negative, prompt)
     )
     assert not torch.allclose(one, other, atol=1e-4)
+
+
+def test_every_family_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text()
+    table = text.split("## Base models\n", 1)[1].split("\nA **distilled**", 1)[0]
+    assert [name for name in BUILT_IN[FAMILIES] if f"`{name}`" not in table] == []
