@@ -173,8 +173,10 @@ def test_following_the_advice_ends_the_warning(
 
 
 def test_distilled_base_is_fine_with_an_adapter_made_for_training_it() -> None:
-    turbo = spec_of(base_model={"path": "models/Z-Image-Turbo"})
-    assert codes(turbo, facts(has_training_adapter=True)) == set()
+    turbo = {"path": "models/Z-Image-Turbo"}
+    assert codes(spec_of(base_model=turbo), GOOD) == {"distilled_base"}
+    assert codes(spec_of(base_model={**turbo, "training_adapter": "a.safetensors"}), GOOD) == set()
+    assert codes(spec_of(base_model={**turbo, "distilled": "no"}), GOOD) == set()
     assert codes(spec_of(base_model={"path": "models/FLUX.2-klein-base-4B"}), GOOD) == set()
 
 

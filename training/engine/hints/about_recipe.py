@@ -203,7 +203,8 @@ def _offset_of_flow(spec: RunSpec, facts: SetFacts) -> Found | None:
 def _distilled(spec: RunSpec, facts: SetFacts) -> Found | None:
     name = facts.base_title or spec.base_model.path.rstrip("/").rpartition("/")[2]
     is_distilled = DISTILLED.search(name) and "base" not in name.lower()
-    return Found({"name": name}) if is_distilled and not facts.has_training_adapter else None
+    is_settled = spec.base_model.training_adapter or spec.base_model.distilled == "no"
+    return Found({"name": name}) if is_distilled and not is_settled else None
 
 
 def _encoder_rate_high(spec: RunSpec, facts: SetFacts) -> Found | None:

@@ -31,7 +31,6 @@ class SetFacts:
     orphans: int = 0
     divisor: int = 8
     base_title: str = ""
-    has_training_adapter: bool = False
     device: DeviceProfile | None = None
     disk_free_mb: int | None = None
 
