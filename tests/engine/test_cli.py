@@ -148,7 +148,8 @@ def test_validate_warns_of_what_will_disappoint_and_says_what_to_write(
     assert main(["validate", str(config)]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == [
-        "warning (learning_rate_high): A learning rate of 0.02 destroys most base models. Begin with 1e-4.",
+        "warning (learning_rate_high): A learning rate of 0.02 destroys most base models. "
+        "1e-4 is usual, for lion a third of it.",
         "  training.learning_rate: 0.0001",
     ]
     assert told[2].startswith(

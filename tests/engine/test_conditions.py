@@ -172,12 +172,19 @@ def test_following_the_advice_ends_the_warning(
     assert code not in codes(RunSpec.from_dict(data), facts(**changes))
 
 
-def test_distilled_base_is_fine_with_an_adapter_made_for_training_it() -> None:
-    turbo = {"path": "models/Z-Image-Turbo"}
+def test_distilled_base_is_what_the_recipe_says_or_else_its_name() -> None:
+    turbo: dict[str, Any] = {"path": "models/Z-Image-Turbo"}
     assert codes(spec_of(base_model=turbo), GOOD) == {"distilled_base"}
-    assert codes(spec_of(base_model={**turbo, "training_adapter": "a.safetensors"}), GOOD) == set()
+    assert codes(spec_of(base_model={**turbo, "training_adapter": "adapter.safetensors"}), GOOD) == set()
     assert codes(spec_of(base_model={**turbo, "distilled": "no"}), GOOD) == set()
     assert codes(spec_of(base_model={"path": "models/FLUX.2-klein-base-4B"}), GOOD) == set()
+    assert codes(spec_of(base_model={"path": "models/mine", "distilled": "yes"}), GOOD) == {"distilled_base"}
+
+
+def test_regularisation_pictures_are_not_counted_as_views_of_the_set() -> None:
+    mixed = spec_of(regularisation={"folder": "r", "ratio": 9.0}, training={"steps": 800})
+    (advice,) = warnings_for(mixed, facts(buckets={"512x512": 200}))
+    assert (advice.code, advice.values["views"]) == ("too_few_steps", 8)
 
 
 def test_what_is_not_known_is_not_warned_about() -> None:

@@ -32,8 +32,8 @@ OPTIMIZER_NUMBERS = {
     "schedule-free": 2.0,
 }  # fmt: skip
 """State of an optimizer for each trained weight, in numbers of the adapter's format; a plugin's counts as AdamW's."""
-METHOD_FACTORS = {"loha": 2.0, "lokr": 0.1}
-"""Trained weights of a method beside a LoRA's of the same rank: LoHa has two pairs, LoKr one of small matrices."""
+METHOD_FACTORS = {"loha": 2.0, "lokr": 0.1, "textual_inversion": 0.0}
+"""Trained weights beside a LoRA's of the same rank: LoHa has two pairs, LoKr small ones, a new word a few rows."""
 OFFLOADED = 0.9
 """Share of a denoiser's weights that offloading keeps on the host: all but two blocks of some dozens."""
 
@@ -115,16 +115,17 @@ def ways(spec: RunSpec, *, weight_bytes: int = 2) -> Iterator[Setup]:
     )
     kinds = ("none", *QUANTISED_BYTES) if spec.base_model.quantise == "auto" else (spec.base_model.quantise,)
     away = ("off", "on") if training.offload == "auto" else (training.offload,)
+    trains_encoder = method.text_encoder or method.type == "textual_inversion"
     plugin = OPTIMIZER_NUMBERS["adamw"]
     numbers = OPTIMIZER_NUMBERS.get(training.optimizer, plugin) + (training.ema_decay is not None)
     for offload in away if on_gpu else ("off",):
         for kind in kinds:
             for level in levels if offload == "off" else CHECKPOINTING[-1:]:
                 yield Setup(
-                    resolution=training.resolution, batch=training.batch_size, rank=method.rank,
+                    resolution=training.sizes[0], frames=training.frames, batch=training.batch_size, rank=method.rank,
                     targets=method.targets, weights=plain if kind == "none" else kind, checkpointing=level,
                     state_numbers=numbers, adapter_share=METHOD_FACTORS.get(method.type, 1.0),
-                    encoders="trained" if method.text_encoder else "freed", on_gpu=on_gpu,
+                    encoders="trained" if trains_encoder else "freed", on_gpu=on_gpu,
                     offload=OFFLOADED if offload == "on" else 0.0,
                     # What has to be changed before it goes to the device waits on the host while caches are filled.
                     together=(kind, offload) == ("none", "off"),

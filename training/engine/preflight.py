@@ -25,7 +25,7 @@ def facts(
     dataset: Dataset, *, divisor: int, device: torch.device | None = None, run_dir: Path | None = None
 ) -> SetFacts:
     """Return what is known of a prepared set; with a GPU and a run folder also what fits into them."""
-    rows = ((picture.item.caption, picture.original, picture.item.sha256) for picture in dataset.train)
+    rows = ((each.item.caption, each.original, each.item.sha256) for each in dataset.pictures)
     return facts_of(
         rows, buckets=dataset.bucket_samples, held_out=len(dataset.held_out),
         orphans=_orphans(dataset.spec.dataset), divisor=divisor, device=_profile(device),

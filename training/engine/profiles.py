@@ -134,17 +134,17 @@ MODELS: dict[str, ModelProfile] = {
     "chroma": ModelProfile("Chroma", 8900.0, 4762.0, 83.8, (FLUX_DOUBLE, FLUX_SINGLE)),
     "lumina2": ModelProfile(
         "Lumina Image 2.0", 2606.8, 2614.0, 83.8,
-        (Blocks(30, 2304, 78.0, (41.9, 48.4, 48.4), (6.7, 21.7, 21.7), (4, 7, 7)),),
+        (Blocks(30, 2304, 78.0, (41.9, 48.4, 52.4), (6.7, 21.7, 26.1), (4, 7, 8)),),
         text_tokens=128,
     ),
     "sana": ModelProfile(
         "Sana 1.6B", 1604.5, 2614.0, 362.9,
-        (Blocks(20, 2240, 67.7, (39.1, 39.1, 39.1), (16, 16, 16), (8, 8, 8), attention=0.0),),
+        (Blocks(20, 2240, 67.7, (39.1, 42.7, 48.7), (16, 25.5, 25.5), (8, 10, 10), attention=0.0),),
         token_px=32, text_tokens=300, joint=False, linear_share=0.5,
     ),
     "pixart": ModelProfile(
         "PixArt", 611.3, 4762.0, 83.7,
-        (Blocks(28, 1152, 18.6, (20.1, 25.1, 25.1), (16, 26, 26), (8, 10, 10)),),
+        (Blocks(28, 1152, 18.6, (20.1, 25.1, 31.1), (16, 26, 26), (8, 10, 10)),),
         text_tokens=300, joint=False,
     ),
     "qwen-image": ModelProfile(
@@ -157,12 +157,12 @@ MODELS: dict[str, ModelProfile] = {
     ),
     "wan": ModelProfile(
         "Wan 2.x 14B", 14288.5, 5681.0, 126.9,
-        (Blocks(40, 5120, 298.9, (26.7, 30.4, 30.4), (16, 23.4, 23.4), (8, 10, 10)),),
+        (Blocks(40, 5120, 298.9, (26.7, 30.4, 37.4), (16, 23.4, 23.4), (8, 10, 10)),),
         token_frames=4, joint=False, resolution=640, vae_channels=96,
     ),
     "wan-1.3b": ModelProfile(
         "Wan 2.1 1.3B", 1419.0, 5681.0, 126.9,
-        (Blocks(30, 1536, 41.7, (29.9, 36.8, 36.8), (16, 29.7, 29.7), (8, 10, 10)),),
+        (Blocks(30, 1536, 41.7, (29.9, 36.8, 43.8), (16, 29.7, 29.7), (8, 10, 10)),),
         token_frames=4, joint=False, resolution=640, vae_channels=96,
     ),
     "ltx": ModelProfile(

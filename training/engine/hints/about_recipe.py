@@ -111,10 +111,11 @@ def _rank_large(spec: RunSpec, facts: SetFacts) -> Found | None:
 
 def _views(spec: RunSpec, facts: SetFacts) -> tuple[float, int]:
     """Return how often each picture is seen, and the steps of the run."""
-    sizes = facts.buckets.values() or [facts.pictures * spec.dataset.repeats]
-    steps = spec.plan(sizes).total_steps
-    pictures = spec.training.batch_size * spec.training.gradient_accumulation * steps
-    return pictures / max(1, facts.pictures), steps
+    own = facts.pictures * spec.dataset.repeats * len(spec.training.sizes)
+    every = spec.samples(facts.pictures)
+    steps = spec.plan(facts.buckets.values() or [every]).total_steps
+    samples = spec.training.batch_size * spec.training.gradient_accumulation * steps
+    return samples * own / max(1, every * facts.pictures), steps
 
 
 def _usual_steps(spec: RunSpec, facts: SetFacts) -> int:
@@ -201,10 +202,11 @@ def _offset_of_flow(spec: RunSpec, facts: SetFacts) -> Found | None:
 
 
 def _distilled(spec: RunSpec, facts: SetFacts) -> Found | None:
-    name = facts.base_title or spec.base_model.path.rstrip("/").rpartition("/")[2]
-    is_distilled = DISTILLED.search(name) and "base" not in name.lower()
-    is_settled = spec.base_model.training_adapter or spec.base_model.distilled == "no"
-    return Found({"name": name}) if is_distilled and not is_settled else None
+    base = spec.base_model
+    name = facts.base_title or base.path.rstrip("/").rpartition("/")[2]
+    by_name = DISTILLED.search(name) is not None and "base" not in name.lower()
+    is_distilled = by_name if base.distilled == "auto" else base.distilled == "yes"
+    return Found({"name": name}) if is_distilled and base.training_adapter is None else None
 
 
 def _encoder_rate_high(spec: RunSpec, facts: SetFacts) -> Found | None:
