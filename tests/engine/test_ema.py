@@ -80,13 +80,13 @@ def test_what_is_drawn_and_exported_is_the_average(build: Build, tmp_path: Path)
         run="a", training=ON, output={"dtype": "fp32"}, sampling={"prompts": ["a cat"], "every_steps": 6}
     )
     drawn: list[dict[str, torch.Tensor]] = []
-    draw = trainer.artist.draw
+    draw = trainer.artist.draw_clips
 
     def watched(*args: Any, **options: Any) -> Any:
         drawn.append(weights(trainer))
         return draw(*args, **options)
 
-    trainer.artist.draw = watched
+    trainer.artist.draw_clips = watched
     trainer.train()
     trained = weights(trainer)
     with trainer.optimizer.averaged():

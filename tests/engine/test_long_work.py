@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.engine import api, checkpoint, progress
+from training.engine import checkpoint, progress, warm_up
 from training.engine.device import choose_threads
 from training.engine.errors import Interrupted
 
@@ -195,7 +195,7 @@ def test_threads_are_chosen_by_a_forward_and_a_backward_pass(
         return choose_threads(losses, most=2)
 
     monkeypatch.setattr(torch.Tensor, "backward", watched)
-    monkeypatch.setattr(api, "choose_threads", choose)
+    monkeypatch.setattr(warm_up, "choose_threads", choose)
     trainer = build(threads=0)
     assert passes[:2] == ["backward"] * 2
     assert trainer.state.threads == recorded(trainer).of("plan")[0].threads

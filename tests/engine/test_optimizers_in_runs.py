@@ -62,7 +62,7 @@ def averaging(build: Build) -> Any:
 
 def test_samples_figures_and_file_show_the_mean_and_training_goes_on_from_the_trained(averaging: Any) -> None:
     seen: dict[str, dict[str, Tensor]] = {}
-    for owner, method in ((averaging.artist, "draw"), (averaging.computer, "held_out_loss")):
+    for owner, method in ((averaging.artist, "draw_clips"), (averaging.computer, "held_out_loss")):
         original = getattr(owner, method)
 
         def watched(*args: Any, original: Any = original, method: str = method, **options: Any) -> Any:
@@ -77,7 +77,7 @@ def test_samples_figures_and_file_show_the_mean_and_training_goes_on_from_the_tr
     assert_equal(trained, weights(averaging))
     assert any(not torch.equal(trained[name], mean[name]) for name in mean)
     assert_equal(seen["held_out_loss"], mean)
-    assert_equal(seen["draw"], mean)
+    assert_equal(seen["draw_clips"], mean)
     file = load_file(averaging.export_lora_weights())
     assert_equal(trained, weights(averaging))
     key = next(key for key in file if key.endswith("lora_up.weight"))

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.engine import diffusion
+from training.engine import diffusion, warm_up
 from training.engine.api import LoRATrainer
+from training.engine.checkpoint import Loaded
 from training.engine.data.dataset import Dataset, Picture
 from training.engine.errors import EngineError
 from training.engine.export import factors
 from training.engine.families.flux import Flux
 from training.engine.families.sd import StableDiffusion
 from training.engine.families.sdxl import StableDiffusionXL
-from training.engine.methods.lora import LoraAdapter
+from training.engine.methods.layers import LayerAdapter
 from training.engine.optimizer import Optimizer
 from training.engine.registry import load_family
 from training.engine.step import Draw, StepComputer
@@ -67,36 +68,36 @@ def shift_applied_twice(patch: Patch) -> None:
 def cache_keyed_by_step(patch: Patch) -> None:
     plain, calls = Dataset.latent, [0]
 
-    def latent(self: Dataset, picture: Picture, flip: bool = False) -> Tensor:
+    def latent(self: Dataset, picture: Picture, flip: bool = False, crop: float = 0.5) -> Tensor:
         same = [each for each in self.train if each.bucket == picture.bucket]
         calls[0] += 1
-        return plain(self, same[calls[0] % len(same)], flip)
+        return plain(self, same[calls[0] % len(same)], flip, crop)
 
     patch.setattr(Dataset, "latent", latent)
 
 
 def adapter_in_bf16(patch: Patch) -> None:
-    plain = LoraAdapter.initialise
+    plain = LayerAdapter.initialise
 
-    def initialise(self: LoraAdapter, seed: int) -> None:
+    def initialise(self: LayerAdapter, seed: int) -> None:
         plain(self, seed)
-        for _, parameter in self._named():
+        for _, _, parameter in self._named():
             parameter.data = parameter.data.to(torch.bfloat16)
 
-    patch.setattr(LoraAdapter, "initialise", initialise)
+    patch.setattr(LayerAdapter, "initialise", initialise)
 
 
 def up_factor_not_zero(patch: Patch) -> None:
-    plain = LoraAdapter.initialise
+    plain = LayerAdapter.initialise
 
-    def initialise(self: LoraAdapter, seed: int) -> None:
+    def initialise(self: LayerAdapter, seed: int) -> None:
         plain(self, seed)
         with torch.no_grad():
-            for name, parameter in self._named():
+            for _, name, parameter in self._named():
                 if "lora_B" in name:
                     parameter.add_(1e-3)
 
-    patch.setattr(LoraAdapter, "initialise", initialise)
+    patch.setattr(LayerAdapter, "initialise", initialise)
 
 
 def clipping_does_nothing(patch: Patch) -> None:
@@ -141,16 +142,14 @@ def latents_not_normalised(patch: Patch) -> None:
 
 
 def resume_begins_the_data_anew(patch: Patch) -> None:
-    plain = LoRATrainer._resume
+    plain = LoRATrainer._restore
 
-    def resume(self: LoRATrainer) -> bool:
-        resumed = plain(self)
-        if resumed:
-            begun, sampler = self.state.step, self.dataset.sampler.step
-            self.dataset.sampler.step = lambda step: sampler(step - begun)  # type: ignore[method-assign]
-        return resumed
+    def restore(self: LoRATrainer, loaded: Loaded) -> None:
+        plain(self, loaded)
+        begun, sampler = loaded.state.step, self.dataset.sampler.step
+        self.dataset.sampler.step = lambda step: sampler(step - begun)  # type: ignore[method-assign]
 
-    patch.setattr(LoRATrainer, "_resume", resume)
+    patch.setattr(LoRATrainer, "_restore", restore)
 
 
 def moments_lost_on_resume(patch: Patch) -> None:
@@ -164,7 +163,7 @@ def noise_from_global_state(patch: Patch) -> None:
 
 
 def checkpointing_not_on(patch: Patch) -> None:
-    patch.setattr(LoRATrainer, "_enable_gradient_checkpointing", lambda self: None)
+    patch.setattr(warm_up, "set_level", lambda denoiser, level: True)
 
 
 def mean_over_micro_batches(patch: Patch) -> None:

@@ -113,7 +113,7 @@ def test_failure_tells_cause_fix_and_the_settings_that_help(bench: Bench) -> Non
     body = str(sent.body)
     assert sent.subject == "Failed: Ink style"
     assert "The run does not fit into the memory of the device." in body
-    assert "Halve the batch size" in body
+    assert "Compute fewer pictures at once" in body
     assert "- Batch size: 1" in body
     assert "CUDA out of memory" in body
     assert f"/t/atelier/trainings/{job.uid}/" in body

@@ -39,6 +39,7 @@ def put_short_work_in_line(
 
     `noted` goes into the audit log beside the job. Raise QuotaExceeded or InsufficientCredits.
     """
+    require(actor, Can.TRAINING_EDIT)
     is_test = bool(actor.api_key and actor.api_key.is_test)
     if not is_test:
         demand(actor.team, "queued_short_work")
