@@ -369,6 +369,7 @@ def test_a_test_key_s_order_is_simulated(scenario: Scenario, world: World, setti
     assert api.get(done["pictures"][0]["picture"]).status_code == 200
 
 
+@pytest.mark.django_db(transaction=True)  # the runner's keeper looks at the row on a connection of its own
 def test_a_file_that_was_deleted_fails_the_order_with_advice(scenario: Scenario, world: World) -> None:
     from threading import Event
 
