@@ -19,7 +19,7 @@ from tests.factories import TeamFactory, make_member
 from tests.scenario import make_scenario
 from tests.training.queueing import Bench, end_now, make_machine
 from training.models import TrainingJob, Worker
-from training.queue.claim import claim_next, take_turn
+from training.queue.claim import claim_next
 from training.queue.gang import room_beside
 from training.queue.lease import Lease
 from training.queue.policy import GPU_CLASSES, Held, Room, Rules, is_startable, may_take, score
@@ -113,8 +113,9 @@ def test_no_slot_is_given_twice_by_claims_and_ends_at_once(settings: Any) -> Non
     several, wrong = [], []
 
     def check() -> None:
-        with transaction.atomic():
-            take_turn()
+        with transaction.atomic(), connection.cursor() as cursor:
+            # An end may commit between the two reads: both must see one snapshot.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             live = list(TrainingJob.unscoped.filter(state="starting").values_list("pk", "worker", "gpus"))
             loans = list(Worker.objects.exclude(lent_to=None).values_list("pk", "lent_to", "node"))
         used = [worker for _job, worker, _gpus in live] + [slot for slot, _job, _node in loans]
