@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from training.engine import regional, warm_up
 from training.engine.blocks import blocks
+from training.engine.errors import Interrupted
 from training.engine.families.base import ModelFamily
+from training.engine.registry import load_family
 
 from .conftest import Build, assert_equal, recorded, weights
 
@@ -62,6 +64,18 @@ def test_compiler_that_fails_leaves_the_run_as_it_was(
     )
     assert recorded(again).of("memory")[0].compile == "off"
     assert not any(compiled(again.parts.denoiser))
+
+
+def test_request_during_compiling_is_no_failure_of_the_compiler() -> None:
+    denoiser = load_family("sd").tiny().denoiser
+
+    def gradients(size: int) -> Tensor:
+        if any(compiled(denoiser)):
+            raise Interrupted("pause")
+        return torch.ones(2)
+
+    with pytest.raises(Interrupted, match="pause"):
+        regional.compile_blocks(denoiser, gradients, [1], precision="fp32", dynamic=False)
 
 
 def answers(*values: float) -> Callable[[int], Tensor]:

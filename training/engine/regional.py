@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.engine.blocks import block_classes, blocks
+from training.engine.errors import Interrupted
 
 BACKEND = "inductor"
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
@@ -45,6 +46,8 @@ def compile_blocks(
             if not error <= TOLERANCE[precision]:
                 release(denoiser)
                 return f"the compiled model's gradient for {size} pictures is off by {error:.1%}"
+    except Interrupted:
+        raise
     except Exception as error:  # whatever a compiler finds wrong, the plain model can be trained
         release(denoiser)
         return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
