@@ -58,6 +58,16 @@ def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> No
     assert torch.allclose(ours, theirs, atol=2e-5)
 
 
+def test_sides_that_the_model_cannot_take_are_drawn_shorter(family: ModelFamily) -> None:
+    parts = family.tiny()
+    (row,) = family.encode_text(parts, ["a red cat"])
+    edge = EDGE + family.divisor // 2
+    (image,) = Artist(family, parts, "fp32").draw(
+        [row], row, seeds=[7], steps=1, guidance=1.0, width=edge, height=EDGE - 1
+    )
+    assert image.size == (edge // family.divisor * family.divisor, max(family.divisor, EDGE - family.divisor))
+
+
 def test_scaling_of_latents_is_undone(family: ModelFamily) -> None:
     parts = family.tiny()
     shape = family.latent_shape(parts, EDGE, EDGE)

@@ -36,6 +36,7 @@ class Artist:
     ) -> list[Image.Image]:  # fmt: skip
         """Return one picture for each text row; a seed gives the same picture in any batch (up to rounding).
 
+        Sides that the model cannot take are a little shorter: multiples of the family's divisor.
         ``progress`` counts denoising steps over all pictures: one step may take half a minute on a CPU.
         """
         clips = self.draw_clips(
@@ -70,6 +71,10 @@ class Artist:
         self, rows: Sequence[TextRow], negative: TextRow, seeds: Sequence[int], steps: int, guidance: float,
         size: tuple[int, int, int], progress: Progress,
     ) -> Iterator[Tensor]:  # fmt: skip
+        width, height, frames = size
+        divisor = self._family.divisor
+        size = (max(divisor, width - width % divisor), max(divisor, height - height % divisor), frames)
+
         def compute(part: slice) -> Tensor:
             count = part.stop - part.start
 
@@ -79,7 +84,7 @@ class Artist:
             latents = self._denoise(rows[part], negative, seeds[part], steps, guidance, size, step_done)
             return self._family.decode_image(self._parts, latents)
 
-        portions = self._portions if size[2] == 1 else Portions(1, self._parts.device)
+        portions = self._portions if frames == 1 else Portions(1, self._parts.device)
         return portions.each(len(rows), compute)
 
     def _denoise(
