@@ -13,6 +13,7 @@ import torch
 
 from training.engine import ENGINE_VERSION, checkpoint, evaluate, foundation, warm_up
 from training.engine.checkpoint import Identity, TrainState
+from training.engine.class_pictures import class_pictures
 from training.engine.control import Control
 from training.engine.data.checks import check_masks, check_set
 from training.engine.data.dataset import Dataset
@@ -115,8 +116,9 @@ class LoRATrainer:
     def prepare_data(self) -> None:
         """Read pictures and captions and choose buckets; raise DataError for what cannot be read."""
         self.family.require_frames(self.spec.training.frames)
+        drawn = class_pictures(self)
         self.sink.emit(Phase("fetch_data", 0, 1))
-        self.dataset = Dataset(self.spec, self.family.divisor)
+        self.dataset = Dataset(self.spec, self.family.divisor, drawn)
         total = len(self.dataset.samples) + len(self.dataset.held_out)
         self.sink.emit(Phase("fetch_data", total, total))
         for warning in check_set(self.dataset):
@@ -181,7 +183,7 @@ class LoRATrainer:
         self._place_adapter()
         self.computer = StepComputer(
             self.spec, self.family, self.parts, self.dataset, self.precision, self.world,
-            live_text=self.method.changes_text(self.spec),
+            live_text=self.method.changes_text(self.spec), adapter=self.adapter,
         )  # fmt: skip
         sampler = load_sampler(self.spec.sampling.sampler)
         self.artist = Artist(self.family, self.parts, self.precision, sampler)
@@ -196,14 +198,12 @@ class LoRATrainer:
         for parameter in self.optimizer.parameters:
             parameter.data = parameter.data.to(self.device)
 
-    def _model_identity(self) -> ModelIdentity:
-        return ModelIdentity(self.cache_dir / "identity.json")
-
     def _digest(self) -> str:
-        return self._model_identity().sha256([self.parts.folder]) if self.parts.folder else "unsaved"
+        identity = ModelIdentity(self.cache_dir / "identity.json")
+        return identity.sha256([self.parts.folder]) if self.parts.folder else "unsaved"
 
     def _fill_caches(self) -> None:
-        identity = self._model_identity()
+        identity = ModelIdentity(self.cache_dir / "identity.json")
         latents = ProgressTeller(self.sink, self.control, "cache_latents")
         self.dataset.cache_latents(self.family, self.parts, self.cache_dir, identity, latents)
         latents.finish(len(self.dataset.samples) + len(self.dataset.held_out))

@@ -125,8 +125,42 @@ class RegularisationSpec:
         return self.manifest is not None or self.folder is not None
 
     def samples(self, others: int) -> int:
-        """Return how many of them an epoch has beside so many other samples."""
-        return max(1, round(others * self.ratio)) if self.is_on and others else 0
+        """Return how many of them an epoch has beside so many other samples, where there are any."""
+        return max(1, round(others * self.ratio)) if others else 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PriorSpec:
+    """Keep what the base model knows of the class of things that the subject is one of (DreamBooth)."""
+
+    prompt: str = setting(
+        "", kind="str", label=_("Class prompt"),
+        help=_("What every picture of the class shows, without the trigger word, for example: a photo of a dog."),
+    )  # fmt: skip
+    count: int = setting(
+        0, kind="int", label=_("Class pictures"), minimum=0, maximum=5000,
+        help=_("Before training the base model draws as many as the regularisation pictures lack; 0 draws none."),
+    )  # fmt: skip
+    steps: int = setting(
+        25, kind="int", label=_("Denoising steps of class pictures"), minimum=1, maximum=100,
+        help=_("More take longer and show finer detail."),
+    )  # fmt: skip
+    guidance: float | None = setting(
+        None, kind="float", label=_("Guidance of class pictures"), minimum=1.0, maximum=50.0,
+        help=_("How closely they follow the class prompt; empty takes what suits the base model."),
+    )  # fmt: skip
+    teacher: bool = setting(
+        False, kind="bool", label=_("Learn the class from the base model"),
+        help=_(
+            "Regularisation pictures teach what the base model itself predicts, not what they show; without any, the "
+            "picture set with the class prompt does. No pictures are needed, but each such sample takes longer."
+        ),
+    )  # fmt: skip
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether samples of the class are mixed in."""
+        return self.count > 0 or self.teacher
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

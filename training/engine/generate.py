@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -151,7 +152,9 @@ class Generator:
         for picture, image in zip(pictures, images, strict=True):
             path = picture_path(self.run_dir, picture.index)
             path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path, format="PNG")
+            aside = path.with_name(f".{path.name}.{os.getpid()}")
+            image.save(aside, format="PNG")
+            aside.replace(path)
             self._count += 1
             self.sink.emit(Sample(
                 step=0, epoch=0, prompt_index=picture.index, prompt=spec.prompts[picture.prompt], seed=picture.seed,

@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 
 import yaml
 
-from training.engine.data_sections import BucketSpec, CaptionSpec, DatasetSpec, MaskSpec, RegularisationSpec
+from training.engine.data_sections import (
+    BucketSpec,
+    CaptionSpec,
+    DatasetSpec,
+    MaskSpec,
+    PriorSpec,
+    RegularisationSpec,
+)
 from training.engine.fields import FieldInfo, describe, section, setting
 from training.engine.fields import gettext_noop as _
 from training.engine.methods.rules import read_rule
@@ -41,6 +48,7 @@ __all__ = [
     "MaskSpec",
     "MethodSpec",
     "OutputSpec",
+    "PriorSpec",
     "RegularisationSpec",
     "RunSpec",
     "SamplingSpec",
@@ -56,7 +64,7 @@ __all__ = [
 T = TypeVar("T", DatasetSpec, RegularisationSpec)
 
 
-WHOLE_SECTIONS = ("captions", "buckets", "masks", "method", "training")
+WHOLE_SECTIONS = ("captions", "buckets", "masks", "prior", "method", "training")
 """Sections of which every setting decides the numbers of a run."""
 SECTIONS_BUT_PATHS = ("dataset", "regularisation")
 """Sections of which every setting does, except where files lie."""
@@ -91,6 +99,7 @@ class RunSpec:
     buckets: BucketSpec = section(BucketSpec)
     masks: MaskSpec = section(MaskSpec)
     regularisation: RegularisationSpec = section(RegularisationSpec)
+    prior: PriorSpec = section(PriorSpec)
     method: MethodSpec = section(MethodSpec)
     training: TrainingSpec = section(TrainingSpec)
     sampling: SamplingSpec = section(SamplingSpec)
@@ -188,7 +197,12 @@ class RunSpec:
     def samples(self, pictures: int) -> int:
         """Return the samples of an epoch for so many trained pictures, each large enough for every resolution."""
         samples = pictures * self.dataset.repeats * len(self.training.sizes)
-        return samples + self.regularisation.samples(samples)
+        return samples + (self.regularisation.samples(samples) if self.mixes_in else 0)
+
+    @property
+    def mixes_in(self) -> bool:
+        """Tell whether an epoch has regularisation pictures: given, drawn by the base model, or of the set itself."""
+        return self.regularisation.is_on or self.prior.is_on
 
     def plan(self, bucket_sizes: Iterable[int]) -> StepPlan:
         """Compute steps and epochs from the samples in each bucket (repeats counted, held-out ones not)."""
@@ -275,6 +289,11 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/checkpoint/every_steps", "count steps or epochs between checkpoints, not both")
     if spec.regularisation.manifest is not None and spec.regularisation.folder is not None:
         conflict("/regularisation", "give either a manifest or a folder of regularisation pictures")
+    has_pictures = spec.regularisation.is_on and not spec.prior.count
+    if spec.prior.is_on and not spec.prior.prompt.strip() and not has_pictures:
+        conflict("/prior/prompt", "say what the pictures of the class show, for example: a photo of a dog")
+    if spec.prior.is_on and spec.method.type == "textual_inversion":
+        conflict("/prior", "textual inversion changes nothing but its word, so there is nothing to keep")
     if "{trigger}" in spec.regularisation.template:
         conflict("/regularisation/template", "regularisation pictures must not have the trigger word")
     own = [spec.dataset.held_out_manifest, spec.dataset.held_out_folder]

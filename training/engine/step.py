@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import torch
@@ -18,6 +18,7 @@ from training.engine.diffusion import DiscreteProcess, within
 from training.engine.dist import World
 from training.engine.families.base import ModelFamily, Parts, TextRow, View
 from training.engine.loss import check_loss, per_sample_loss, spread_times, time_weight
+from training.engine.methods.base import Adapter
 from training.engine.noise import sample_noise
 from training.engine.progress import Progress, untold
 from training.engine.spec import RunSpec
@@ -50,11 +51,12 @@ class StepComputer:
 
     def __init__(
         self, spec: RunSpec, family: ModelFamily, parts: Parts, dataset: Dataset, precision: str,
-        world: World | None = None, *, live_text: bool = False,
+        world: World | None = None, *, live_text: bool = False, adapter: Adapter | None = None,
     ) -> None:  # fmt: skip
         """Take the world whose share of each step is computed here; without one it is all of it.
 
-        ``live_text``: texts are encoded anew each time, because the encoders are trained.
+        ``live_text``: texts are encoded anew each time, because the encoders are trained. ``adapter`` is switched off
+        where the base model is the teacher of regularisation pictures.
         """
         self._spec = spec
         self._family = family
@@ -63,6 +65,7 @@ class StepComputer:
         self._precision = precision
         self._world = world or World()
         self._live_text = live_text
+        self._adapter = adapter
         self.device = parts.device
         check_loss(parts.process, spec.training)
         self.process = parts.process
@@ -134,7 +137,7 @@ class StepComputer:
         t = self.process.timesteps(within(u, self._parts.noise_range, shift), shift)
         text = self._text([(d.text, d.view) for d in draws])
         mask = self._mask([self._dataset.mask(d.picture, d.flip, d.crop) for d in draws], latents)
-        losses = self.denoising_loss(latents, noise, t, text, mask)
+        losses = self.denoising_loss(latents, noise, t, text, mask, self._taught(draws))
         weight = time_weight(self.process, t, training)
         if weight is not None:
             losses = losses * weight.to(self.device)
@@ -153,17 +156,44 @@ class StepComputer:
         return found.view(len(masks), *[1] * (latents.ndim - 3), *latents.shape[-2:])
 
     def denoising_loss(
-        self, latents: Tensor, noise: Tensor, t: Tensor, text: TextRow, mask: Tensor | None = None
-    ) -> Tensor:
-        """Return the plain loss of each sample for given noise and times, (B,); ``mask`` (B, 1, h, w) weighs places."""
+        self, latents: Tensor, noise: Tensor, t: Tensor, text: TextRow, mask: Tensor | None = None,
+        taught: Mapping[int, Draw] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Return the plain loss of each sample for given noise and times, (B,); ``mask`` (B, 1, h, w) weighs places.
+
+        ``taught`` are the samples by row whose target is what the base model predicts.
+        """
         latents, noise, t = latents.to(self.device), noise.to(self.device), t.to(self.device)
         text = {name: tensor.to(self.device) for name, tensor in text.items()}
         noised = self.process.add_noise(latents, noise, t)
+        target = self.process.target(latents, noise, t)
+        if taught:
+            target = target.clone()
+            target[list(taught)] = self._teach(taught, noised, t, text).to(target.dtype)
         with autocast(self._precision, self.device):
             prediction = self._family.forward(self._parts, noised, t, text)
         training = self._spec.training
-        target = self.process.target(latents, noise, t)
         return per_sample_loss(prediction, target, kind=training.loss, huber_c=training.huber_c, mask=mask)
+
+    def _taught(self, draws: Sequence[Draw]) -> dict[int, Draw]:
+        """Return the samples, by their row, that the base model teaches."""
+        if not self._spec.prior.teacher:
+            return {}
+        return {row: draw for row, draw in enumerate(draws) if draw.picture.kind == "regularisation"}
+
+    @torch.no_grad()
+    def _teach(self, taught: Mapping[int, Draw], noised: Tensor, t: Tensor, text: TextRow) -> Tensor:
+        """Return what the base model alone predicts for some rows of a batch."""
+        assert self._adapter is not None, "a teacher is the model without its adapter"
+        rows = list(taught)
+        with self._adapter.disabled():
+            if self._live_text:
+                own = self._text([(draw.text, draw.view) for draw in taught.values()])
+                text = {name: tensor.to(self.device) for name, tensor in own.items()}
+            else:
+                text = {name: tensor[rows] for name, tensor in text.items()}
+            with autocast(self._precision, self.device):
+                return self._family.forward(self._parts, noised[rows], t[rows], text)
 
     def _text(self, texts: Sequence[tuple[str, View]]) -> TextRow:
         """Encode what each picture is trained with, and what the model is told about its view."""

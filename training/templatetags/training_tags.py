@@ -46,6 +46,7 @@ def phase(row: TrainingJob) -> str:
         return _("Checking and storing the file")
     names = {
         "fetch_data": _("Fetching pictures"),
+        "class_pictures": _("Drawing pictures of the class"),
         "fetch_base": _("Fetching the base model"),
         "load_base": _("Loading the base model"),
         "cache_latents": _("Encoding pictures"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -15,7 +15,13 @@ from training.engine.data.captions import caption_text, split_tags, variants
 from training.engine.data.encoding import EncodedPictures, EncodedTexts, Shot
 from training.engine.data.held_out import split, without
 from training.engine.data.identity import ModelIdentity
-from training.engine.data.manifest import dataset_sha256, read_held_out, read_items, read_regularisation
+from training.engine.data.manifest import (
+    Item,
+    dataset_sha256,
+    read_held_out,
+    read_items,
+    read_regularisation,
+)
 from training.engine.data.masks import EncodedMasks
 from training.engine.data.placement import CENTRE, Kind, Picture, places
 from training.engine.data.sampler import Sampler
@@ -31,15 +37,20 @@ class Dataset:
     to, and ``regularisation`` likewise those that are mixed in. ``samples`` is both, as the sampler counts them.
     """
 
-    def __init__(self, spec: RunSpec, divisor: int) -> None:
-        """Read the list, part it, and choose buckets; raise DataError for unreadable pictures."""
+    def __init__(self, spec: RunSpec, divisor: int, class_pictures: Sequence[Item] = ()) -> None:
+        """Read the list, part it, and choose buckets; raise DataError for unreadable pictures.
+
+        ``class_pictures`` are mixed in beside those that the recipe names.
+        """
         self.spec = spec
         items = read_items(spec.dataset)
         own = read_held_out(spec.dataset)
         mixed_in = read_regularisation(spec.regularisation, spec.dataset)
         self.sha256 = dataset_sha256([*items, *own], mixed_in)
         train, held_out = split(items, spec.training, own)
-        mixed_in = without(mixed_in, held_out)
+        mixed_in = [*without(mixed_in, held_out), *class_pictures]
+        if spec.prior.teacher and not mixed_in:
+            mixed_in = [_of_the_class(item, spec.prior.prompt) for item in train]
         contents = {item.sha256 for item in own}
         self.left_out = [item.path.name for item in items if item.sha256 in contents]
         """Names of pictures that are not trained on because they are in the held-out set too."""
@@ -61,7 +72,7 @@ class Dataset:
             members, batch_size=spec.training.batch_size,
             gradient_accumulation=spec.training.gradient_accumulation, seed=spec.training.seed,
             fill=spec.buckets.fill, mixed_in=self._members("regularisation"),
-            amount=spec.regularisation.samples(sum(map(len, members.values()))),
+            amount=spec.regularisation.samples(sum(map(len, members.values()))) if mixed_in else 0,
         )  # fmt: skip
         self.bucket_samples = self.sampler.bucket_samples
         self.plan = spec.plan(self.bucket_samples.values())
@@ -173,3 +184,8 @@ class Dataset:
         """Return the cached encoding of a text."""
         assert self._texts is not None, "cache_texts comes first"
         return self._texts.row(text)
+
+
+def _of_the_class(item: Item, prompt: str) -> Item:
+    """Return a picture of the set as one of its class: all of it, by the class prompt."""
+    return dataclasses.replace(item, caption=prompt, alternatives=(), mask=None, mask_sha256="")
