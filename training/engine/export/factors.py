@@ -44,15 +44,27 @@ def tensors(table: ExportTable, adapter: Adapter, dtype: torch.dtype) -> dict[st
 
     Raise ValueError if two modules share a name, ConfigurationError for a form that the layout cannot hold.
     """
+    deltas = list(adapter.deltas())
+    layers = {table.stem(delta.part, delta.module): delta.layer for delta in deltas}
+    return tensors_of(table.layout, changes_by_stem(table, deltas), dtype, layers)
+
+
+def changes_by_stem(table: ExportTable, deltas: Iterable[WeightDelta]) -> dict[str, Change]:
+    """Return the change of every entry of a file; raise as ``tensors`` does."""
+    return {stem: _joined(stem, members) for stem, members in _by_stem(table, deltas).items()}
+
+
+def tensors_of(
+    layout: Layout, changes: Mapping[str, Change], dtype: torch.dtype, layers: Mapping[str, nn.Module]
+) -> dict[str, Tensor]:
+    """Return all tensors of a file from its changes by stem; ``layers`` are those of the base model, for DoRA."""
     found: dict[str, Tensor] = {}
-    groups = _by_stem(table, adapter.deltas())
-    changes = {stem: _joined(stem, members) for stem, members in groups.items()}
-    if table.layout == "kohya":
+    if layout == "kohya":
         changes = _with_one_alpha(changes)
     for stem, change in changes.items():
-        entries = _entries(change, table.layout)
+        entries = _entries(change, layout)
         if isinstance(change, Decomposed):
-            entries |= _magnitude(change, table.layout, groups[stem][0][1].layer)
+            entries |= _magnitude(change, layout, layers.get(stem))
         for suffix, tensor in entries.items():
             exact = suffix in EXACT and not _survives(tensor, dtype)
             found[stem + suffix] = tensor.to("cpu", torch.float32 if exact else dtype).contiguous()
@@ -86,7 +98,7 @@ def require_writable(table: ExportTable, adapter: Adapter) -> None:
 def _by_stem(table: ExportTable, deltas: Iterable[WeightDelta]) -> dict[str, list[tuple[Place, WeightDelta]]]:
     groups: dict[str, list[tuple[Place, WeightDelta]]] = {}
     for delta in deltas:
-        place = table.place(delta.part, delta.module)
+        place = table.required_place(delta.part, delta.module)
         groups.setdefault(table.stem(delta.part, delta.module), []).append((place, delta))
     return groups
 
@@ -104,6 +116,9 @@ def _joined(stem: str, members: list[tuple[Place, WeightDelta]]) -> Change:
     if len(changes) == 1:
         return changes[0]
     low = _require_joinable(stem, changes)
+    if all(each.down.shape == low[0].down.shape and torch.equal(each.down, low[0].down) for each in low):
+        # They were one layer's once: as such they take a third of the room.
+        return LowRank(low[0].down, torch.cat([each.scale * each.up.float() for each in low]), scale=1.0)
     up = torch.block_diag(*(each.scale * each.up.float() for each in low))
     return LowRank(torch.cat([each.down for each in low]), up, scale=1.0)
 
@@ -143,7 +158,7 @@ def _entries(change: Change, layout: Layout) -> dict[str, Tensor]:
     return {**found, ".alpha": torch.tensor(1.0)} if kohya else found
 
 
-def _magnitude(change: Decomposed, layout: Layout, layer: nn.Module) -> dict[str, Tensor]:
+def _magnitude(change: Decomposed, layout: Layout, layer: nn.Module | None) -> dict[str, Tensor]:
     """Return the lengths of one entry by suffix.
 
     Where peft's names are read, diffusers takes the vector, which for it is always of rows, and leaves the other out.
@@ -152,6 +167,8 @@ def _magnitude(change: Decomposed, layout: Layout, layer: nn.Module) -> dict[str
     """
     if layout != "peft":
         return {".dora_scale": change.magnitude}
+    if layer is None:
+        raise ValueError("the lengths of a DoRA in peft's layout cannot be written without the weight")
     weight = weight_of(layer)
     lengths = change.magnitude
     vector = lengths.flatten() if lengths.ndim == 2 else lengths.transpose(0, 1)

@@ -48,18 +48,28 @@ class ExportTable:
     """Name the modules of each part in one layout.
 
     ``prefixes`` gives e.g. {"denoiser": "lora_unet"}; a part without one does not leave. ``place`` turns our module
-    path into the path that the reading programs know, before dots become underscores.
+    path into the path that the reading programs know, before dots become underscores; None where they know none.
     """
 
     layout: Layout
     prefixes: Mapping[str, str]
-    place: Callable[[str, str], Place] = same_path
+    place: Callable[[str, str], Place | None] = same_path
     dtype: Literal["fp16", "bf16"] = "fp16"
     """Number format that the reading programs expect."""
 
     def stem(self, part: str, module: str) -> str:
         """Return the key of a module without suffix, e.g. ``lora_unet_mid_block_attentions_0_proj_in``."""
-        return self._stem(part, self.place(part, module).path)
+        return self._stem(part, self.required_place(part, module).path)
+
+    def required_place(self, part: str, module: str) -> Place:
+        """Return where a module goes; raise ConfigurationError if files of this layout have no place for it."""
+        place = self.place(part, module) if part in self.prefixes else None
+        if place is None:
+            raise ConfigurationError(
+                "layout_unsupported", f"files of the layout {self.layout!r} have no name for {part} {module!r}",
+                hint="Choose another layout, or leave this module out of the training.",
+            )  # fmt: skip
+        return place
 
     def _stem(self, part: str, path: str) -> str:
         if self.layout == "kohya":
@@ -74,6 +84,8 @@ class ExportTable:
         found: dict[str, list[tuple[int, int, str, str, int]]] = {}
         for part, name, module in self._layers(models):
             place = self.place(part, name)
+            if place is None:
+                continue
             entry = (place.index, place.count, part, name, _rows_of(module))
             found.setdefault(self._stem(part, place.path), []).append(entry)
         return {stem: _fused(stem, sorted(entries)) for stem, entries in found.items()}

@@ -76,6 +76,8 @@ class ModelFamily(ABC):
     """Target preset -> part -> endings of module names that get an adapter."""
     exports: Mapping[str, ExportTable]
     """File layouts that programs read, the usual one first."""
+    conversions: Sequence[ExportTable] = ()
+    """Further tables by which files are read and converted, though no training writes them."""
 
     # -- loading ---------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,6 @@ PEFT = ExportTable("peft", {"denoiser": "transformer"}, dtype="bf16")
 """``transformer.<diffusers path>``: read by diffusers, and by ComfyUI for most diffusion transformers."""
 
 
-def comfy(place: Callable[[str, str], Place] = same_path) -> ExportTable:
+def comfy(place: Callable[[str, str], Place | None] = same_path) -> ExportTable:
     """Return the layout ``diffusion_model.<original path>``, for models whose diffusers names ComfyUI does not know."""
     return ExportTable("comfy", {"denoiser": "diffusion_model"}, place, dtype="bf16")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,12 +11,45 @@ import diffusers
 import torch
 from torch import Tensor
 
+from training.engine.export.table import ExportTable, Place
 from training.engine.families import dits
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.testing import tiny
 
 FluxPipeline: Any = diffusers.FluxPipeline
 T5_TOKENS = 512
+DOUBLE = {
+    "attn.to_q": Place("img_attn.qkv", 0, 3), "attn.to_k": Place("img_attn.qkv", 1, 3),
+    "attn.to_v": Place("img_attn.qkv", 2, 3), "attn.to_out.0": Place("img_attn.proj"),
+    "attn.add_q_proj": Place("txt_attn.qkv", 0, 3), "attn.add_k_proj": Place("txt_attn.qkv", 1, 3),
+    "attn.add_v_proj": Place("txt_attn.qkv", 2, 3), "attn.to_add_out": Place("txt_attn.proj"),
+    "ff.net.0.proj": Place("img_mlp.0"), "ff.net.2": Place("img_mlp.2"),
+    "ff_context.net.0.proj": Place("txt_mlp.0"), "ff_context.net.2": Place("txt_mlp.2"),
+    "norm1.linear": Place("img_mod.lin"), "norm1_context.linear": Place("txt_mod.lin"),
+}  # fmt: skip
+SINGLE = {
+    "attn.to_q": Place("linear1", 0, 4), "attn.to_k": Place("linear1", 1, 4), "attn.to_v": Place("linear1", 2, 4),
+    "proj_mlp": Place("linear1", 3, 4), "proj_out": Place("linear2"), "norm.linear": Place("modulation.lin"),
+}  # fmt: skip
+OUTER = {
+    "x_embedder": "img_in", "context_embedder": "txt_in", "proj_out": "final_layer.linear",
+    **{f"time_text_embed.{ours}_embedder.linear_{number}": f"{theirs}_in.{layer}_layer"
+       for ours, theirs in (("timestep", "time"), ("guidance", "guidance"), ("text", "vector"))
+       for number, layer in ((1, "in"), (2, "out"))},
+}  # fmt: skip
+
+
+def native_place(part: str, module: str) -> Place | None:
+    """Place a layer where the original model has it (diffusers' ``_convert_kohya_flux_lora_to_diffusers``).
+
+    Query, key and value are one layer there. The last modulation has none: its halves are the other way round.
+    """
+    found = re.fullmatch(r"(single_)?transformer_blocks\.(\d+)\.(.+)", module)
+    if found is None:
+        return Place(OUTER[module]) if module in OUTER else None
+    place = (SINGLE if found[1] else DOUBLE).get(found[3])
+    block = f"{'single' if found[1] else 'double'}_blocks.{found[2]}"
+    return None if place is None else dataclasses.replace(place, path=f"{block}.{place.path}")
 
 
 class Flux(ModelFamily):
@@ -30,6 +65,10 @@ class Flux(ModelFamily):
     timestep_sampling = "logit_normal"
     presets = dits.presets(dits.JOINT_ATTENTION, dits.MLP, ("proj_mlp", "proj_out"))
     exports = {"peft": dits.PEFT}
+    conversions = (
+        ExportTable("kohya", {"denoiser": "lora_unet"}, native_place, dtype="bf16"),
+        dits.comfy(native_place),
+    )
 
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Return T5's last layer (512, 4096), padding and all, as the model was trained, and CLIP's pooled text."""

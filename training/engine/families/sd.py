@@ -40,6 +40,9 @@ class StableDiffusion(ModelFamily):
     exports = {
         "kohya": ExportTable("kohya", {"denoiser": "lora_unet", "text_encoder": "lora_te"}, diffusers_place)
     }
+    conversions = (
+        ExportTable("peft", {"denoiser": "unet", "text_encoder": "text_encoder"}, diffusers_place),
+    )
 
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Return the last hidden state (L, D) of each prompt, padded to the model's length."""

@@ -17,6 +17,7 @@ from training.engine.families.unets import (
     CLIP_MLP,
     CONVOLUTIONS,
     MLP,
+    diffusers_place,
     sgm_place,
 )
 from training.engine.testing import tiny
@@ -51,6 +52,15 @@ class StableDiffusionXL(ModelFamily):
             sgm_place,
         )
     }
+    conversions = (
+        ExportTable("peft", {"denoiser": "unet", **{name: name for name in ENCODERS}}, diffusers_place),
+        # Trainers that are made of diffusers flatten its names instead.
+        ExportTable(
+            "kohya",
+            {"denoiser": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
+            diffusers_place,
+        ),
+    )
 
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Return both encoders' second last layer side by side (77, 2048), and the second's pooled text (1280,)."""

@@ -26,7 +26,7 @@ def clip_path(module: str) -> str:
 
 
 def diffusers_place(part: str, module: str) -> Place:
-    """Place modules of Stable Diffusion 1.x and 2.x: kohya's files keep diffusers' block names."""
+    """Keep diffusers' block names, as kohya's files of Stable Diffusion 1.x and 2.x do."""
     return Place(module if part == "denoiser" else clip_path(module))
 
 
