@@ -33,7 +33,7 @@ def test_run_then_inspect_then_export_again(
     assert said.splitlines()[-1] == str(path)
     assert main(["inspect", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "rank 4, torch.float16" in said
+    assert "32 modules, LoRA, rank 4, alpha 2.0" in said
     assert "ss_network_alpha                     2.0" in said
     assert main(["inspect", str(run_dir / "checkpoints" / "step-00000003")]) == 0
     assert "checkpoint of step 3" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""``lora-train``: run, check, estimate, inspect, export and examine the machine from the command line."""
+"""``lora-train``: run, check, estimate, export and examine the machine; ``lora_files.cli`` adds work on files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from training.engine.errors import ConfigurationError, DataError, EngineError, ExitCode, Interrupted
 from training.engine.events import Event, EventSink, EventWriter, Metrics, Phase
+from training.engine.lora_files.cli import add_commands
 from training.engine.spec import RunSpec, read_yaml, validate
 
 SHOWN = ("code", "message", "hint", "path", "reason", "held_out_loss", "style_distance", "content_score")
@@ -151,42 +152,6 @@ def show_estimate(options: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def inspect(options: argparse.Namespace) -> int:
-    """Print what a LoRA file or a checkpoint holds."""
-    if options.file.is_dir():
-        from training.engine import checkpoint
-
-        try:
-            loaded = checkpoint.load(options.file)
-        except ValueError as error:
-            raise DataError(
-                "not_a_checkpoint", f"{options.file}: {error}",
-                hint="Give a .safetensors file, or a folder like checkpoints/step-00000120.",
-            ) from error  # fmt: skip
-        print(f"checkpoint of step {loaded.state.step}, {len(loaded.adapter)} tensors, whole")
-        print(json.dumps(loaded.identity["recipe"], indent=1, ensure_ascii=False))
-        return ExitCode.DONE
-    from training.engine.export.weights_file import read_metadata
-    from training.engine.export.words import word_shapes
-
-    if shapes := word_shapes(options.file):
-        print("a word: " + ", ".join(f"{name} {rows} x {width}" for name, (rows, width) in shapes.items()))
-    else:
-        _print_factors(options.file)
-    for key, value in sorted(read_metadata(options.file).items()):
-        print(f"{key:36} {value[:120]}")
-    return ExitCode.DONE
-
-
-def _print_factors(path: Path) -> None:
-    from training.engine.export.factors import read_factors
-
-    factors = read_factors(path)
-    ranks = sorted({change.rank or 0 for change in factors.values()})
-    first = next(iter(factors.values()))
-    print(f"{len(factors)} modules, {type(first).__name__}, rank {', '.join(map(str, ranks))}, {first.dtype}")
-
-
 def export(options: argparse.Namespace) -> int:
     """Write the file of a checkpoint again, for example in another number format.
 
@@ -301,7 +266,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--images", type=int, help="number of pictures, instead of counting them")
     command.add_argument("--device", choices=list(DEVICES), default="cpu")
     command.add_argument("--seconds-per-step", type=float, help="as measured on an earlier run")
-    add("inspect", inspect).add_argument("file", type=Path, help="a .safetensors file or a checkpoint folder")
     command = add("export", export)
     command.add_argument("run_dir", type=Path)
     command.add_argument("--checkpoint", help="step-00000120 (default: the newest)")
@@ -315,6 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--cache-dir", type=Path, help="where caches will be (default: in the run folder)")
     command.add_argument("--quick", action="store_true", help="do not train the tiny model on each device")
     command.add_argument("--json", action="store_true", help="print the findings as JSON")
+    add_commands(add)
     return parser
 
 

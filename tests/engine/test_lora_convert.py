@@ -1,0 +1,347 @@
+"""Converting and inspecting LoRA files: the same numbers under other names, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from training.engine.cli import main
+from training.engine.errors import ConfigurationError, DataError
+from training.engine.export.weights_file import read_metadata
+from training.engine.lora_files import inspection, reading
+from training.engine.lora_files.architecture import PUBLISHED, of_base
+from training.engine.lora_files.convert import convert
+from training.engine.registry import load_family
+
+from .conformance import inputs_of
+from .lora_samples import assert_same_effect, output_of, table_of, write_sample
+
+PAIRS = [
+    ("sd", "kohya", "peft"),
+    ("sdxl", "kohya", "peft"),
+    ("flux", "peft", "kohya"),
+    ("flux", "peft", "comfy"),
+    ("lumina2", "comfy", "peft"),
+    ("wan", "peft", "comfy"),
+    ("flux2", "peft", "comfy"),
+    ("z-image", "peft", "comfy"),
+]
+
+
+@pytest.mark.parametrize(("name", "one", "other"), PAIRS)
+def test_there_and_back_is_the_same_bit_for_bit(
+    name: str, one: str, other: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    family = load_family(name)
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, one), rank=4, alpha=4.0)
+    convert(first, other, tmp_path / "2.safetensors", base=bases[name])  # type: ignore[arg-type]
+    convert(tmp_path / "2.safetensors", one, tmp_path / "3.safetensors", base=bases[name])  # type: ignore[arg-type]
+    before, after = load_file(first), load_file(tmp_path / "3.safetensors")
+    assert before.keys() == after.keys()
+    # Fused entries of kohya's files have another rank than the rest but the same alpha: a factor of 3 on the way.
+    allowed = 2e-7 if (name, other) == ("flux", "kohya") else 0.0
+    off = {key: float(((before[key] - after[key]).abs() / before[key].abs()).max()) for key in before}
+    assert {key: value for key, value in off.items() if value > allowed} == {}
+    assert load_file(tmp_path / "2.safetensors").keys() != before.keys()
+
+
+@pytest.mark.parametrize(("name", "one", "other"), PAIRS)
+def test_converted_file_does_the_same(
+    name: str, one: str, other: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    family = load_family(name)
+    parts = family.tiny()
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, one), rank=3, alpha=1.7)
+    convert(first, other, tmp_path / "2.safetensors", base=bases[name])  # type: ignore[arg-type]
+    base = output_of(family, parts)
+    before = output_of(family, parts, (first, table_of(family, one), 1.0))
+    after = output_of(family, parts, (tmp_path / "2.safetensors", table_of(family, other), 1.0))
+    assert_same_effect(before, after, base)
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline"), [("sd", StableDiffusionPipeline), ("sdxl", StableDiffusionXLPipeline)]
+)
+def test_diffusers_reads_a_converted_unet_file(
+    name: str, pipeline: type, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    family = load_family(name)
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, "kohya"), rank=3, alpha=1.5)
+    convert(first, "peft", tmp_path / "2.safetensors", base=bases[name])
+    options = {"safety_checker": None} if name == "sd" else {}
+    pipe = pipeline.from_pretrained(bases[name], local_files_only=True, **options)  # type: ignore[attr-defined]
+    pipe.load_lora_weights(tmp_path / "2.safetensors")
+    parts = family.tiny()
+    base = output_of(family, parts)
+    ours = output_of(family, parts, (first, table_of(family, "kohya"), 1.0))
+    noised, t, rows = inputs_of(family, parts)
+    with torch.no_grad():
+        theirs = family.forward(parts.with_denoiser(pipe.unet), noised, t, rows)
+    assert_same_effect(ours, theirs, base, 1e-3)
+    adapted = {name for name, _ in pipe.text_encoder.named_modules() if name.endswith("lora_A")}
+    assert len(adapted) == 12
+
+
+def test_diffusers_reads_the_fused_names_of_flux(bases: dict[str, Path], tmp_path: Path) -> None:
+    family = load_family("flux")
+    # Its reader has the widths of the full model's single blocks in it: those are left to the test of the names.
+    first = write_sample(
+        tmp_path / "1.safetensors", family, table_of(family, "peft"), alpha=1.5, only="attn.add_"
+    )
+    convert(first, "kohya", tmp_path / "2.safetensors", base=bases["flux"])
+    assert list(load_file(tmp_path / "2.safetensors")) == [
+        f"lora_unet_double_blocks_0_txt_attn_qkv.{end}"
+        for end in ("alpha", "lora_down.weight", "lora_up.weight")
+    ]
+    pipe = FluxPipeline.from_pretrained(bases["flux"], local_files_only=True)
+    pipe.load_lora_weights(tmp_path / "2.safetensors")
+    parts = family.tiny()
+    noised, t, rows = inputs_of(family, parts)
+    with torch.no_grad():
+        theirs = family.forward(parts.with_denoiser(pipe.transformer), noised, t, rows)
+    ours = output_of(family, parts, (first, table_of(family, "peft"), 1.0))
+    assert float((ours - theirs).norm()) < 1e-3 * float((ours - output_of(family, parts)).norm())
+
+
+def test_kohya_names_of_the_full_flux_are_those_that_diffusers_reads() -> None:
+    name, settings = PUBLISHED["flux"][0]["denoiser"]
+    import diffusers
+
+    with torch.device("meta"):
+        model: nn.Module = getattr(diffusers, name)(**settings)
+    stems = table_of(load_family("flux"), "kohya").slots({"denoiser": model})
+    double = [
+        f"{side}_{layer}"
+        for side in ("img", "txt")
+        for layer in ("attn_qkv", "attn_proj", "mlp_0", "mlp_2", "mod_lin")
+    ]
+    expected = {f"lora_unet_double_blocks_{n}_{layer}" for n in range(19) for layer in double}
+    expected |= {
+        f"lora_unet_single_blocks_{n}_{x}"
+        for n in range(38)
+        for x in ("linear1", "linear2", "modulation_lin")
+    }
+    assert {stem for stem in stems if "blocks" in stem} == expected
+    fused = stems["lora_unet_single_blocks_7_linear1"]
+    assert [(slot.module.split(".")[-1], slot.rows) for slot in fused] == [
+        ("to_q", slice(0, 3072)), ("to_k", slice(3072, 6144)), ("to_v", slice(6144, 9216)),
+        ("proj_mlp", slice(9216, 21504)),
+    ]  # fmt: skip
+
+
+def test_layers_that_share_their_down_factor_stay_one(bases: dict[str, Path], tmp_path: Path) -> None:
+    """A file that was trained fused comes back with its own rank, not three times that."""
+    stem, generator = "lora_unet_double_blocks_0_img_attn_qkv", torch.Generator().manual_seed(0)
+    content = {
+        f"{stem}.lora_down.weight": torch.randn(2, 32, generator=generator),
+        f"{stem}.lora_up.weight": torch.randn(96, 2, generator=generator), f"{stem}.alpha": torch.tensor(2.0),
+    }  # fmt: skip
+    save_file(content, tmp_path / "1.safetensors")
+    convert(tmp_path / "1.safetensors", "peft", tmp_path / "2.safetensors", base=bases["flux"])
+    split = load_file(tmp_path / "2.safetensors")
+    assert torch.equal(
+        split["transformer.transformer_blocks.0.attn.to_k.lora_B.weight"],
+        content[f"{stem}.lora_up.weight"][32:64],
+    )
+    convert(tmp_path / "2.safetensors", "kohya", tmp_path / "3.safetensors", base=bases["flux"])
+    after = load_file(tmp_path / "3.safetensors")
+    assert {key: tensor.tolist() for key, tensor in after.items()} == {
+        k: t.tolist() for k, t in content.items()
+    }
+
+
+def test_unchanged_layers_of_a_fused_one_leave_and_come_back_as_nothing(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    family = load_family("flux")
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, "peft"), only="attn.to_v")
+    convert(first, "kohya", tmp_path / "2.safetensors", base=bases["flux"])
+    fused = load_file(tmp_path / "2.safetensors")
+    assert fused["lora_unet_single_blocks_0_linear1.lora_up.weight"].shape == (32 * 3 + 128, 3)
+    done = convert(tmp_path / "2.safetensors", "peft", tmp_path / "3.safetensors", base=bases["flux"])
+    assert (done.before, done.after, done.silent) == (2, 2, 5)
+    before, after = load_file(first), load_file(tmp_path / "3.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before.keys() | after.keys())
+
+
+def test_without_a_base_model_published_shapes_are_taken(tmp_path: Path) -> None:
+    stem = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    content = {
+        f"{stem}.lora_down.weight": torch.rand(2, 2048), f"{stem}.lora_up.weight": torch.rand(640, 2),
+        f"{stem}.alpha": torch.tensor(2.0),
+    }  # fmt: skip
+    save_file(content, tmp_path / "1.safetensors")
+    convert(tmp_path / "1.safetensors", "peft", tmp_path / "2.safetensors")
+    name = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    assert load_file(tmp_path / "2.safetensors").keys() == {f"{name}.lora_A.weight", f"{name}.lora_B.weight"}
+    content[f"{stem}.lora_down.weight"] = torch.rand(2, 2047)
+    save_file(content, tmp_path / "1.safetensors")
+    with pytest.raises(DataError, match=r"\(640, 2047\)") as caught:
+        convert(tmp_path / "1.safetensors", "peft", tmp_path / "3.safetensors")
+    assert caught.value.code == "lora_shape"
+
+
+def test_without_a_base_model_plain_paths_are_enough(tmp_path: Path) -> None:
+    family = load_family("wan")
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, "peft"))
+    convert(first, "comfy", tmp_path / "2.safetensors")
+    assert "diffusion_model.blocks.0.self_attn.q.lora_A.weight" in load_file(tmp_path / "2.safetensors")
+    with pytest.raises(ConfigurationError, match="do not tell the layers") as caught:
+        convert(tmp_path / "2.safetensors", "peft", tmp_path / "3.safetensors")
+    assert caught.value.code == "base_model_needed"
+
+
+def test_name_that_is_not_understood_is_named(bases: dict[str, Path], tmp_path: Path) -> None:
+    family = load_family("sd")
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, "kohya"))
+    content = load_file(first)
+    save_file(
+        {
+            key.replace("mid_block_resnets_0_conv1", "mid_block_resnets_9_conv1"): t
+            for key, t in content.items()
+        },
+        first,
+    )
+    with pytest.raises(DataError, match="mid_block_resnets_9_conv1") as caught:
+        convert(first, "peft", tmp_path / "2.safetensors", base=bases["sd"])
+    assert caught.value.code == "lora_key"
+    assert not (tmp_path / "2.safetensors").exists()
+
+
+@pytest.mark.parametrize("method", ["loha", "lokr"])
+def test_other_methods_go_between_kohya_and_comfy_but_not_to_diffusers(
+    method: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    family = load_family("sd")
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, "kohya"), method=method)
+    with pytest.raises(ConfigurationError) as caught:
+        convert(first, "peft", tmp_path / "2.safetensors", base=bases["sd"])
+    assert caught.value.code == "layout_unsupported"
+    assert "lora-train merge" in str(caught.value.hint)
+
+
+def test_command_refuses_to_write_over_a_file(
+    bases: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = load_family("sd")
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, "kohya"), metadata={
+        "modelspec.trigger_phrase": "inky", "sshs_legacy_hash": "12345678", "ss_base_model_version": "sd_v1",
+    })  # fmt: skip
+    out = tmp_path / "2.safetensors"
+    out.write_text("mine")
+    command = ["convert", str(first), "--to", "peft", "-o", str(out), "--base", str(bases["sd"])]
+    assert main(command) == 64
+    assert "error (output_exists)" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert main([*command, "--force", "--dtype", "bf16"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+    about = read_metadata(out)
+    assert about["modelspec.trigger_phrase"] == "inky"
+    assert "sshs_legacy_hash" not in about
+    assert json.loads(about["lora_foundry.made"])["operation"] == "convert from kohya to peft"
+    assert {tensor.dtype for tensor in load_file(out).values()} == {torch.bfloat16}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("junk", ["text", "empty", "cut", "checkpoint", "missing"])
+def test_junk_is_an_error_that_says_so(junk: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.safetensors"
+    if junk == "text":
+        path.write_text("<html>not found</html>")
+    elif junk == "empty":
+        path.write_bytes(b"")
+    elif junk == "cut":
+        save_file({"lora_unet_a.alpha": torch.rand(64)}, path)
+        path.write_bytes(path.read_bytes()[:-1])
+    elif junk == "checkpoint":
+        save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.rand(2)}, path)
+    for command in (
+        ["convert", str(path), "--to", "peft", "-o", str(tmp_path / "y.safetensors")],
+        ["resize", str(path), "--rank", "2", "-o", str(tmp_path / "y.safetensors")],
+        ["merge", str(path), "-o", str(tmp_path / "y.safetensors")],
+        ["inspect", str(path)],
+    ):
+        assert main(command) == 65
+        told = capsys.readouterr()
+        assert "error (lora_" in told.err or "problem: no program reads 'model.diffusion" in told.out
+    assert not (tmp_path / "y.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["chroma", "flux", "flux2", "lumina2", "qwen-image", "sana", "sd", "sdxl", "wan", "z-image"]
+)
+def test_family_is_guessed_from_the_names(name: str, tmp_path: Path) -> None:
+    family = load_family(name)
+    tables = [*family.exports.values(), *family.conversions]
+    for number, table in enumerate(tables[:1] if name == "flux2" else tables):
+        path = write_sample(tmp_path / f"{number}.safetensors", family, table, metadata={})
+        told = inspection.inspect(path)
+        assert (told.family, told.family_from) == ("flux" if name == "chroma" else name, "names")
+        assert told.layout == table.layout
+
+
+def test_every_family_is_known_by_what_its_files_say() -> None:
+    from training.engine.registry import family_names
+
+    for name in family_names():
+        family = load_family(name)
+        assert reading.family_by_metadata(family.metadata(family.tiny())) == name
+
+
+def test_inspect_tells_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    family = load_family("sd")
+    path = write_sample(tmp_path / "1.safetensors", family, table_of(family, "kohya"), rank=3, alpha=1.5, metadata={
+        "modelspec.trigger_phrase": "inky", "ss_base_model_version": "sd_v1",
+        "ss_tag_frequency": json.dumps({"a": {"plain": 10, "blue ": 20}}),
+    })  # fmt: skip
+    assert main(["inspect", str(path), "--json", "--norms"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["layout"], told["family"], told["family_from"]) == ("kohya", "sd", "metadata")
+    assert told["parts"]["denoiser"] == {
+        "modules": 79,
+        "ranks": {"3": 79},
+        "alphas": {"1.5": 79},
+        "methods": {"LoRA": 79},
+    }
+    assert told["parts"]["lora_te"]["modules"] == 12
+    assert told["dtypes"] == {"F32": 273}
+    assert told["trigger_words"] == ["inky", "blue", "plain"]
+    assert told["hashes"] == {"sshs_model_hash": "matches", "modelspec.hash_sha256": "matches"}
+    assert told["bytes"] == path.stat().st_size
+    stem = "lora_unet_mid_block_resnets_0_conv1"
+    content = load_file(path)
+    product = (
+        content[f"{stem}.lora_up.weight"].flatten(1) @ content[f"{stem}.lora_down.weight"].flatten(1) / 2
+    )
+    assert told["norms"][stem] == pytest.approx(float(product.norm()), rel=1e-5)
+
+
+def test_inspect_finds_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    family = load_family("sd")
+    path = write_sample(tmp_path / "1.safetensors", family, table_of(family, "kohya"))
+    content, about = load_file(path), read_metadata(path)
+    content["lora_unet_mid_block_resnets_0_conv1.lora_up.weight"][0] = float("nan")
+    del content["lora_unet_mid_block_resnets_0_conv2.alpha"]
+    content["extra"] = torch.zeros(1)
+    save_file(content, path, about)
+    assert main(["inspect", str(path)]) == 65
+    told = capsys.readouterr().out
+    assert "problem: no program reads 'extra'" in told
+    assert (
+        "problem: 'lora_unet_mid_block_resnets_0_conv1.lora_up.weight' holds values that are not finite"
+        in told
+    )
+    assert "problem: 'lora_unet_mid_block_resnets_0_conv2' has no alpha" in told
+    assert "problem: sshs_model_hash is not that of the tensors" in told
+
+
+def test_base_model_of_another_family_is_refused(bases: dict[str, Path]) -> None:
+    with pytest.raises(ConfigurationError, match="of the family sdxl") as caught:
+        of_base(bases["sdxl"], "sd")
+    assert caught.value.code == "wrong_family"

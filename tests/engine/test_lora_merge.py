@@ -1,0 +1,331 @@
+"""Merging, resizing, baking and extracting: exact numbers on tiny models."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from training.engine.cli import main
+from training.engine.errors import ConfigurationError, DataError
+from training.engine.export.factors import read_factors
+from training.engine.export.weights_file import read_metadata
+from training.engine.families.base import Parts
+from training.engine.lora_files import svd
+from training.engine.lora_files.bake import bake
+from training.engine.lora_files.extract import extract
+from training.engine.lora_files.merge import merge
+from training.engine.lora_files.resize import resize
+from training.engine.methods.changes import LowRank
+from training.engine.registry import load_family
+
+from .conftest import CPU
+from .lora_samples import assert_same_effect, output_of, table_of, write_sample
+
+SD = load_family("sd")
+KOHYA = table_of(SD, "kohya")
+CONV = "lora_unet_mid_block_resnets_0_conv1"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Two files of different ranks and strengths; the second changes attention alone."""
+    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, rank=3, alpha=1.5, seed=1)
+    two = write_sample(tmp_path / "b.safetensors", SD, KOHYA, rank=2, alpha=5.0, seed=2, only="attn")
+    return one, two
+
+
+def test_merged_file_does_what_both_do_together(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    one, two = pair
+    done = merge([(one, 0.8), (two, -0.4)], tmp_path / "ab.safetensors")
+    parts = SD.tiny()
+    base = output_of(SD, parts)
+    both = output_of(SD, parts, (one, KOHYA, 0.8), (two, KOHYA, -0.4))
+    assert_same_effect(output_of(SD, parts, (tmp_path / "ab.safetensors", KOHYA, 1.0)), both, base)
+    assert set(done.ranks.values()) == {3, 5}
+    assert done.alone == sum(rank == 3 for rank in done.ranks.values()) > 0
+
+
+def test_diffusers_reads_a_merged_file(
+    pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    one, two = pair
+    merge([(one, 1.0), (two, 0.5)], tmp_path / "ab.safetensors")
+    pipe = StableDiffusionPipeline.from_pretrained(bases["sd"], safety_checker=None, local_files_only=True)
+    pipe.load_lora_weights(tmp_path / "ab.safetensors")
+    parts = SD.tiny()
+    both = output_of(SD, parts, (one, KOHYA, 1.0), (two, KOHYA, 0.5))
+    assert_same_effect(output_of(SD, parts.with_denoiser(pipe.unet)), both, output_of(SD, parts), 1e-3)
+
+
+def test_merge_to_a_rank_keeps_the_best_part(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    one, two = pair
+    done = merge([(one, 1.0), (two, 1.0)], tmp_path / "ab.safetensors", rank=4)
+    assert max(done.ranks.values()) == 4
+    written, a, b = (read_factors(path) for path in (tmp_path / "ab.safetensors", one, two))
+    for stem, cut in done.cuts.items():
+        whole = a[stem].product() + (b[stem].product() if stem in b else 0)
+        values = torch.linalg.svdvals(whole)
+        best = float(values[4:].norm())
+        assert float((written[stem].product() - whole).norm()) == pytest.approx(
+            best, abs=2e-5 * float(whole.norm())
+        )
+        assert cut.kept == pytest.approx(float(values[:4].norm() / values.norm()), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["dora", "loha", "lokr"])
+def test_other_methods_are_merged_through_their_product(
+    method: str, pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    other = write_sample(
+        tmp_path / "c.safetensors", SD, KOHYA, rank=2, alpha=1.0, seed=3, method=method, only="attn"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        merge([(pair[0], 1.0), (other, 0.5)], tmp_path / "x.safetensors")
+    assert (caught.value.code, caught.value.hint) == (
+        "merge_inexact",
+        "Add --rank R: the sum is then cut to that rank.",
+    )
+    merge([(pair[0], 1.0), (other, 0.5)], tmp_path / "x.safetensors", rank=64, base=bases["sd"])
+    parts = SD.tiny()
+    both = output_of(SD, parts, (pair[0], KOHYA, 1.0), (other, KOHYA, 0.5))
+    merged = output_of(SD, parts, (tmp_path / "x.safetensors", KOHYA, 1.0))
+    assert_same_effect(merged, both, output_of(SD, parts))
+
+
+def test_dora_needs_its_base_model(tmp_path: Path) -> None:
+    # Attention alone, in the shapes of the tiny model: the published one does not fit.
+    path = write_sample(tmp_path / "c.safetensors", SD, KOHYA, method="dora", only="attn")
+    with pytest.raises(DataError) as caught:
+        merge([(path, 1.0)], tmp_path / "x.safetensors", rank=4)
+    assert caught.value.code == "lora_shape"
+    assert "--base FOLDER" in str(caught.value.hint)
+
+
+def test_files_of_other_architectures_or_names_are_not_merged(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    sdxl = load_family("sdxl")
+    other = write_sample(tmp_path / "x.safetensors", sdxl, table_of(sdxl, "kohya"))
+    with pytest.raises(ConfigurationError) as caught:
+        merge([(pair[0], 1.0), (other, 1.0)], tmp_path / "y.safetensors")
+    assert caught.value.code == "merge_families"
+    same = write_sample(tmp_path / "z.safetensors", SD, table_of(SD, "peft"))
+    with pytest.raises(ConfigurationError) as caught:
+        merge([(pair[0], 1.0), (same, 1.0)], tmp_path / "y.safetensors")
+    assert caught.value.code == "merge_layouts"
+    assert caught.value.hint == "Convert one first: lora-train convert FILE --to kohya -o OUT."
+
+
+def test_merged_file_says_what_it_was_made_of(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    one, two = pair
+    assert main(["merge", f"{one}:0.8", str(two), "-o", str(tmp_path / "ab.safetensors")]) == 0
+    about = read_metadata(tmp_path / "ab.safetensors")
+    made = json.loads(about["lora_foundry.made"])
+    assert [(each["name"], each["strength"]) for each in made["sources"]] == [("a", 0.8), ("b", 1.0)]
+    assert made["sources"][0]["sshs_model_hash"] == read_metadata(one)["sshs_model_hash"]
+    assert (about["ss_base_model_version"], about["ss_network_dim"]) == ("sd_v1", "Dynamic")
+
+
+# -- resizing ----------------------------------------------------------------------------------------------------------
+
+
+def test_resize_keeps_the_largest_directions_of_each_module(tmp_path: Path) -> None:
+    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, rank=6, alpha=1.5)
+    done = resize(one, tmp_path / "b.safetensors", rank=4)
+    before, after = read_factors(one), read_factors(tmp_path / "b.safetensors")
+    assert before.keys() == after.keys()
+    assert {change.rank for change in after.values()} == {4}
+    missing = whole = 0.0
+    for stem, change in before.items():
+        values = torch.linalg.svdvals(change.product())
+        error = float((after[stem].product() - change.product()).norm())
+        assert error == pytest.approx(float(values[4:].norm()), abs=2e-5 * float(values.norm()))
+        missing, whole = missing + error**2, whole + float(values.norm()) ** 2
+    assert done.kept == pytest.approx(math.sqrt(1 - missing / whole), rel=1e-4)
+    conv = after[CONV]
+    assert isinstance(conv, LowRank)
+    assert (conv.down.shape, conv.up.shape) == ((4, 32, 3, 3), (32, 4, 1, 1))
+
+
+def test_share_gives_each_module_the_rank_it_needs(tmp_path: Path) -> None:
+    stem, other = "lora_unet_mid_block_attentions_0_proj_in", "lora_unet_mid_block_attentions_0_proj_out"
+    values = torch.diag(torch.tensor([3.0, 4.0, 0.5, 0.1]))
+    content = {}
+    for name, diagonal in ((stem, values), (other, torch.diag(torch.tensor([1.0, 1.0, 1.0, 1.0])))):
+        content |= {f"{name}.lora_down.weight": torch.eye(4, 7), f"{name}.lora_up.weight": torch.eye(5, 4) @ diagonal,
+                    f"{name}.alpha": torch.tensor(2.0)}  # fmt: skip
+    save_file(content, tmp_path / "a.safetensors")
+    done = resize(tmp_path / "a.safetensors", tmp_path / "b.safetensors", keep=0.99)
+    # 4 and 3 are sqrt(25 / 25.26) = 99.5 % of the first; of four alike all are needed.
+    assert {name: cut.rank for name, cut in done.cuts.items()} == {stem: 2, other: 4}
+    assert done.cuts[stem].kept == pytest.approx(math.sqrt(25 / 25.26), rel=1e-6)
+    assert done.cuts[stem].norm == pytest.approx(math.sqrt(25.26) / 2, rel=1e-6)
+    written = read_factors(tmp_path / "b.safetensors")[stem].product()
+    assert torch.allclose(written[:2, :2], torch.diag(torch.tensor([1.5, 2.0])), atol=1e-5)
+    capped = resize(tmp_path / "a.safetensors", tmp_path / "c.safetensors", keep=0.99, rank=1)
+    assert {cut.rank for cut in capped.cuts.values()} == {1}
+    whole = resize(tmp_path / "a.safetensors", tmp_path / "d.safetensors", rank=64)
+    assert {cut.rank for cut in whole.cuts.values()} == {4}
+    assert whole.kept == 1.0
+
+
+def test_resized_file_has_the_same_strength_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, rank=4, alpha=1.0)
+    assert main(["resize", str(one), "--keep", "1.0", "-o", str(tmp_path / "b.safetensors")]) == 0
+    assert "kept 100.00% of the norm" in capsys.readouterr().out
+    parts = SD.tiny()
+    base, before = output_of(SD, parts), output_of(SD, parts, (one, KOHYA, 1.0))
+    assert_same_effect(output_of(SD, parts, (tmp_path / "b.safetensors", KOHYA, 1.0)), before, base)
+    assert main(["inspect", str(tmp_path / "b.safetensors")]) == 0
+    assert "problem" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--rank", "0"], ["--keep", "1.5"], ["--keep", "0"]])
+def test_limits_that_make_no_sense_are_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, only="attn1")
+    assert main(["resize", str(one), *arguments, "-o", str(tmp_path / "b.safetensors")]) == 64
+    assert "error (limit_" in capsys.readouterr().err
+
+
+def test_large_matrices_are_decomposed_by_a_sketch(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left = torch.linalg.qr(torch.randn(90, 60, generator=generator)).Q
+    right = torch.linalg.qr(torch.randn(70, 60, generator=generator)).Q
+    values = 0.8 ** torch.arange(60)
+    matrix = left @ torch.diag(values) @ right.mT
+    monkeypatch.setattr(svd, "WHOLE", 8)
+    cut = svd.of_matrix(matrix, 10).cut(10, None)
+    assert cut.rank == 10
+    assert float((matrix - cut.up @ cut.down).norm()) == pytest.approx(float(values[10:].norm()), rel=1e-3)
+    assert cut.kept == pytest.approx(float(values[:10].norm() / values.norm()), rel=1e-4)
+
+
+# -- into a base model, and out of one ---------------------------------------------------------------------------------
+
+
+def loaded(folder: Path, name: str = "sd") -> Parts:
+    return load_family(name).load(folder, device=CPU, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "lokr"])
+def test_baked_model_does_what_the_files_do(
+    method: str, pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, rank=2, alpha=1.0, method=method, only="attn")
+    done = bake([(one, 0.5)], bases["sd"], tmp_path / "baked")
+    parts = loaded(bases["sd"])
+    hooked = output_of(SD, parts, (one, KOHYA, 0.5))
+    new = loaded(tmp_path / "baked")
+    alone = parts.with_denoiser(new.denoiser)
+    assert_same_effect(output_of(SD, alone), hooked, output_of(SD, parts), 1e-3)
+    encoder, before = (
+        new.components["text_encoder"].state_dict(),
+        parts.components["text_encoder"].state_dict(),
+    )
+    assert sorted({key.split(".")[-2] for key in before if not torch.equal(before[key], encoder[key])}) == [
+        "k_proj", "out_proj", "q_proj", "v_proj",
+    ]  # fmt: skip
+    assert done.layers == 40
+    assert json.loads((tmp_path / "baked" / "lora_foundry.json").read_text())["sources"][0]["strength"] == 0.5
+
+
+def test_several_files_are_baked_at_once(
+    pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    one, two = pair
+    out = tmp_path / "baked"
+    command = ["merge", f"{one}:0.8", f"{two}:0.4", "--into", str(bases["sd"]), "-o", str(out)]
+    assert main(command) == 0
+    parts = loaded(bases["sd"])
+    both = output_of(SD, parts, (one, KOHYA, 0.8), (two, KOHYA, 0.4))
+    assert_same_effect(output_of(SD, parts.with_denoiser(loaded(out).denoiser)), both, output_of(SD, parts))
+    assert main(command) == 64
+    assert main([*command, "--force"]) == 0
+    assert main([*command[:-1], str(bases["sd"]), "--force"]) == 64
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_variants_are_baked_too_and_other_weights_left_out(
+    pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    base = tmp_path / "base"
+    shutil.copytree(bases["sd"], base)
+    file = base / "unet" / "diffusion_pytorch_model.safetensors"
+    half = {key: tensor.half() for key, tensor in load_file(file).items()}
+    save_file(half, base / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    (base / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"old")
+    done = bake([(pair[0], 1.0)], base, tmp_path / "baked")
+    assert list(done.left_out) == ["unet/diffusion_pytorch_model.bin"]
+    new = tmp_path / "baked" / "unet"
+    one, two = load_file(new / file.name), load_file(new / "diffusion_pytorch_model.fp16.safetensors")
+    key = "mid_block.resnets.0.conv1.weight"
+    assert (two[key].dtype, half[key].equal(two[key])) == (torch.float16, False)
+    assert torch.allclose(one[key], two[key].float(), atol=2e-3)
+
+
+def tuned_model(tmp_path: Path, name: str, file: Path, bases: dict[str, Path]) -> Path:
+    bake([(file, 1.0)], bases[name], tmp_path / "tuned")
+    return tmp_path / "tuned"
+
+
+@pytest.mark.parametrize("name", ["sd", "flux", "lumina2"])
+def test_extracted_file_brings_the_tuned_model_back(
+    name: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    family = load_family(name)
+    table = next(iter(family.exports.values()))
+    file = write_sample(tmp_path / "a.safetensors", family, table, rank=2, alpha=1.0)
+    tuned = tuned_model(tmp_path, name, file, bases)
+    out = tmp_path / "b.safetensors"
+    done = extract(bases[name], tuned, out, rank=2, dtype="fp32")
+    assert done.kept > 0.9999
+    assert done.left_out == {}
+    parts = loaded(bases[name], name)
+    new = output_of(family, parts.with_denoiser(loaded(tuned, name).denoiser))
+    assert_same_effect(output_of(family, parts, (out, table, 1.0)), new, output_of(family, parts), 1e-3)
+    about = read_metadata(out)
+    assert about["ss_base_model_version"] == family.metadata(parts)["ss_base_model_version"]
+    assert about["ss_network_dim"] in {"2", "Dynamic"}
+
+
+def test_extract_tells_what_a_lora_cannot_hold(
+    pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = tuned_model(tmp_path, "sd", pair[0], bases)
+    file = tuned / "unet" / "diffusion_pytorch_model.safetensors"
+    content = load_file(file)
+    content["conv_norm_out.weight"][0] += 2
+    save_file(content, file, {"format": "pt"})
+    out = tmp_path / "c.safetensors"
+    assert (
+        main(["extract", "--base", str(bases["sd"]), "--tuned", str(tuned), "--rank", "1", "-o", str(out)])
+        == 0
+    )
+    told = capsys.readouterr().out
+    assert "91 modules differ" in told
+    assert "differs too, but is not in the file: denoiser.conv_norm_out.weight (norm 2)" in told
+    assert {change.rank for change in read_factors(out).values()} == {1}
+
+
+def test_equal_models_and_other_architectures_have_no_difference(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "b.safetensors"
+    with pytest.raises(DataError) as equal:
+        extract(bases["sd"], bases["sd"], out, rank=2)
+    with pytest.raises(ConfigurationError) as other:
+        extract(bases["sd"], bases["sdxl"], out, rank=2)
+    assert (equal.value.code, other.value.code) == ("models_equal", "wrong_family")
+    assert not out.exists()
