@@ -104,6 +104,18 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        gettext_lazy("Keep what the base model knows"),
+        (
+            "/prior/prompt",
+            "/prior/teacher",
+            "/prior/count",
+            "/prior/steps",
+            "/prior/guidance",
+            "/regularisation/ratio",
+            "/regularisation/weight",
+        ),
+    ),
+    (
         gettext_lazy("Samples and checkpoints"),
         (
             "/sampling/every_steps",

@@ -14,6 +14,7 @@ from training.engine.api import LoRATrainer
 from training.engine.control import Control
 from training.engine.device import autocast
 from training.engine.errors import Interrupted
+from training.engine.estimate import DEVICES, estimate
 from training.engine.noise import sample_noise
 from training.engine.registry import load_family
 from training.engine.sample import Artist
@@ -268,3 +269,17 @@ def test_class_decides_the_recipe() -> None:
     }
     assert len(recipes) == 5
     assert not RunSpec.from_dict(plain).mixes_in
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+
+
+def test_estimate_counts_the_drawing_and_the_teaching(bases: dict[str, Path], pictures: Path) -> None:
+    def seconds(**prior: Any) -> float:
+        spec = make_spec(bases["sd"], pictures, prior=prior, training={"steps": 100, "batch_size": 1})
+        return estimate(spec, 10, device=DEVICES["24 GB"]).seconds
+
+    plain, few = seconds(prompt=PROMPT, count=10, steps=20), seconds(prompt=PROMPT, count=30, steps=20)
+    alone = seconds(prompt=PROMPT, count=10, steps=20, guidance=1.0)
+    assert few - plain == pytest.approx(4 * (plain - alone), rel=0.05), "two passes each, or one"
+    assert seconds(prompt=PROMPT, teacher=True) > 1.2 * seconds()

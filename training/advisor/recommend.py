@@ -22,13 +22,10 @@ _DECIDED = (
     "/base_model/family",
     "/dataset/folder_repeats",
     "/dataset/caption_per_line",
+    "/regularisation/template",
 )
 # What the service decides, never a person: what the run is called, and everything that lies somewhere on the worker.
-GIVEN = frozenset(
-    pointer
-    for pointer, field in FIELDS.items()
-    if field.kind == "path" or pointer in _DECIDED or pointer.startswith("/regularisation/")
-)
+GIVEN = frozenset(pointer for pointer, field in FIELDS.items() if field.kind == "path" or pointer in _DECIDED)
 MOST = 1_000_000_000
 SAMPLE_ROUNDS = 5
 SAMPLE_PROMPTS = 4

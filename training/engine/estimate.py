@@ -118,6 +118,8 @@ def estimate(
     if seconds_per_step is None:
         batch = min(training.batch_size, max(1, samples)) * training.gradient_accumulation
         seconds_per_step = mean * step_seconds(profile, dataclasses.replace(setup, batch=batch), machine)
+        if spec.prior.teacher:  # half as much again for each sample of the class: one more forward pass
+            seconds_per_step *= 1.0 + 0.5 * spec.class_share
         reasons.append(_("The time is a rule of thumb until a run of this shape was measured."))
     sampling = spec.sampling
     drawings = 1 + times_left(0, plan, sampling.every_steps, sampling.every_epochs) if sampling.prompts else 0
@@ -126,7 +128,9 @@ def estimate(
         guided = 2 if sampling.guidance > 1.0 else 1
         seconds_per_drawing = pictures * sampling.steps * guided * per_picture
     caching = image_count * len(training.sizes) * 0.5 * mean * per_picture
-    seconds = plan.total_steps * seconds_per_step + drawings * seconds_per_drawing + caching
+    prior = spec.prior
+    of_the_class = prior.count * prior.steps * (1 if prior.guidance == 1.0 else 2) * per_picture
+    seconds = plan.total_steps * seconds_per_step + drawings * seconds_per_drawing + caching + of_the_class
 
     memory = peak(profile, setup).total
     fits = None if device is None else memory <= USABLE * machine.memory_mb

@@ -204,6 +204,11 @@ class RunSpec:
         """Tell whether an epoch has regularisation pictures: given, drawn by the base model, or of the set itself."""
         return self.regularisation.is_on or self.prior.is_on
 
+    @property
+    def class_share(self) -> float:
+        """Return about which share of the samples is of regularisation pictures."""
+        return self.regularisation.ratio / (1.0 + self.regularisation.ratio) if self.mixes_in else 0.0
+
     def plan(self, bucket_sizes: Iterable[int]) -> StepPlan:
         """Compute steps and epochs from the samples in each bucket (repeats counted, held-out ones not)."""
         training = self.training
