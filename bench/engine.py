@@ -1,9 +1,10 @@
-"""Compare the engine's loop with a bare loop over the same model: what do data, clipping, metrics and guards cost?
+"""Measure the trainer: its loop against a bare loop, what caches save, and what everything beside a step costs.
 
-The bare loop has its inputs ready and does forward, loss, backward and fused AdamW, nothing else. Both run in turns, in
-blocks, so that a busy machine disturbs both alike; CPU time is what counts there, wall time on an idle one.
+The bare loop has its inputs ready and does forward, loss, backward and fused AdamW, nothing else. "Uncached" is our
+loop with every picture and text encoded anew. All three run in turns, in blocks, so that a busy machine disturbs them
+alike; CPU time is what counts there, wall time on an idle one. Memory is measured in a process for each.
 
-    python -m bench.engine --base demo/base --pictures demo/styles/ink [--blocks 12] [--steps 5] [--batch 8]
+    python -m bench.engine [demo] [sd15] [--pictures demo/styles/ink] [--threads 1] [--blocks N] [--json]
 """
 
 from __future__ import annotations
@@ -13,145 +14,130 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from training.engine.child import prepare_environment
-from training.engine.events import Event, to_line
-from training.engine.spec import RunSpec
-
-
-class Silent:
-    """Take events and write them as the real sink does, to nowhere."""
-
-    def emit(self, event: Event) -> None:
-        """Serialise, as a run would."""
-        to_line(event)
+from bench.engine_models import MODELS, ROOT, Model
+from training.engine.child import prepare_environment, quieten_libraries
 
 
-def spec_for(options: argparse.Namespace) -> RunSpec:
-    """Return a recipe that is never due to draw or save within the benchmark."""
-    return RunSpec.from_dict({
-        "name": "bench", "base_model": {"path": str(options.base)}, "dataset": {"folder": str(options.pictures)},
-        "method": {"rank": options.rank, "targets": options.targets},
-        "training": {"steps": 1_000_000, "batch_size": options.batch, "resolution": options.resolution,
-                     "schedule": "constant", "learning_rate": 1e-6},
-        "checkpoint": {"every_steps": 1_000_000, "every_minutes": None}, "sampling": {"every_steps": 1_000_000},
-        "threads": options.threads,
-    })  # fmt: skip
-
-
-def measure(run: Callable[[], None]) -> tuple[float, float]:
-    """Return (CPU seconds, wall seconds) of a call."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    run()
-    return time.process_time() - cpu, time.perf_counter() - wall
-
-
-def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """Build one model and drive it by both loops in turns."""
+def measured(model: Model, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure one model in this process."""
     import torch
 
-    from training.engine.api import LoRATrainer
-    from training.engine.child import quieten_libraries
-    from training.engine.loop import TrainingLoop
+    from bench.engine_runs import Loops, compare, costs, first_step, recipe
 
     quieten_libraries()
-    trainer = LoRATrainer(spec_for(options), run_dir=folder, sink=Silent())
-    trainer.prepare_data()
-    trainer.build_model()
-    loop = TrainingLoop(
-        spec=trainer.spec, plan=trainer.dataset.plan, parts=trainer.parts, adapter=trainer.adapter,
-        computer=trainer.computer, optimizer=trainer.optimizer, state=trainer.state, sink=trainer.sink,
-        control=trainer.control, borders=trainer,
-    )  # fmt: skip
-
-    parts, family = trainer.parts, trainer.family
-    full = next(b for s in range(100) for b in trainer.computer.draws(s) if len(b) == options.batch)
-    latents = torch.stack([trainer.dataset.latent(d.picture) for d in full]).to(trainer.device)
-    rows = [{**trainer.dataset.text_row(d.text), **family.geometry(parts, d.picture.view)} for d in full]
-    text = {name: tensor.to(trainer.device) for name, tensor in family.collate_text(rows).items()}
-    u = torch.arange(options.batch, dtype=torch.float64) / options.batch
-    t = parts.process.timesteps(u).to(trainer.device)
-    noise = torch.randn_like(latents)
-    noised, target = parts.process.add_noise(latents, noise, t), parts.process.target(latents, noise, t)
-    adamw = torch.optim.AdamW(trainer.optimizer.parameters, lr=1e-6, fused=True)
-
-    def wait() -> None:
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def bare() -> None:
-        for _ in range(options.steps):
-            adamw.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.mse_loss(family.forward(parts, noised, t, text), target)
-            loss.backward()
-            adamw.step()
-        wait()
-
-    def ours() -> None:
-        for _ in range(options.steps):
-            # Only whole batches: an epoch's last one may be smaller and would flatter us.
-            while [len(b) for b in trainer.computer.draws(trainer.state.step)] != [options.batch]:
-                trainer.state.step += 1
-            loop.advance()
-        wait()
-
-    bare()
-    ours()
-    taken: dict[str, list[tuple[float, float]]] = {"bare": [], "ours": []}
-    for block in range(options.blocks):
-        order = (("bare", bare), ("ours", ours)) if block % 2 == 0 else (("ours", ours), ("bare", bare))
-        for name, run in order:
-            taken[name].append(measure(run))
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}",
-        "torch": torch.__version__, "threads": torch.get_num_threads(), "batch": options.batch,
-        "steps": options.blocks * options.steps, **summary(taken, options.steps),
+    blocks = options.blocks or model.blocks
+    base = model.parts() if model.parts else None
+    spec = recipe(model, options.pictures, options.threads, folder / "cache")
+    cold = first_step(model, spec, folder / "cold", base)
+    loops = Loops(model, spec, folder / "run", base)
+    about = {
+        "model": model.title, "machine": machine(), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "batch": model.batch, "resolution": model.resolution, "steps": blocks * model.steps,
+        **summary(compare(loops, blocks), model.steps),
     }  # fmt: skip
+    about["seconds"] = costs(loops, model.repeats)
+    loops.trainer.detach()
+    ready = [
+        first_step(model, spec, folder / "ready", base or loops.trainer.parts) for _ in range(model.repeats)
+    ]
+    resumed = [
+        first_step(model, spec, folder / "run", base or loops.trainer.parts, True)
+        for _ in range(model.repeats)
+    ]
+    about["seconds"] |= {"first step, nothing cached": cold}
+    if base is None:
+        loaded = [first_step(model, spec, folder / "ready", None) for _ in range(model.repeats)]
+        about["seconds"] |= {"first step": statistics.median(loaded)}
+    about["seconds"] |= {
+        "first step, base in memory": statistics.median(ready),
+        "resumed step, base in memory": statistics.median(resumed),
+    }
+    about["seconds"] = {name: round(value, 3) for name, value in about["seconds"].items()}
+    return about
 
 
-def summary(taken: dict[str, list[tuple[float, float]]], steps: int) -> dict[str, object]:
-    """Return medians in ms a step, and the median and quartiles of the pairs' ratios, for CPU and wall time."""
-    result: dict[str, object] = {}
+def machine() -> str:
+    """Say on what this runs."""
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return f"{name}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+
+
+def summary(taken: dict[str, list[tuple[float, float]]], steps: int) -> dict[str, Any]:
+    """Return medians in ms a step, steps a second, and median and quartiles of the blocks' ratios to the bare loop."""
+    result: dict[str, Any] = {"steps_per_second": {}}
+    for name, rows in taken.items():
+        result["steps_per_second"][name] = round(steps / statistics.median(wall for _, wall in rows), 3)
     for column, clock in enumerate(("cpu", "wall")):
-        ours, bare = ([row[column] for row in taken[name]] for name in ("ours", "bare"))
-        low, middle, high = statistics.quantiles([a / b for a, b in zip(ours, bare, strict=True)], n=4)
+        times = {name: [row[column] for row in rows] for name, rows in taken.items()}
         result[clock] = {
-            "ours_ms": round(1000 * statistics.median(ours) / steps, 2),
-            "bare_ms": round(1000 * statistics.median(bare) / steps, 2),
-            "ratio": round(middle, 4), "quartiles": [round(low, 4), round(high, 4)],
-        }  # fmt: skip
+            f"{name}_ms": round(1000 * statistics.median(each) / steps, 2) for name, each in times.items()
+        }
+        for name in times.keys() - {"bare"}:
+            pairs = [a / b for a, b in zip(times[name], times["bare"], strict=True)]
+            low, middle, high = statistics.quantiles(pairs, n=4)
+            result[clock][f"{name}_ratio"] = [round(middle, 4), round(low, 4), round(high, 4)]
     return result
 
 
+def peaks(key: str, options: argparse.Namespace) -> dict[str, float]:
+    """Return the most memory of each way in MB, each in a process of its own."""
+    from bench.engine_runs import VARIANTS
+
+    found = {}
+    for variant in VARIANTS:
+        command = [
+            sys.executable, "-m", "bench.engine", key, "--peak", variant,
+            "--pictures", str(options.pictures), "--threads", str(options.threads),
+        ]  # fmt: skip
+        output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        found[variant] = float(output.splitlines()[-1])
+    return found
+
+
+def peak(model: Model, options: argparse.Namespace, folder: Path) -> float:
+    """Measure the memory of one way in this process."""
+    from bench.engine_runs import Loops, peak_mb, recipe
+
+    quieten_libraries()
+    spec = recipe(model, options.pictures, options.threads, folder / "cache")
+    return peak_mb(Loops(model, spec, folder / "run", model.parts() if model.parts else None), options.peak)
+
+
 def main() -> int:
-    """Run the comparison and print medians, the ratio of pairs and its spread; JSON with --json."""
+    """Measure the named models, or the demo model; print a line for each figure, or JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--base", type=Path, default=Path("demo/base"))
-    parser.add_argument("--pictures", type=Path, default=Path("demo/styles/ink"))
-    parser.add_argument("--blocks", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=5, help="steps in a block")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--targets", default="all")
-    parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}; default demo")
+    parser.add_argument("--pictures", type=Path, default=ROOT / "demo" / "styles" / "ink")
+    parser.add_argument("--blocks", type=int, default=0, help="blocks of steps; default by the model")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peak", choices=["bare", "ours", "uncached"], help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if unknown := set(options.models) - MODELS.keys():
+        parser.error(f"there is no model {unknown.pop()!r}; known: {', '.join(MODELS)}")
     prepare_environment()
-    with tempfile.TemporaryDirectory() as folder:
-        result = compare(options, Path(folder))
-    if options.json:
-        print(json.dumps(result, indent=1))
-    else:
+    for key in options.models or ["demo"]:
+        with tempfile.TemporaryDirectory() as folder:
+            if options.peak:
+                print(round(peak(MODELS[key], options, Path(folder)), 1))
+                continue
+            result = measured(MODELS[key], options, Path(folder))
+        result["peak_mb"] = peaks(key, options)
+        if options.json:
+            print(json.dumps(result, indent=1))
+            continue
         for name, value in result.items():
-            print(f"{name:8} {value}")
+            print(f"{name:17} {value}")
     return 0
 
 
