@@ -51,6 +51,7 @@ LEFT_OVER = """() => {
   }
   return [...found]
 }"""
+UNFOLD = "document.querySelectorAll('details.fold').forEach((fold) => { fold.open = true })"
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 BROKEN = "[...document.images].filter((i) => i.complete && !i.naturalWidth && i.src).map((i) => i.src)"
 
@@ -100,6 +101,7 @@ class Tour:
         self.told.clear()
         answer = page.goto(stop.address)
         page.wait_for_timeout(250)  # milliseconds: the live connection opens, the curve is drawn
+        page.evaluate(UNFOLD)
         told = [line for line in self.told if stop.status == 200 or "Failed to load" not in line]
         if answer is None or answer.status != stop.status:
             told.append(f"status {answer and answer.status}")

@@ -107,12 +107,12 @@ GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         gettext_lazy("Keep what the base model knows"),
         (
             "/prior/prompt",
-            "/prior/teacher",
             "/prior/count",
             "/prior/steps",
             "/prior/guidance",
             "/regularisation/ratio",
             "/regularisation/weight",
+            "/prior/teacher",
         ),
     ),
     (
