@@ -93,7 +93,7 @@ def test_a_rate_far_from_the_usual_one_can_be_put_back() -> None:
     high, low = (_problems(settings={"training.learning_rate": rate}) for rate in (0.01, 1e-6))
     assert [problem.code for problem in (*high, *low)] == ["learning_rate", "learning_rate"]
     assert high[0].fix is not None
-    assert high[0].fix.values == {"/training/learning_rate": 2e-4}
+    assert high[0].fix.values == {"/training/learning_rate": 1e-4}
 
 
 def test_too_many_views_and_too_few_are_said() -> None:

@@ -12,6 +12,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from training.advisor.families import DEMO_START, Family, Start, family_of
+from training.advisor.memory import decisive, is_known, pictures_at_once
 from training.advisor.templates import Template, TemplateKey
 from training.engine.spec import FIELDS
 
@@ -90,7 +91,7 @@ def recommend(
         if pointer not in GIVEN
     }
     advice.update(_size(base, start, template))
-    advice.update(_memory(base, family, start, device, _number(chosen.get("/training/batch_size"))))
+    advice.update(_memory(base, family, start, device, chosen, advice))
     batch = _whole(chosen, "/training/batch_size", advice)
     accumulation = _whole(chosen, "/training/gradient_accumulation", advice)
     advice.update(_length(base, start, pictures, batch * accumulation))
@@ -146,8 +147,16 @@ def _size(base: Base, start: Start, template: Template) -> dict[str, Advice]:
     }
 
 
-def _memory(base: Base, family: Family, start: Start, device: Device, chosen_batch: int) -> dict[str, Advice]:
-    """Give batch size and what goes with it; `chosen_batch` is the person's own, 0 if they left it alone."""
+def _memory(
+    base: Base,
+    family: Family,
+    start: Start,
+    device: Device,
+    chosen: Mapping[str, Any],
+    advice: Mapping[str, Advice],
+) -> dict[str, Advice]:
+    """Give batch size and what goes with it; nothing is traded for memory as long as one picture fits without."""
+    chosen_batch = _number(chosen.get("/training/batch_size"))
     if base.is_demo:
         return {
             "/training/batch_size": Advice(
@@ -155,27 +164,39 @@ def _memory(base: Base, family: Family, start: Start, device: Device, chosen_bat
             ),
             "/training/gradient_accumulation": Advice(1),
         }
-    if not device.memory_mb:
+    if not device.memory_mb or not is_known(base.family):
+        reason = "" if device.memory_mb else _("Without a graphics card one picture at a time is fastest.")
         return {
-            "/training/batch_size": Advice(1, _("Without a graphics card one picture at a time is fastest.")),
+            "/training/batch_size": Advice(1, reason),
             "/training/gradient_accumulation": _accumulation(start.batch, chosen_batch or 1),
         }
-    fits = [batch for batch, needed in family.memory_for_batch if needed <= device.memory_mb]
-    batch = max(fits, default=1)
-    tight = not fits
-    gb = round(device.memory_mb / 1024)
-    return {
-        "/training/batch_size": Advice(
-            batch, _("The most that fits in %(gb)s GB of graphics memory with room to spare.") % {"gb": gb}
-        ),
-        "/training/gradient_accumulation": _accumulation(start.batch, chosen_batch or batch),
-        "/training/gradient_checkpointing": Advice(
-            "all" if tight else "auto",
-            _("%(gb)s GB is tight for this base model: this trades time for memory.") % {"gb": gb}
-            if tight
-            else "",
-        ),
-    }
+    settings = decisive(chosen, {pointer: each.value for pointer, each in advice.items()})
+    values = {"gb": round(device.memory_mb / 1024)}
+
+    def at_once(most: int, pointer: str = "", value: str = "") -> int:
+        changed = {pointer: value} if pointer and pointer not in chosen else {}
+        return pictures_at_once(base.family, {**settings, **changed}, device.memory_mb, most)
+
+    found = {}
+    batch = at_once(family.most_batch, "/training/gradient_checkpointing", "off")
+    if batch == family.most_batch:
+        reason = _(
+            "As many at once as is usual for this base model; they fit in %(gb)s GB of graphics memory."
+        )
+    elif batch:
+        reason = _("The most that fits in %(gb)s GB of graphics memory with room to spare.")
+    else:
+        reason = _("Few at once: %(gb)s GB is tight for this base model.")
+        trade = _("%(gb)s GB is tight for this base model: this trades time for memory.")
+        found["/training/gradient_checkpointing"] = Advice("auto", trade % values)
+        batch = at_once(start.batch)
+    if not batch:
+        trade = _("%(gb)s GB is tight for this base model: its weights are narrowed if nothing else fits.")
+        found["/base_model/quantise"] = Advice("auto", trade % values)
+        batch = at_once(start.batch, "/base_model/quantise", "auto") or 1
+    found["/training/batch_size"] = Advice(batch, reason % values)
+    found["/training/gradient_accumulation"] = _accumulation(start.batch, chosen_batch or batch)
+    return found
 
 
 def _accumulation(wanted: int, batch: int) -> Advice:
