@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,129 +21,14 @@ from training.engine.spec import FIELDS
 from training.models import FoundationModel
 from training.selectors import PictureSet
 from training.services.recipes import Recipe
+from training.setting_groups import GROUPS
 
 MOST_PROMPTS = 8
 RECOMMENDED = "recommended."
+# What people put between numbers, full-width as well.
+_BETWEEN = re.compile(r"[\s,;，、；]+")
 
 BASIC = ("/training/steps", "/training/epochs", "/method/rank", "/training/learning_rate")
-# Advanced settings in the order of the page, each group folded.
-GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (
-        gettext_lazy("Memory and speed"),
-        (
-            "/training/batch_size",
-            "/training/gradient_accumulation",
-            "/training/resolution",
-            "/training/precision",
-            "/training/gradient_checkpointing",
-            "/base_model/quantise",
-            "/training/offload",
-            "/training/compile",
-        ),
-    ),
-    (
-        gettext_lazy("LoRA"),
-        (
-            "/method/type",
-            "/method/alpha",
-            "/method/targets",
-            "/method/conv_rank",
-            "/method/conv_alpha",
-            "/method/factor",
-            "/method/text_encoder",
-        ),
-    ),
-    (
-        gettext_lazy("Learning"),
-        (
-            "/training/optimizer",
-            "/training/schedule",
-            "/training/schedule_restarts",
-            "/training/schedule_power",
-            "/training/warmup_steps",
-            "/training/weight_decay",
-            "/training/max_grad_norm",
-            "/training/ema_decay",
-            "/training/text_encoder_learning_rate",
-            "/training/seed",
-        ),
-    ),
-    (
-        gettext_lazy("Noise and loss"),
-        (
-            "/training/loss",
-            "/training/huber_c",
-            "/training/min_snr_gamma",
-            "/training/loss_weighting",
-            "/training/timestep_sampling",
-            "/training/timestep_shift",
-            "/training/timestep_min",
-            "/training/timestep_max",
-            "/training/logit_mean",
-            "/training/logit_std",
-            "/training/mode_scale",
-            "/training/noise_offset",
-            "/training/multires_discount",
-            "/training/zero_terminal_snr",
-        ),
-    ),
-    (
-        gettext_lazy("Pictures and captions"),
-        (
-            "/dataset/repeats",
-            "/training/held_out",
-            "/training/caption_dropout",
-            "/captions/template",
-            "/captions/style",
-            "/captions/tag_dropout",
-            "/captions/keep_tags",
-            "/captions/shuffle_variants",
-            "/captions/shuffle_tags",
-            "/training/crop",
-            "/training/crop_variants",
-            "/training/flip",
-        ),
-    ),
-    (
-        gettext_lazy("Keep what the base model knows"),
-        (
-            "/prior/prompt",
-            "/prior/count",
-            "/prior/steps",
-            "/prior/guidance",
-            "/regularisation/ratio",
-            "/regularisation/weight",
-            "/prior/teacher",
-        ),
-    ),
-    (
-        gettext_lazy("Samples and checkpoints"),
-        (
-            "/sampling/every_steps",
-            "/sampling/every_epochs",
-            "/sampling/sampler",
-            "/sampling/steps",
-            "/sampling/guidance",
-            "/sampling/seed",
-            "/sampling/count",
-            "/sampling/negative",
-            "/checkpoint/every_steps",
-            "/checkpoint/every_minutes",
-            "/checkpoint/keep",
-        ),
-    ),
-    (
-        gettext_lazy("The file"),
-        (
-            "/output/layout",
-            "/output/dtype",
-            "/output/author",
-            "/output/license",
-            "/output/description",
-            "/output/include_tag_frequencies",
-        ),
-    ),
-)
 # What is installed is chosen by name.
 INSTALLED = {
     "/method/type": method_names,
@@ -295,6 +181,8 @@ class Setting:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
     if isinstance(value, bool):
         return _("on") if value else _("off")
     if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
@@ -331,6 +219,11 @@ def _read(info: FieldInfo, raw: str) -> Any:
             return None
         try:
             return int(raw) if info.kind == "int" else float(raw)
+        except ValueError:
+            return raw
+    if info.kind == "ints":
+        try:
+            return [int(number) for number in _BETWEEN.split(raw) if number]
         except ValueError:
             return raw
     if not raw and info.nullable:

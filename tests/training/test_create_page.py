@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.scenario import Scenario
 from tests.training.conftest import client_of
 from tests.training.rows import make_base, make_blob, make_version
+from training.engine.spec import FIELDS
+from training.forms import Setting
 from training.models import TrainingJob
 from training.states import JobState
 
@@ -102,6 +106,102 @@ def test_a_fix_is_applied_and_the_settings_are_drawn_again(scenario: Scenario) -
     assert not [pair for pair in mended.context["fixes"] if pair[0].code == "learning_rate"]
     assert "hx-swap-oob" in mended.content.decode()
     assert 'id="settings"' in mended.content.decode()
+
+
+def _shown(scenario: Scenario, **changed: str) -> tuple[dict[str, Setting], str]:
+    """Return the advanced settings by name, and the page, after a change."""
+    answer = client_of(scenario.alice).post(NEW, _form(scenario, **{**changed, "action": "update"}))
+    settings = [setting for _t, found, _n in answer.context["draft"].groups for setting in found]
+    return {setting.name: setting for setting in settings}, answer.content.decode()
+
+
+def test_smaller_resolutions_are_a_list_of_numbers(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    untouched, page = _shown(scenario)
+    assert untouched["training.resolutions"].shown == ""
+    assert 'name="training.resolutions" value=""' in page
+    typed = {"training.resolution": "128", "training.resolutions": "96，64;32"}
+    settings, page = _shown(scenario, **typed)
+    assert settings["training.resolutions"].value == [96, 64, 32]
+    assert 'name="training.resolutions" value="96, 64, 32"' in page
+    client_of(scenario.alice).post(NEW, _form(scenario, **typed))
+    client_of(scenario.alice).post(NEW, _form(scenario))
+    jobs = TrainingJob.objects.for_team(scenario.team).order_by("pk")
+    several, plain = (job.spec["training"] for job in jobs)
+    assert (plain["resolution"], plain["resolutions"]) == (64, [])
+    assert (several["resolution"], several["resolutions"]) == (128, [96, 64, 32])
+
+
+def test_training_again_keeps_the_smaller_resolutions(scenario: Scenario, job: TrainingJob) -> None:
+    spec = {**job.spec, "training": {**job.spec["training"], "resolution": 128, "resolutions": [96, 64]}}
+    TrainingJob.objects.for_team(scenario.team).filter(pk=job.pk).update(spec=spec)
+    page = client_of(scenario.alice).get(f"{NEW}?clone={job.uid}").content.decode()
+    assert 'name="training.resolutions" value="96, 64"' in page
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"),
+    [
+        ("32 and 48", "Smaller resolutions must be a list of whole numbers, for example 512, 768."),
+        ("8", "Smaller resolutions must be between 32 and 4096."),
+        ("50", "Smaller resolutions: 50 is not a multiple of 8."),
+        ("96", "Smaller resolutions: none of them may be larger than the resolution."),
+        ("32, " * 9, "Smaller resolutions: at most 8 numbers."),
+    ],
+)
+def test_wrong_resolutions_are_named_and_can_be_put_back(
+    scenario: Scenario, typed: str, complaint: str
+) -> None:
+    make_version(scenario.alice)
+    make_base()
+    client, data = client_of(scenario.alice), _form(scenario, **{"training.resolutions": typed})
+    answer = client.post(NEW, data)
+    assert answer.status_code == 422
+    assert f"<span>{complaint}</span>" in answer.content.decode()
+    assert TrainingJob.objects.for_team(scenario.team).count() == 0
+    [(problem, fix)] = [pair for pair in answer.context["fixes"] if pair[0].level == "error"]
+    assert (problem.message, problem.fix.label) == (complaint, "Use the recommended value")
+    mended = client.post(NEW, {**data, "fix": fix})
+    assert mended.context["draft"].recipe.values["/training/resolutions"] == []
+    assert mended.context["draft"].recipe.errors == []
+
+
+def test_what_no_button_says_is_answered_as_a_wrong_setting(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    for fix in ("/training/seed={", "/training/seed=" + "[" * 5000, '/training/seed={"a": 1}', "x"):
+        answer = client_of(scenario.alice).post(NEW, _form(scenario, fix=fix))
+        assert answer.context["draft"].recipe.spec is None
+    assert TrainingJob.objects.for_team(scenario.team).count() == 0
+
+
+def test_shapes_of_buckets_reach_the_recipe(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    shapes = {"buckets.step": "8", "buckets.aspect_limit": "1", "buckets.small_pictures": "own_size"}
+    settings, _page = _shown(scenario, **shapes, **{"buckets.fill": "on"})
+    assert {name for name in settings if name.startswith("buckets.")} == {
+        pointer.strip("/").replace("/", ".") for pointer in FIELDS if pointer.startswith("/buckets/")
+    }
+    client_of(scenario.alice).post(NEW, _form(scenario, **shapes, **{"buckets.fill": "on"}))
+    spec = TrainingJob.objects.for_team(scenario.team).get().spec
+    assert spec["buckets"] == {
+        "enlarge": 1.5,
+        "small_pictures": "own_size",
+        "step": 8,
+        "smallest_side": None,
+        "largest_side": None,
+        "aspect_limit": 1.0,
+        "fill": True,
+    }
+    wrong, _page = _shown(scenario, **{"buckets.smallest_side": "72", "buckets.largest_side": "56"})
+    assert wrong["buckets.smallest_side"].error == (
+        "Smallest side of a bucket: it must not be larger than the smallest resolution."
+    )
+    assert wrong["buckets.largest_side"].error == (
+        "Largest side of a bucket: it must not be smaller than the resolution."
+    )
 
 
 def test_a_dataset_is_frozen_at_the_start(scenario: Scenario) -> None:

@@ -176,9 +176,9 @@ def _conflicts(spec: GenerationSpec) -> list[SpecError]:
     if not any(prompt.strip() for prompt in spec.prompts):
         found.append(SpecError("/prompts", "missing", "write at least one prompt"))
     for name in ("width", "height"):
-        if getattr(spec, name) % 8:
-            message = f"{getattr(spec, name)} is not a multiple of 8"
-            found.append(SpecError(f"/{name}", "conflict", message))
+        if (size := getattr(spec, name)) % 8:
+            message = _("%(size)s is not a multiple of 8")
+            found.append(SpecError(f"/{name}", "conflict", message, size=size))
     if spec.total > MOST_PICTURES:
         message = f"{spec.total} pictures are too many; at most {MOST_PICTURES} fit one order"
         found.append(SpecError("/count", "conflict", message))

@@ -21,12 +21,14 @@ class SpecError(ConfigurationError):
     """Report one wrong setting: where (JSON pointer), which kind (``code``) and what to do.
 
     Codes: ``unknown_key``, ``missing``, ``wrong_type``, ``out_of_range``, ``not_a_choice``, ``too_long``, ``bad_text``,
-    ``conflict``.
+    ``conflict``. The message is ``template`` with ``values`` filled in, for who says it in another language.
     """
 
-    def __init__(self, pointer: str, code: str, message: str) -> None:
-        super().__init__(code, message)
+    def __init__(self, pointer: str, code: str, template: str, **values: int) -> None:
+        super().__init__(code, template % values if values else template)
         self.pointer = pointer
+        self.template = template
+        self.values = values
 
     def __str__(self) -> str:
         return f"{self.pointer or '/'}: {self.message}"

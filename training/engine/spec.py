@@ -255,8 +255,8 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
     """Find settings that are each fine and together are not."""
     found: list[SpecError] = []
 
-    def conflict(pointer: str, message: str) -> None:
-        found.append(SpecError(pointer, "conflict", message))
+    def conflict(pointer: str, message: str, **values: int) -> None:
+        found.append(SpecError(pointer, "conflict", message, **values))
 
     if (spec.dataset.manifest is None) == (spec.dataset.folder is None):
         conflict("/dataset", "give either a manifest or a folder of pictures")
@@ -264,14 +264,14 @@ def _conflicts(spec: RunSpec) -> list[SpecError]:
         conflict("/training/epochs", "give steps or epochs, not both")
     for pointer, size in _sizes(spec):
         if size % 8:
-            conflict(pointer, f"{size} is not a multiple of 8")
+            conflict(pointer, _("%(size)s is not a multiple of 8"), size=size)
     if any(size > spec.training.resolution for size in spec.training.resolutions):
-        conflict("/training/resolutions", "none of them may be larger than the resolution")
+        conflict("/training/resolutions", _("none of them may be larger than the resolution"))
     smallest, largest = spec.buckets.smallest_side, spec.buckets.largest_side
     if smallest is not None and smallest > spec.training.sizes[-1]:
-        conflict("/buckets/smallest_side", "it must not be larger than the smallest resolution")
+        conflict("/buckets/smallest_side", _("it must not be larger than the smallest resolution"))
     if largest is not None and largest < spec.training.resolution:
-        conflict("/buckets/largest_side", "it must not be smaller than the resolution")
+        conflict("/buckets/largest_side", _("it must not be smaller than the resolution"))
     if spec.training.steps is not None and spec.training.warmup_steps >= spec.training.steps:
         conflict("/training/warmup_steps", "the warm-up must be shorter than the run")
     if spec.training.timestep_min >= spec.training.timestep_max:

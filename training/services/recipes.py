@@ -239,10 +239,13 @@ def explain(error: SpecError, fields: Mapping[str, FieldInfo] = FIELDS) -> str:
             "float": _("a number"),
             "bool": _("yes or no"),
             "list": _("a list of lines"),
-            "ints": _("a list of whole numbers"),
+            "ints": _("a list of whole numbers, for example 512, 768"),
         }
         return _("%(label)s must be %(kind)s.") % {"label": label, "kind": kinds.get(info.kind, _("text"))}
-    return _(error.message)
+    problem = _(error.template) % error.values if error.values else _(error.message)
+    if error.code == "conflict" and info:
+        return _("%(label)s: %(problem)s.") % {"label": label, "problem": problem}
+    return problem
 
 
 def plain(number: float) -> str:

@@ -23,6 +23,7 @@ from training import selectors
 from training.advisor.problems import Fix, Needs, Problem, find_problems
 from training.advisor.recommend import Pictures, default_prompts
 from training.advisor.templates import TEMPLATES, Template, TemplateKey, template_for
+from training.engine.spec import FIELDS
 from training.forms import RECOMMENDED, Setting, TrainingForm, changed_since, grouped, read_settings, setting
 from training.models import FoundationModel
 from training.queue.gang import most_gpus
@@ -192,7 +193,7 @@ _NOT_CLONED = frozenset(
 
 
 def _with_fix(data: QueryDict, chosen: dict[str, Any], fix: str) -> tuple[QueryDict, dict[str, Any]]:
-    """Return the data with a problem's button applied: `pointer=value` pairs, separated by `;`."""
+    """Return the data with a problem's button applied: `pointer=value` pairs, the values in JSON, separated by `;`."""
     for pair in fix.split(";"):
         pointer, _equals, value = pair.partition("=")
         chosen[pointer] = _fix_value(value)
@@ -204,15 +205,10 @@ def _with_fix(data: QueryDict, chosen: dict[str, Any], fix: str) -> tuple[QueryD
 
 
 def _fix_value(value: str) -> Any:
-    if value in ("True", "False"):
-        return value == "True"
     try:
-        return int(value)
-    except ValueError:
-        try:
-            return float(value)
-        except ValueError:
-            return value
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value  # nothing that a button of ours says; the recipe's own check answers it
 
 
 def _draft(
@@ -301,7 +297,7 @@ def _prompts(data: QueryDict) -> list[str]:
 
 def _back(recipe: Recipe, pointer: str) -> Fix | None:
     advice = recipe.advice.get(pointer)
-    if advice is None or isinstance(advice.value, list):
+    if advice is None or FIELDS[pointer].kind == "list":  # texts have a place of their own on the page
         return None
     return Fix(_("Use the recommended value"), {pointer: advice.value})
 
@@ -351,7 +347,12 @@ def _context(form: TrainingForm, draft: Draft, bases: list[FoundationModel]) -> 
         "offered": draft.base.prompts,
         "has_several_gpus": len(form.fields["gpus"].choices) > 1,  # type: ignore[attr-defined]
         "fixes": [
-            (problem, ";".join(f"{k}={v}" for k, v in problem.fix.values.items()) if problem.fix else "")
+            (
+                problem,
+                ";".join(f"{k}={json.dumps(v)}" for k, v in problem.fix.values.items())
+                if problem.fix
+                else "",
+            )
             for problem in draft.problems
         ],
     }
