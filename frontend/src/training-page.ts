@@ -4,7 +4,7 @@ import htmx from 'htmx.org'
 import { Curve, figure, type Marks, MetricChart } from './charts'
 import { text } from './frame/text'
 import { type Health, LiveConnection, type LiveEvent } from './live'
-import { span } from './spans'
+import { countOn, span } from './spans'
 
 /** Parts of the page that the server draws anew when an event of this type comes. */
 const PARTS: Record<string, string[]> = {
@@ -80,8 +80,13 @@ export function mount(page: HTMLElement): () => void {
     { onHealth: (health) => showHealth(page, health) },
   )
   // The head is replaced now and then: the dot is drawn again from what was last known.
-  const keepHealth = (): void => showHealth(page, (page.dataset.live as Health | undefined) ?? 'waiting')
-  page.addEventListener('htmx:afterSwap', keepHealth)
+  const keepHead = (): void => {
+    showHealth(page, (page.dataset.live as Health | undefined) ?? 'waiting')
+    countOn(page)
+  }
+  page.addEventListener('htmx:afterSwap', keepHead)
+  countOn(page)
+  const clock = window.setInterval(() => countOn(page), 1000)
   // The place in the queue has no event of its own.
   const queue = window.setInterval(() => {
     if (page.querySelector('#job-head[data-state=queued]') && !document.hidden) redraw('head')
@@ -89,9 +94,10 @@ export function mount(page: HTMLElement): () => void {
   return () => {
     live.close()
     clearInterval(queue)
+    clearInterval(clock)
     curve.destroy()
     for (const timer of parts.values()) clearTimeout(timer)
-    page.removeEventListener('htmx:afterSwap', keepHealth)
+    page.removeEventListener('htmx:afterSwap', keepHead)
   }
 }
 

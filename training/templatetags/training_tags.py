@@ -131,6 +131,12 @@ def caption_mode(row: TrainingJob) -> str:
 
 
 @register.simple_tag
+def seconds_since(moment: datetime) -> int:
+    """Count the whole seconds of something that goes on, for the page to count on from."""
+    return int((timezone.now() - moment).total_seconds())
+
+
+@register.simple_tag
 def span_since(moment: datetime | None) -> str:
     """Say how long something has been going on."""
     return duration((timezone.now() - moment).total_seconds()) if moment else ""
