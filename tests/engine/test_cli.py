@@ -225,7 +225,7 @@ def test_failure_prints_what_to_do(config: Path, tmp_path: Path, capsys: pytest.
 
 def test_documented_example_is_valid_and_complete() -> None:
     text = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text()
-    example = text.split("```yaml\n", 1)[1].split("```", 1)[0]
+    example = text.split("## A complete configuration", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
     from training.engine.spec import FIELDS, RunSpec
 
     spec = RunSpec.from_yaml(example)

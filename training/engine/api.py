@@ -36,7 +36,7 @@ from training.engine.export import metadata
 from training.engine.export.factors import VerificationError
 from training.engine.export.files import file_of
 from training.engine.export.table import ExportTable, chosen_table
-from training.engine.export.weights_file import DTYPES, file_stem, write
+from training.engine.export.weights_file import DTYPES, file_stem, run_folder, write
 from training.engine.families.base import Parts, TextRow
 from training.engine.gallery import Gallery
 from training.engine.loop import TrainingLoop
@@ -76,7 +76,7 @@ class LoRATrainer:
         ``world`` are the processes that train it together, each with a trainer of its own.
         """
         self.spec = config if isinstance(config, RunSpec) else RunSpec.load(Path(config))
-        self.run_dir = run_dir or Path("runs") / file_stem(self.spec.name)
+        self.run_dir = run_dir or run_folder(self.spec)
         self.sink: EventSink = sink or EventWriter(self.run_dir / "events.jsonl")
         self.control = control or Control()
         self.family = load_family(self.spec.base_model.family)

@@ -12,7 +12,8 @@ from typing import Any
 from training.engine.errors import ConfigurationError, DataError, EngineError, ExitCode, Interrupted
 from training.engine.events import Event, EventSink, EventWriter, Metrics, Phase
 from training.engine.lora_files.cli import add_commands
-from training.engine.spec import RunSpec, read_yaml, validate
+from training.engine.short_names import in_sections
+from training.engine.spec import RunSpec, SpecError, read_yaml, validate
 
 SHOWN = ("code", "message", "hint", "path", "reason", "held_out_loss", "style_distance", "content_score")
 """Fields of events worth a line on the screen."""
@@ -55,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     from training.engine import dist, hints
     from training.engine.api import LoRATrainer
     from training.engine.control import Control
-    from training.engine.export.weights_file import file_stem
+    from training.engine.export.weights_file import run_folder
     from training.engine.rank import Silent, ignore_signals
 
     quieten_libraries()
-    run_dir = options.run_dir or Path("runs") / file_stem(spec.name)
+    run_dir = options.run_dir or run_folder(spec)
     checkpoints = run_dir / "checkpoints"
     if checkpoints.exists() and not options.resume:
         print(
@@ -103,8 +104,9 @@ def run(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Report every mistake in a configuration file, and what is likely to disappoint with its pictures."""
-    data = read_yaml(options.config)
-    errors = validate(data)
+    errors: list[SpecError] = []
+    data = in_sections(read_yaml(options.config), errors)
+    errors += validate(data)
     for error in errors:
         print(error)
     if errors:
@@ -214,6 +216,22 @@ def families(options: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def schema(options: argparse.Namespace) -> int:
+    """Print the JSON Schema of a configuration file, for editors."""
+    from training.engine.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+    return ExitCode.DONE
+
+
+def settings(options: argparse.Namespace) -> int:
+    """Print every setting with its values, unit, default and meaning, as Markdown."""
+    from training.engine.schema import settings_page
+
+    print(settings_page(), end="")
+    return ExitCode.DONE
+
+
 def doctor(options: argparse.Namespace) -> int:
     """Check everything that training on this machine needs, and say what to do about what is missing."""
     import dataclasses
@@ -255,7 +273,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("run", run)
     command.add_argument("config", type=Path)
-    command.add_argument("--run-dir", type=Path, help="folder of the run (default: runs/<name>)")
+    command.add_argument(
+        "--run-dir", type=Path, help="folder of the run (default: run_dir of the file, else runs/<name>)"
+    )
     command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     command.add_argument("--traceback", action="store_true", help="show where an error came from")
     add("validate", check).add_argument("config", type=Path)
@@ -272,6 +292,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", choices=("fp16", "bf16", "fp32"))
     command.add_argument("--name", help="another name for the file")
     add("families", families)
+    add("schema", schema)
+    add("settings", settings)
     command = add("doctor", doctor)
     command.add_argument(
         "--run-dir", type=Path, default=Path("runs"), help="where runs will be (default: runs)"

@@ -138,11 +138,11 @@ class PriorSpec:
         help=_("What every picture of the class shows, without the trigger word, for example: a photo of a dog."),
     )  # fmt: skip
     count: int = setting(
-        0, kind="int", label=_("Class pictures"), minimum=0, maximum=5000,
+        0, kind="int", label=_("Class pictures"), minimum=0, maximum=5000, unit=_("pictures"),
         help=_("Before training the base model draws as many as the regularisation pictures lack; 0 draws none."),
     )  # fmt: skip
     steps: int = setting(
-        25, kind="int", label=_("Denoising steps of class pictures"), minimum=1, maximum=100,
+        25, kind="int", label=_("Denoising steps of class pictures"), minimum=1, maximum=100, unit=_("steps"),
         help=_("More take longer and show finer detail."),
     )  # fmt: skip
     guidance: float | None = setting(
@@ -182,7 +182,7 @@ class CaptionSpec:
         help=_("Reorder comma-separated tags differently each epoch."),
     )
     keep_tags: int = setting(
-        1, kind="int", label=_("Tags kept in front"), minimum=0, maximum=100,
+        1, kind="int", label=_("Tags kept in front"), minimum=0, maximum=100, unit=_("tags"),
         help=_("So many tags at the start are never moved or left out."),
     )  # fmt: skip
     keep_separator: str = setting(

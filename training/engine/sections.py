@@ -147,11 +147,11 @@ class SamplingSpec:
     )  # fmt: skip
     negative: str = setting("", kind="str", label=_("Negative prompt"), help=_("What samples must not show."))
     every_epochs: int | None = setting(
-        None, kind="int", label=_("Sample every so many epochs"), minimum=1, maximum=100_000,
+        None, kind="int", label=_("Sample every so many epochs"), minimum=1, maximum=100_000, unit=_("epochs"),
         help=_("Instead of counting steps; about ten times a run if neither is given."),
     )  # fmt: skip
     every_steps: int | None = setting(
-        None, kind="int", label=_("Sample every so many steps"), minimum=1, maximum=1_000_000,
+        None, kind="int", label=_("Sample every so many steps"), minimum=1, maximum=1_000_000, unit=_("steps"),
         help=_("Instead of counting epochs."),
     )  # fmt: skip
     sampler: str = setting(
@@ -188,15 +188,16 @@ class CheckpointSpec:
     """Say when the run is saved."""
 
     every_steps: int | None = setting(
-        None, kind="int", label=_("Save every so many steps"), minimum=1, maximum=1_000_000,
+        None, kind="int", label=_("Save every so many steps"), minimum=1, maximum=1_000_000, unit=_("steps"),
         help=_("A resumable checkpoint and a downloadable file."),
     )  # fmt: skip
     every_epochs: int | None = setting(
-        None, kind="int", label=_("Save every so many epochs"), minimum=1, maximum=100_000,
+        None, kind="int", label=_("Save every so many epochs"), minimum=1, maximum=100_000, unit=_("epochs"),
         help=_("Instead of counting steps; about ten times a run if neither is given."),
     )  # fmt: skip
     every_minutes: float | None = setting(
         10.0, kind="float", label=_("Save every so many minutes"), minimum=0.1, maximum=1440.0, nullable=True,
+        unit=_("minutes"),
         help=_("At most so much work is lost when a machine fails; empty turns it off."),
     )  # fmt: skip
     keep: int = setting(

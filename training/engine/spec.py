@@ -105,6 +105,12 @@ class RunSpec:
     sampling: SamplingSpec = section(SamplingSpec)
     checkpoint: CheckpointSpec = section(CheckpointSpec)
     output: OutputSpec = section(OutputSpec)
+    run_dir: str | None = setting(
+        None,
+        kind="path",
+        label=_("Run folder"),
+        help=_("Where checkpoints, samples and finished files go; none is runs/ and the name."),
+    )
     cache_dir: str | None = setting(
         None,
         kind="path",
@@ -131,13 +137,24 @@ class RunSpec:
     @classmethod
     def from_yaml(cls, text: str, *, relative_to: Path | None = None) -> RunSpec:
         """Parse YAML text; paths in it are taken relative to ``relative_to`` when given."""
-        spec = cls.from_dict(_parsed(text))
+        spec = cls._from_file(_parsed(text))
         return spec if relative_to is None else spec.with_paths_under(relative_to)
 
     @classmethod
     def load(cls, path: Path) -> RunSpec:
         """Read a .yaml or .json file; its paths are relative to the file."""
-        return cls.from_dict(read_yaml(path)).with_paths_under(path.resolve().parent)
+        return cls._from_file(read_yaml(path)).with_paths_under(path.resolve().parent)
+
+    @classmethod
+    def _from_file(cls, data: Any) -> RunSpec:
+        """Parse what a file holds, whose settings need no sections."""
+        from training.engine.short_names import in_sections  # which is made from this module
+
+        errors: list[SpecError] = []
+        data = in_sections(data, errors)
+        if errors:
+            raise errors[0]
+        return cls.from_dict(data)
 
     def with_paths_under(self, folder: Path) -> RunSpec:
         """Return a copy whose relative paths start at ``folder``."""
@@ -160,6 +177,7 @@ class RunSpec:
             ),
             dataset=moved(self.dataset),
             regularisation=moved(self.regularisation),
+            run_dir=absolute(self.run_dir),
             cache_dir=absolute(self.cache_dir),
         )
 

@@ -32,7 +32,7 @@ class TrainingSpec:
         help=_("Pictures computed at once; more needs more memory."),
     )  # fmt: skip
     gradient_accumulation: int = setting(
-        1, kind="int", label=_("Gradient accumulation"), minimum=1, maximum=1024,
+        1, kind="int", label=_("Gradient accumulation"), minimum=1, maximum=1024, unit=_("batches"),
         help=_("Batches added up before one step; a larger effective batch in the same memory."),
     )  # fmt: skip
     learning_rate: float = setting(
@@ -151,7 +151,7 @@ class TrainingSpec:
         help=_("Sizes that each picture is trained at besides, once each in every epoch, for example 512 and 768."),
     )  # fmt: skip
     frames: int = setting(
-        1, kind="int", label=_("Frames per clip"), minimum=1, maximum=1024,
+        1, kind="int", label=_("Frames per clip"), minimum=1, maximum=1024, unit=_("frames"),
         help=_(
             "Of a clip, its first ones, at the rate the base model knows: 4k + 1 for Wan, 8k + 1 for LTX-Video. "
             "1 trains on stills."

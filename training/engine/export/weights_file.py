@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from training.engine.spec import RunSpec
+
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -64,3 +66,8 @@ def file_stem(name: str) -> str:
     while len(text.encode()) > 120:
         text = text[:-1]
     return text or "lora"
+
+
+def run_folder(spec: RunSpec) -> Path:
+    """Return where a run goes that is given no other folder."""
+    return Path(spec.run_dir) if spec.run_dir else Path("runs") / file_stem(spec.name)
