@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from training.engine import checkpoint
-from training.engine.errors import ConfigurationError
 from training.engine.recompute import set_level
 from training.engine.spec import RunSpec
 
@@ -120,9 +119,3 @@ def test_run_from_before_goes_on_to_the_same_weights(build: Build, tmp_path: Pat
     assert (again.state.step, again.state.gradient_checkpointing) == (3, "all" if on else "off")
     again.train()
     assert_equal(weights(whole), weights(again))
-
-
-def test_another_level_is_named_on_resume(build: Build, tmp_path: Path) -> None:
-    build(run="a", training={"gradient_checkpointing": "blocks"}).train()
-    with pytest.raises(ConfigurationError, match='/training/gradient_checkpointing was "blocks", is "all"'):
-        build(run="b", training={"gradient_checkpointing": "all"}, resume_from=tmp_path / "a" / "checkpoints")

@@ -152,7 +152,7 @@ class LoRATrainer:
                 encoder.to("cpu")
 
         weights = count_weights(self.parts.denoiser)
-        self.take_up(self._saved_plan() if loaded else warm_up.first_plan(self, weights))
+        self.take_up(foundation.saved_plan(self, loaded) if loaded else warm_up.first_plan(self, weights))
         foundation.lend(self.parts, self.device)
         foundation.settle(self.parts.denoiser, self.plan, self.device)
         self.attach()
@@ -167,12 +167,6 @@ class LoRATrainer:
         state = self.state
         state.quantise, state.offload = plan.quantise, plan.offload
         state.gradient_checkpointing, state.micro_batch = plan.gradient_checkpointing, plan.micro_batch
-
-    def _saved_plan(self) -> MemoryPlan:
-        state = self.state
-        return MemoryPlan(
-            self.precision, state.quantise, state.offload, state.gradient_checkpointing, state.micro_batch
-        )
 
     def attach(self) -> None:
         """Attach a fresh adapter to the base model, with all that computes with both."""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.engine.errors import ConfigurationError, DiskError
-from training.engine.spec import FIELDS, is_in_recipe
+from training.engine.spec import FIELDS, MEMORY_ALONE, is_in_recipe
 
 FORMAT = 1
 FILES = ("adapter.safetensors", "optimizer.safetensors", "state.json")
@@ -75,6 +75,11 @@ class Loaded:
     optimizer: dict[str, Tensor]
     state: TrainState
     identity: dict[str, Any]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Return the recipe it was made with, as it would be read today."""
+        return _as_read_now(self.identity.get("recipe", {}))
 
 
 def save(
@@ -184,7 +189,7 @@ def _compare(pointer: str, old: Any, new: Any, found: list[str]) -> None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             _compare(f"{pointer}/{key}", old.get(key), new.get(key), found)
-    elif old != new:
+    elif old != new and pointer not in MEMORY_ALONE:
         found.append(f"{pointer} was {json.dumps(old)}, is {json.dumps(new)}")
 
 

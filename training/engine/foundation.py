@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from training.engine.training_section import CHECKPOINTING
 
 if TYPE_CHECKING:
     from training.engine.api import LoRATrainer
+    from training.engine.checkpoint import Loaded
     from training.engine.families.base import ModelFamily, Parts
 
 
@@ -39,6 +41,23 @@ def wishes(trainer: LoRATrainer) -> Wishes:
         gradient_checkpointing=CHECKPOINTING if level == "auto" else (level,),
         batch=spec.training.batch_size,
     )
+
+
+def saved_plan(trainer: LoRATrainer, loaded: Loaded) -> MemoryPlan:
+    """Return the plan of a checkpoint, with what the recipe says now and did not say then of memory alone."""
+    state, training, wished = loaded.state, trainer.spec.training, wishes(trainer)
+    before = loaded.recipe["training"]
+
+    def now(name: str, saved: str) -> str:
+        allowed: Sequence[str] = getattr(wished, name)
+        is_told = before[name] != getattr(training, name) and len(allowed) == 1
+        return allowed[0] if is_told else saved
+
+    offload = now("offload", state.offload)
+    level = (
+        CHECKPOINTING[-1] if offload == "on" else now("gradient_checkpointing", state.gradient_checkpointing)
+    )
+    return MemoryPlan(trainer.precision, state.quantise, offload, level, state.micro_batch)
 
 
 def load(trainer: LoRATrainer) -> Parts:

@@ -68,6 +68,8 @@ WHOLE_SECTIONS = ("captions", "buckets", "masks", "prior", "method", "training")
 """Sections of which every setting decides the numbers of a run."""
 SECTIONS_BUT_PATHS = ("dataset", "regularisation")
 """Sections of which every setting does, except where files lie."""
+MEMORY_ALONE = ("/training/gradient_checkpointing", "/training/offload")
+"""Of these the settings that change memory and speed and no number: a run may go on with others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
