@@ -56,7 +56,8 @@ FAILURES: dict[str, list[BaseException]] = {
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
     ],
     # -- disk and limits
-    "disk_full": [OSError(errno.ENOSPC, "No space left on device")],
+    "disk_full": [OSError(errno.ENOSPC, "No space left on device"),
+                  named("SafetensorError", "Error while serializing: I/O error: No space left on device (os error 28)")],
     "disk_quota": [system(errno.EDQUOT)],
     "read_only": [system(errno.EROFS)],
     "permission_denied": [system(errno.EACCES), PermissionError(errno.EPERM, "Operation not permitted")],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import signal
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -272,6 +274,28 @@ def test_full_disk_is_seen_before_writing_and_keeps_the_last_checkpoint(
         trainer.save(7)
     assert (caught.value.code, caught.value.exit_code) == ("disk_full", 74)
     assert checkpoint.find(tmp_path / "a" / "checkpoints")[0].name == "step-00000006"
+
+
+def test_disk_that_fills_while_a_checkpoint_is_written_leaves_nothing_of_it(
+    build: Build, tmp_path: Path
+) -> None:
+    trainer = build(run="a")
+    trainer.train()
+    size = (tmp_path / "a" / "checkpoints" / "step-00000006" / "optimizer.safetensors").stat().st_size
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1][1]))
+    trainer.state.step = 7
+    try:
+        with pytest.raises(DiskError) as caught:
+            trainer.save(7)
+    finally:
+        signal.signal(signal.SIGXFSZ, before[0])
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
+    assert (caught.value.code, caught.value.exit_code) == ("disk_write_failed", 74)
+    assert sorted(path.name for path in (tmp_path / "a" / "checkpoints").iterdir()) == [
+        "step-00000003",
+        "step-00000006",
+    ]
 
 
 # -- requests --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -113,11 +114,13 @@ def save(
             shutil.rmtree(final)
         os.replace(aside, final)
         _sync(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         shutil.rmtree(aside, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or error
         raise DiskError(
-            "disk_write_failed", f"the checkpoint could not be written: {error.strerror}"
-        ) from error
+            "disk_write_failed", f"the checkpoint could not be written: {reason}",
+            hint="Free some space, or keep fewer checkpoints; then resume.",
+        ) from error  # fmt: skip
     _prune(folder, keep)
     return final
 
