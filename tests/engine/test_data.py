@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from training.engine.data.buckets import bucket_sizes, choose_bucket
 from training.engine.data.cache import content_key
 from training.engine.data.captions import caption_text
+from training.engine.data.clips import is_clip
 from training.engine.data.manifest import Item, read_items
 from training.engine.data.pictures import load_pixels, read_size
 from training.engine.data.sampler import Sampler, filled
@@ -176,6 +178,29 @@ def test_unreadable_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(DataError, match=r"bad\.png"):
         read_size(tmp_path / "bad.png")
+
+
+def test_what_programs_leave_beside_pictures_is_no_picture(tmp_path: Path) -> None:
+    for name in ("a.png", "._a.png", "__MACOSX/b.png", ".thumbnails/c.png", "more/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    items = read_items(DatasetSpec(folder=str(tmp_path)))
+    assert [item.path.name for item in items] == ["a.png", "d.png"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif"])
+def test_damage_of_any_kind_is_a_fault_of_the_picture(tmp_path: Path, suffix: str) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), dtype=np.uint8))
+    more = {"save_all": True, "append_images": [image.rotate(180)]} if suffix == "gif" else {}
+    path = tmp_path / f"a.{suffix}"
+    image.save(path, **more)
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in range(0, len(whole), max(1, len(whole) // 150))]
+    for content in [*damaged, whole[:8] + b"," + whole[9:]]:
+        path.write_bytes(content)
+        for read in (read_size, lambda path: load_pixels(path, 16, 16), is_clip):
+            with contextlib.suppress(DataError):
+                read(path)
 
 
 def test_exif_rotation_is_followed_in_size_and_pixels(tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ def _is_captions(entry: dict[str, Any]) -> bool:
 def _from_folder(folder: Path, dataset: DatasetSpec) -> list[Item]:
     if not folder.is_dir():
         raise DataError("folder_missing", "the folder of pictures was not found")
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    files = [
+        path for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES and not _is_hidden(path.relative_to(folder)) and path.is_file()
+    ]  # fmt: skip
     masks = _masks(files)
     not_pictures = {mask for found in masks.values() for mask in found}
     items = []
@@ -157,6 +160,11 @@ def _from_folder(folder: Path, dataset: DatasetSpec) -> list[Item]:
             mask_sha256=file_sha256(mask) if mask is not None else "", alternatives=tuple(others),
         ))  # fmt: skip
     return items
+
+
+def _is_hidden(path: Path) -> bool:
+    """Tell whether a file is one that systems and programs keep beside pictures, such as thumbnails."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _masks(files: Sequence[Path]) -> dict[Path, list[Path]]:

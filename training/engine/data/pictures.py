@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,11 @@ Corner = tuple[int, int]
 """Left and top of a crop, in pixels of the scaled picture."""
 MAX_PIXELS = 200_000_000
 """A larger picture is refused before it is decoded."""
+# What Pillow's readers of the usual formats raise for damaged files: not all of them check what they index.
+_DAMAGE = (
+    OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, SyntaxError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -130,7 +137,7 @@ def reading(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             yield
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path) from error
 
 
