@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -168,3 +170,24 @@ def test_every_path_of_a_file_starts_at_the_file(tmp_path: Path) -> None:
         str(tmp_path / "dogs.json"), None, str(tmp_path / "cache"),
     )  # fmt: skip
     assert not any(str(tmp_path) in str(value) for value in spec.recipe().values())
+
+
+def test_picture_is_measured_alike_whatever_else_is_held_out(
+    build: Build, pictures: Path, tmp_path: Path
+) -> None:
+    losses: list[dict[str, float]] = []
+    for run, names in (("few", ("4", "5")), ("more", ("0", "4", "5"))):
+        folder = tmp_path / f"held-{run}"
+        folder.mkdir()
+        for name in names:
+            shutil.copy(pictures / f"{name}.png", folder)
+        trainer = build(run=run, dataset={"held_out_folder": str(folder)})
+        held_out = trainer.dataset.held_out
+        with torch.no_grad():
+            losses.append({
+                picture.item.path.stem: float(trainer.computer._held_out_part([(index, 3)]))
+                for index, picture in enumerate(held_out)
+            })  # fmt: skip
+    few, more = losses
+    assert few == {name: more[name] for name in ("4", "5")}
+    assert len(set(more.values())) == 3

@@ -232,10 +232,11 @@ class StepComputer:
         """Return the losses of (held-out picture, noise level) pairs of one shape."""
         pictures, seed = self._dataset.held_out, self._spec.training.seed
         latents = torch.stack([self._dataset.latent(pictures[i]) for i, _ in pairs])
-        noise = torch.stack([
-            torch.randn(latents.shape[1:], generator=rng.generator(seed, "held-out-noise", i, level))
-            for i, level in pairs
-        ])  # fmt: skip
+        # By content, so that a picture is measured alike whatever else is held out.
+        generators = (
+            rng.generator(seed, "held-out-noise/" + pictures[i].item.sha256, level) for i, level in pairs
+        )
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=each) for each in generators])
         u = torch.tensor([(level + 0.5) / 5 for _, level in pairs], dtype=torch.float64)
         u = within(u, self._parts.noise_range)
         text = self._text([(self._dataset.text(pictures[i]), pictures[i].view) for i, _ in pairs])
