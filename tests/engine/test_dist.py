@@ -323,3 +323,36 @@ def test_the_command_line_runs_under_torchrun_too(spec: RunSpec, tmp_path: Path,
     lines = (tmp_path / "run/events.jsonl").read_text().splitlines()
     assert [json.loads(line)["type"] for line in lines].count("done") == 1
     assert capfd.readouterr().out.count(f"\n{tmp_path}/run/exports/tiny.safetensors\n") == 1
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"prior": {"prompt": "a plate", "count": 5, "steps": 2, "guidance": 1.0}},
+        {
+            "prior": {"prompt": "a plate", "teacher": True}, "method": {"type": "dora", "text_encoder": True},
+            "training": {"batch_size": 2, "gradient_accumulation": 3, "ema_decay": 0.9},
+        },
+        {
+            "prior": {"prompt": "a plate", "teacher": True},
+            "training": {"resolution": 64, "resolutions": [32], "batch_size": 3},
+        },
+    ],
+    ids=["drawn", "teacher of everything at once", "several resolutions"],
+)  # fmt: skip
+def test_class_is_kept_by_any_number_of_processes_as_by_one(
+    bases: dict[str, Path], pictures: Path, tmp_path: Path, sections: dict[str, Any]
+) -> None:
+    spec = make_spec(bases["sd"], pictures, cache_dir=str(tmp_path / "cache"), **sections)
+
+    def work(rank: int) -> dict[str, Tensor]:
+        # A fork of a process that has used several threads would wait for them for ever: one processor, one thread.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        return train(spec, tmp_path / "ranks")[0]
+
+    results = in_ranks(work, 2)
+    alone, _, trainer = train(spec, tmp_path / "alone")
+    assert trainer.dataset.regularisation
+    for tensors in results:
+        assert_equal(tensors, results[0])
+        assert differs(tensors, alone) < ROUNDING
