@@ -124,6 +124,15 @@ def test_drawing_that_was_interrupted_goes_on_where_it_ended(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
+def test_picture_of_the_class_that_was_cut_short_is_drawn_again(build: Build) -> None:
+    first = build(run="a", prior={**DRAWN, "count": 3})
+    before = [path.read_bytes() for path in drawn_files(first)]
+    drawn_files(first)[1].write_bytes(before[1][:-20])
+    drawn_files(first)[2].write_bytes(b"")
+    again = build(run="b", prior={**DRAWN, "count": 3})
+    assert [path.read_bytes() for path in drawn_files(again)] == before
+
+
 def test_captions_of_the_class_are_never_dropped_and_lack_the_trigger(build: Build) -> None:
     trainer = build(prior=DRAWN, training={"caption_dropout": 1.0})
     draws = [draw for step in range(6) for batch in trainer.computer.draws(step) for draw in batch]

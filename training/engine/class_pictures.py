@@ -7,12 +7,17 @@ model with the same class prompt share them.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from training.engine.data.cache import content_key
 from training.engine.data.identity import ModelIdentity
 from training.engine.data.manifest import Item, file_sha256, read_regularisation
+from training.engine.data.pictures import reading
 from training.engine.device import free_memory
+from training.engine.errors import DataError
 from training.engine.events import Event, EventSink, Phase
 from training.engine.families.sources import base_folder
 from training.engine.generate import Generator
@@ -50,7 +55,7 @@ def class_pictures(trainer: LoRATrainer) -> list[Item]:
     model = ModelIdentity(cache / "identity.json").sha256([source]) if source else "unsaved"
     folder = cache / "class" / content_key(VERSION, model, _look(order))
     paths = [picture_path(folder, index) for index in range(lacking)]
-    drawn = [index for index, path in enumerate(paths) if path.is_file()]
+    drawn = [index for index, path in enumerate(paths) if _is_whole(path)]
     if len(drawn) < lacking:
         Generator(
             order, run_dir=folder, sink=_Phases(trainer.sink), control=trainer.control, device=trainer.device,
@@ -68,6 +73,16 @@ def _order(trainer: LoRATrainer, count: int) -> GenerationSpec:
         steps=spec.prior.steps, guidance=spec.prior.guidance or family.guidance_default,
         precision=trainer.precision,
     )  # fmt: skip
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a picture is there and not cut short, as a machine that failed may leave it."""
+    try:
+        with reading(path), Image.open(path) as image:
+            image.verify()
+    except DataError:
+        return False
+    return True
 
 
 def _look(order: GenerationSpec) -> str:
