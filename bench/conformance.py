@@ -89,7 +89,9 @@ def main() -> int:
     minutes = (time.monotonic() - begin) / 60
     count = sum(map(len, results.passed.values()))
     print(f"{len(known)} families: {', '.join(known)}.\n")
-    print(f"{count} tests passed, {len(results.failed)} failed, {minutes:.1f} minutes, {options.n} processes.\n")
+    print(
+        f"{count} tests passed, {len(results.failed)} failed, {minutes:.1f} minutes, {options.n} processes.\n"
+    )
     print("\n".join(tables(results, known)))
     return int(status)
 
