@@ -22,7 +22,8 @@ WEB = (
 )
 TORCH_FREE = ("spec", "sections", "training_section",
               "fields", "parsing", "events", "estimate", "footprint", "profiles", "hints",
-              "registry", "schedule", "cadence", "extras", "errors", "control", "cli", "child", "doctor", "forkserver",
+              "registry", "schedule", "schema", "short_names", "cadence", "extras", "errors", "control",
+              "cli", "child", "doctor", "forkserver",
               "rank", "launch")  # fmt: skip
 
 

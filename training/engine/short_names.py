@@ -25,10 +25,10 @@ _PLAIN = ("", "/training")
 
 NAMES: dict[str, str] = {
     **{pointer.rpartition("/")[2]: pointer for pointer in FIELDS if pointer.rpartition("/")[0] in _PLAIN},
-    **dict.fromkeys(("base_model", "model_name_or_path", "pretrained_model_name_or_path"), "/base_model/path"),
+    **dict.fromkeys(("base_model", "model", "model_name_or_path", "pretrained_model_name_or_path"), "/base_model/path"),
     **dict.fromkeys(("model_family", "family"), "/base_model/family"),
     "quantise": "/base_model/quantise",
-    **dict.fromkeys(("train_data_dir", "instance_data_dir", "image_folder", "data_dir"), "/dataset/folder"),
+    **dict.fromkeys(("train_data_dir", "instance_data_dir", "dataset_dir", "image_folder"), "/dataset/folder"),
     **dict.fromkeys(("reg_data_dir", "class_data_dir"), "/regularisation/folder"),
     "prior_loss_weight": "/regularisation/weight",
     "class_prompt": "/prior/prompt",
@@ -53,7 +53,7 @@ NAMES: dict[str, str] = {
     "lr_scheduler": "/training/schedule",
     "lr_warmup_steps": "/training/warmup_steps",
     "flip_aug": "/training/flip",
-    "sample_prompts": "/sampling/prompts",
+    **dict.fromkeys(("sample_prompts", "validation_prompts"), "/sampling/prompts"),
     **dict.fromkeys(("sample_steps", "sample_every_n_steps"), "/sampling/every_steps"),
     **dict.fromkeys(("sample_epochs", "sample_every_n_epochs"), "/sampling/every_epochs"),
     **dict.fromkeys(("save_steps", "save_every_n_steps", "checkpointing_steps"), "/checkpoint/every_steps"),
@@ -105,7 +105,7 @@ def _is_short(key: str, value: Any) -> bool:
 
 def _unknown(key: str) -> SpecError:
     known = [*_SECTIONS, *NAMES]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     usual = (
         "name, base_model, train_data_dir, trigger, lora_rank, batch_size, epochs, learning_rate, output_dir"
     )
