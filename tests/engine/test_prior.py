@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from training.engine import foundation
 from training.engine.api import LoRATrainer
 from training.engine.control import Control
 from training.engine.device import autocast
 from training.engine.errors import Interrupted
 from training.engine.estimate import DEVICES, estimate
+from training.engine.extras import is_installed
+from training.engine.memory_plan import MemoryPlan
 from training.engine.noise import sample_noise
 from training.engine.registry import load_family
 from training.engine.sample import Artist
@@ -122,6 +126,26 @@ def test_drawing_that_was_interrupted_goes_on_where_it_ended(
     trainer.prepare_data()
     assert len(drawn_files(trainer)) == 9
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.skipif(not is_installed("torchao"), reason="the extra gpu is missing")
+def test_base_that_is_quantised_to_fit_draws_the_class_so(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[str] = []
+    settle = foundation.settle
+
+    def settled(denoiser: nn.Module, plan: MemoryPlan, device: torch.device) -> None:
+        kinds.append(plan.quantise)
+        settle(denoiser, plan, device)
+
+    monkeypatch.setattr(foundation, "settle", settled)
+    sections: dict[str, Any] = {"base_model": {"quantise": "int8"}, "prior": {**DRAWN, "count": 2}}
+    first = build("flux", run="a", **sections)
+    assert kinds == ["int8", "int8"], "once to draw, once to train"
+    assert len(drawn_files(first)) == 2
+    whole = build("flux", run="b", prior={**DRAWN, "count": 2})
+    assert len(drawn_files(whole)) == 4
 
 
 def test_picture_of_the_class_that_was_cut_short_is_drawn_again(build: Build) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from training.engine import foundation
 from training.engine.data.cache import content_key
 from training.engine.data.identity import ModelIdentity
 from training.engine.data.manifest import Item, file_sha256, read_regularisation
@@ -22,9 +23,12 @@ from training.engine.events import Event, EventSink, Phase
 from training.engine.families.sources import base_folder
 from training.engine.generate import Generator
 from training.engine.generation import GenerationSpec, picture_path
+from training.engine.memory_plan import before_loading, choose
+from training.engine.probe import count_weights, free_bytes
 
 if TYPE_CHECKING:
     from training.engine.api import LoRATrainer
+    from training.engine.families.base import Parts
 
 PHASE = "class_pictures"
 VERSION = 1
@@ -53,16 +57,29 @@ def class_pictures(trainer: LoRATrainer) -> list[Item]:
     order = _order(trainer, lacking)
     source = base.folder if base else base_folder(trainer.family, spec.base_model, cache)
     model = ModelIdentity(cache / "identity.json").sha256([source]) if source else "unsaved"
-    folder = cache / "class" / content_key(VERSION, model, _look(order))
+    quantised = () if spec.base_model.quantise == "none" else (spec.base_model.quantise,)
+    folder = cache / "class" / content_key(VERSION, model, _look(order), *quantised)
     paths = [picture_path(folder, index) for index in range(lacking)]
     drawn = [index for index, path in enumerate(paths) if _is_whole(path)]
     if len(drawn) < lacking:
         Generator(
             order, run_dir=folder, sink=_Phases(trainer.sink), control=trainer.control, device=trainer.device,
-            base=base, drawn=drawn, phase=PHASE,
+            base=base or _small_base(trainer), drawn=drawn, phase=PHASE,
         ).run()  # fmt: skip
         free_memory(trainer.device)
     return [Item(path, file_sha256(path), spec.prior.prompt) for path in paths]
+
+
+def _small_base(trainer: LoRATrainer) -> Parts | None:
+    """Return the base model made smaller as the run will have it; None if the recipe leaves it whole."""
+    wished = foundation.wishes(trainer)
+    if (tuple(wished.quantise), tuple(wished.offload)) == (("none",), ("off",)):
+        return None
+    parts = foundation.load(trainer)
+    demand = before_loading(count_weights(parts.denoiser))
+    foundation.settle(parts.denoiser, choose(free_bytes(trainer.device), demand, wished), trainer.device)
+    foundation.lend(parts, trainer.device)
+    return parts
 
 
 def _order(trainer: LoRATrainer, count: int) -> GenerationSpec:
