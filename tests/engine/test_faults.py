@@ -63,26 +63,44 @@ def test_smaller_micro_batch_is_kept_on_resume(
     assert again.state.micro_batch == 4
 
 
-def test_out_of_memory_at_one_picture_ends_with_advice(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = build(training={"batch_size": 2, "gradient_checkpointing": "off"})
+@pytest.mark.parametrize(("resolution", "smaller"), [(128, {"/training/resolution": 64}), (32, {})])
+def test_out_of_memory_at_one_picture_ends_with_advice(
+    build: Build, monkeypatch: pytest.MonkeyPatch, resolution: int, smaller: dict[str, int]
+) -> None:
+    monkeypatch.setattr("training.engine.loop.installed_kinds", tuple)
+    trainer = build(training={"batch_size": 2, "gradient_checkpointing": "off", "resolution": resolution})
     refuse_batches_over(trainer, 0, monkeypatch)
     before = weights(trainer)
     with pytest.raises(MemoryExhausted) as caught:
         trainer.train()
     assert caught.value.exit_code == 71
     assert caught.value.category == "capacity"
-    assert caught.value.patch == {"/training/resolution": 64, "/training/gradient_checkpointing": "all"}
-    assert [w.code for w in recorded(trainer).of("warning")] == [
+    assert caught.value.patch == {**smaller, "/training/gradient_checkpointing": "all"}
+    assert ("64 pixels" in str(caught.value.hint)) == bool(smaller)
+    told = [w for w in recorded(trainer).of("warning") if w.code != "images_small"]
+    assert [w.code for w in told] == [
         "out_of_memory_retry",
         "out_of_memory_checkpointing",
         "out_of_memory_checkpointing",
     ]
-    assert [w.patch for w in recorded(trainer).of("warning")[1:]] == [
+    assert [w.patch for w in told[1:]] == [
         {"/training/gradient_checkpointing": "blocks"},
         {"/training/gradient_checkpointing": "all"},
     ]
     assert trainer.state.gradient_checkpointing == "all"
     assert_equal(before, weights(trainer))
+
+
+def test_out_of_memory_for_good_advises_a_smaller_base_where_one_can_be_made(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build(training={"gradient_checkpointing": "all"})
+    refuse_batches_over(trainer, 0, monkeypatch)
+    monkeypatch.setattr("training.engine.loop.installed_kinds", lambda: ("int8",))
+    with pytest.raises(MemoryExhausted) as caught:
+        trainer.train()
+    assert caught.value.patch == {"/base_model/quantise": "auto", "/training/gradient_checkpointing": "all"}
+    assert caught.value.hint == "Let the base model be made smaller, or choose a worker with more memory."
 
 
 def test_other_errors_are_not_taken_for_missing_memory(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

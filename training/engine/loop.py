@@ -19,10 +19,13 @@ from training.engine.dist import World
 from training.engine.errors import ConfigurationError, Interrupted, MemoryExhausted
 from training.engine.events import EventSink, Log, Warning
 from training.engine.families.base import Parts
+from training.engine.hints.hint import Case, Patch
+from training.engine.hints.memory import next_saving
 from training.engine.methods.base import Adapter
 from training.engine.metrics import MetricsLog
 from training.engine.optimizer import Optimizer
 from training.engine.progress import ProgressTeller
+from training.engine.quantise import installed_kinds
 from training.engine.spec import RunSpec, StepPlan
 from training.engine.step import StepComputer
 from training.engine.training_section import CHECKPOINTING
@@ -201,12 +204,23 @@ class TrainingLoop:
                 patch={"/training/gradient_checkpointing": level},
             ))  # fmt: skip
             return
-        half = max(64, self.spec.training.resolution // 2 // 64 * 64)
+        patch = self._next_saving()
+        half = patch.get("/training/resolution")
+        advice = f"Train at {half} pixels" if half else "Let the base model be made smaller" if patch else ""
         raise MemoryExhausted(
             "out_of_memory", f"The run does not fit this device: {problem}",
-            hint=f"Train at {half} pixels, or choose a worker with more memory.",
-            patch={"/training/resolution": half, "/training/gradient_checkpointing": "all"},
+            hint=f"{advice}, or choose a worker with more memory." if advice else "Choose a worker with more memory.",
+            patch={**patch, "/training/gradient_checkpointing": "all"},
         )  # fmt: skip
+
+    def _next_saving(self) -> Patch:
+        """Return the change that saves memory beside what was tried and what this machine cannot do."""
+        spec = self.spec
+        training = dataclasses.replace(spec.training, batch_size=1, gradient_checkpointing="all")
+        if self.parts.device.type == "cpu":
+            training = dataclasses.replace(training, offload="auto")
+        base = spec.base_model if installed_kinds() else dataclasses.replace(spec.base_model, quantise="auto")
+        return next_saving(Case("", dataclasses.replace(spec, training=training, base_model=base))) or {}
 
     # -- values that are not finite ---------------------------------------------------------------------------------
 
