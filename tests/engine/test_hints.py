@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from training.engine.errors import ConfigurationError
-from training.engine.hints import HINTS, explain, explain_exit, find
+from training.engine.hints import HINTS, SetFacts, explain, explain_exit, find, warnings_for
+from training.engine.hints.hint import applicable
 from training.engine.spec import FIELDS, RunSpec
 
 from .failures import FAILURES
@@ -172,3 +173,13 @@ def test_process_that_the_system_ended_is_explained_by_its_signal() -> None:
     assert shared.code == "shared_memory_full"
     assert explain_exit(70) is None
     assert explain_exit(-15) is None
+
+
+def test_change_takes_along_what_does_not_go_together_with_it() -> None:
+    training = {"batch_size": 1, "gradient_checkpointing": "all", "compile": "regional"}
+    spec = spec_of(training=training, base_model={"path": "b", "quantise": "auto"})
+    assert explain(out_of(8), spec).patch == {"/training/offload": "auto", "/training/compile": "off"}
+    few = spec_of(training={"epochs": 1, "warmup_steps": 5000})
+    (patch,) = [each.patch for each in warnings_for(few, SetFacts(10)) if each.code == "too_few_steps"]
+    assert patch == {"/training/steps": 1000, "/training/epochs": None, "/training/warmup_steps": 0}
+    assert applicable({"/training/learning_rate": 2.0}, few) is None

@@ -19,7 +19,7 @@ from training.engine.dist import World
 from training.engine.errors import ConfigurationError, Interrupted, MemoryExhausted
 from training.engine.events import EventSink, Log, Warning
 from training.engine.families.base import Parts
-from training.engine.hints.hint import Case, Patch
+from training.engine.hints.hint import Case, Patch, applicable
 from training.engine.hints.memory import next_saving
 from training.engine.methods.base import Adapter
 from training.engine.metrics import MetricsLog
@@ -220,7 +220,8 @@ class TrainingLoop:
         if self.parts.device.type == "cpu":
             training = dataclasses.replace(training, offload="auto")
         base = spec.base_model if installed_kinds() else dataclasses.replace(spec.base_model, quantise="auto")
-        return next_saving(Case("", dataclasses.replace(spec, training=training, base_model=base))) or {}
+        saving = next_saving(Case("", dataclasses.replace(spec, training=training, base_model=base)))
+        return applicable(saving, spec) or {}
 
     # -- values that are not finite ---------------------------------------------------------------------------------
 

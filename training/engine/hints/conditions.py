@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from training.engine.hints import about_pictures, about_recipe
 from training.engine.hints.facts import Advice, Condition, SetFacts
-from training.engine.spec import FIELDS, RunSpec
+from training.engine.hints.hint import applicable
+from training.engine.spec import RunSpec
 
 CONDITIONS: tuple[Condition, ...] = (*about_recipe.CONDITIONS, *about_pictures.CONDITIONS)
 """Everything that is looked at before a run."""
@@ -16,6 +17,6 @@ def warnings_for(spec: RunSpec, facts: SetFacts) -> list[Advice]:
     for condition in CONDITIONS:
         found = condition.check(spec, facts)
         if found is not None:
-            patch = {p: v for p, v in (found.patch or {}).items() if p in FIELDS} or None
+            patch = applicable(found.patch, spec)
             advice.append(Advice(condition.code, condition.text, found.values, condition.hint, patch))
     return advice

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from training.engine.errors import Category, ExitCode
-from training.engine.spec import FIELDS, RunSpec
+from training.engine.spec import FIELDS, RunSpec, validate
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,8 +58,28 @@ class Hint:
         patch = self.patch
         if self.change is not None and case.spec is not None:
             patch = self.change(case)
-        known = {pointer: value for pointer, value in (patch or {}).items() if pointer in FIELDS}
+        return applicable(patch, case.spec)
+
+
+def applicable(patch: Patch | None, spec: RunSpec | None) -> Patch | None:
+    """Return a change that leaves the recipe valid: what does not go together with it goes back to its default.
+
+    None if there is no such change; without the recipe it cannot be told, and settings that a spec has are all.
+    """
+    known = {pointer: value for pointer, value in (patch or {}).items() if pointer in FIELDS}
+    if spec is None or not known:
         return known or None
+    conflicts = {error.pointer for error in validate(_changed(spec, known))}
+    known |= {pointer: FIELDS[pointer].default for pointer in conflicts & FIELDS.keys() - known.keys()}
+    return None if conflicts and validate(_changed(spec, known)) else known
+
+
+def _changed(spec: RunSpec, patch: Patch) -> dict[str, Any]:
+    data = spec.to_dict()
+    for pointer, value in patch.items():
+        section, _, name = pointer.strip("/").rpartition("/")
+        (data[section] if section else data)[name] = value
+    return data
 
 
 def told(error: BaseException) -> str:
