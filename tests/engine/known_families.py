@@ -40,7 +40,8 @@ class Known:
     ``call`` are further arguments of the pipeline, at a guidance that is off or that training uses; ``latents`` brings
     (B, C, h, w) into the form its ``latents`` argument has; ``modules`` counts the adapted layers of the tiny model by
     preset, text encoders included; ``idle`` those that no gradient reaches; ``not_for_diffusers`` are layouts that its
-    pipeline does not read.
+    pipeline does not read; ``guidance`` is the name of its
+    argument, ``negative`` what its pictures are guided away from.
     """
 
     pipeline: str
@@ -50,6 +51,8 @@ class Known:
     takes_sigmas: bool = False
     idle: int = 0
     not_for_diffusers: Sequence[str] = ()
+    guidance: str = "guidance_scale"
+    negative: str = "two dogs."
 
 
 KNOWN: dict[str, Known] = {
@@ -69,6 +72,7 @@ KNOWN: dict[str, Known] = {
     "flux2-klein": Known(
         "Flux2KleinPipeline", {"attn": 10, "attn-mlp": 14, "all": 14},
         {"guidance_scale": 1.0, "max_sequence_length": 96, "text_encoder_out_layers": (1, 2, 3)}, takes_sigmas=True,
+        negative="",  # the pipeline takes no other
     ),
     "ltx": Known(
         "LTXPipeline", {"attn": 16, "attn-mlp": 20, "all": 22}, {"guidance_scale": 1.0},
@@ -77,6 +81,7 @@ KNOWN: dict[str, Known] = {
     "lumina2": Known(
         "Lumina2Pipeline", {"attn": 16, "attn-mlp": 28, "all": 31}, {"guidance_scale": 1.0}, takes_sigmas=True,
         not_for_diffusers=["comfy"],  # it parts query, key and value at the widths of the full size
+        negative="",  # the pipeline reads another one without the instruction
     ),
     "pixart": Known(
         "PixArtAlphaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
@@ -85,12 +90,13 @@ KNOWN: dict[str, Known] = {
     ),
     "qwen-image": Known(
         "QwenImagePipeline", {"attn": 16, "attn-mlp": 24, "all": 24}, {"true_cfg_scale": 1.0}, packed,
-        takes_sigmas=True,
+        takes_sigmas=True, guidance="true_cfg_scale",
         idle=4,  # the last block's text: what it asks and becomes is read by nobody
     ),
     "sana": Known(
         "SanaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
         {"guidance_scale": 1.0, "use_resolution_binning": False},
+        negative="",  # the pipeline reads another one without the instruction
     ),
     "sd": Known("StableDiffusionPipeline", {"attn": 40, "attn-mlp": 60, "all": 91}, {"guidance_scale": 1.0}),
     "sd3": Known(

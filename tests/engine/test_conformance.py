@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import diffusers
@@ -26,15 +27,15 @@ def drawn_by_both(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one prompt with our sampler and with the family's diffusers pipeline, in [0, 1], from the same noise.
 
-    A clip of more than one frame is (B, 3, F, H, W).
+    A clip of more than one frame is (B, 3, F, H, W). The negative prompt is the known one.
     """
     known, steps = known or KNOWN[family.name], 3
     artist = Artist(family, parts, "fp32")
-    (row,) = family.encode_text(parts, ["a red cat"])
+    row, negative = family.encode_text(parts, ["a red cat", known.negative])
     shape = family.clip_shape(parts, WIDTH, HEIGHT, frames)
     start = torch.randn(shape, generator=rng.generator(7, "sample")).unsqueeze(0)
     ours = artist.pixels(
-        [row], row, seeds=[7], steps=steps, guidance=guidance, width=WIDTH, height=HEIGHT, frames=frames
+        [row], negative, seeds=[7], steps=steps, guidance=guidance, width=WIDTH, height=HEIGHT, frames=frames
     )
     pipeline = parts.pipeline(getattr(diffusers, known.pipeline))
     pipeline.set_progress_bar_config(disable=True)
@@ -55,6 +56,19 @@ def test_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> No
     """Text, packing, times, sign, shift, size, and the scale of latents: all of it shows in the picture."""
     ours, theirs = drawn_by_both(family, family.tiny())
     assert float(ours.std()) > 1e-3, "an even picture shows nothing"
+    assert torch.allclose(ours, theirs, atol=2e-5)
+
+
+def test_guided_pictures_are_those_of_the_diffusers_pipeline(family: ModelFamily) -> None:
+    """What is made of two predictions differs: some pipelines keep the length of the prompted one."""
+    parts, known = family.tiny(), KNOWN[family.name]
+    asked = (
+        {"negative_prompt": known.negative} if known.negative and not family.is_told_guidance(parts) else {}
+    )
+    guided = dataclasses.replace(known, call={**known.call, known.guidance: 3.5, **asked})
+    ours, theirs = drawn_by_both(family, parts, guided, guidance=3.5)
+    plain, _ = drawn_by_both(family, parts)
+    assert not torch.allclose(ours, plain, atol=3e-4), "guidance that shows nothing"
     assert torch.allclose(ours, theirs, atol=2e-5)
 
 

@@ -114,7 +114,7 @@ class Artist:
                 out = family.forward(parts, doubled, times, text).float()
             if guided:
                 plain, prompted = out.chunk(2)
-                out = plain + guidance * (prompted - plain)
+                out = family.guided(plain, prompted, guidance)
             x = scheduler.step(out, t, x).prev_sample
             step_done(number)
         latents: Tensor = x

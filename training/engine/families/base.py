@@ -236,6 +236,10 @@ class ModelFamily(ABC):
         """Tell whether the denoiser takes guidance as a number, ``guidance`` of its text, and is not asked twice."""
         return False
 
+    def guided(self, plain: Tensor, prompted: Tensor, guidance: float) -> Tensor:
+        """Return what to follow of two predictions (B, ...): without the prompt, and with it (Ho and Salimans 2022)."""
+        return plain + guidance * (prompted - plain)
+
     def tokens(self, latent_shape: Sequence[int]) -> int:
         """Return how many tokens a picture is: patches of 2 x 2 latents unless the family says otherwise."""
         return (latent_shape[-2] // 2) * (latent_shape[-1] // 2)

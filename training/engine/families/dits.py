@@ -50,6 +50,13 @@ def with_mask(batch: TextRow, rows: Sequence[TextRow], name: str = "hidden") -> 
     return {**batch, "mask": mask.to(batch[name].device)}
 
 
+def as_long_as(one: Tensor, other: Tensor) -> Tensor:
+    """Return ``other`` with the lengths that ``one`` has along the last dimension; vectors of zeros stay so."""
+    wanted, own = (torch.linalg.vector_norm(each, dim=-1, keepdim=True) for each in (one, other))
+    scaled: Tensor = other * (wanted / own.clamp_min(torch.finfo(own.dtype).tiny))
+    return scaled
+
+
 def told_guidance(text: TextRow, like: Tensor) -> Tensor:
     """Return the guidance that a denoiser is told (B,): what drawing gives it, 1 in training.
 

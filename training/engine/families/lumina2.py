@@ -80,6 +80,10 @@ class Lumina2(ModelFamily):
         )[0]  # fmt: skip
         return -out
 
+    def guided(self, plain: Tensor, prompted: Tensor, guidance: float) -> Tensor:
+        """Keep the lengths that the prompted prediction has along the width, as the pipeline does by default."""
+        return dits.as_long_as(prompted, super().guided(plain, prompted, guidance))
+
     def metadata(self, parts: Parts) -> Mapping[str, str]:
         """Name Lumina Image 2.0."""
         return {

@@ -78,6 +78,14 @@ class QwenImage(ModelFamily):
         )[0]  # fmt: skip
         return unpack(out, height, width)
 
+    def guided(self, plain: Tensor, prompted: Tensor, guidance: float) -> Tensor:
+        """Keep the length that each token of the prompted prediction has, as the pipeline does."""
+        count, channels, height, width = prompted.shape
+        plain, prompted = (
+            FluxPipeline._pack_latents(each, count, channels, height, width) for each in (plain, prompted)
+        )
+        return unpack(dits.as_long_as(prompted, super().guided(plain, prompted, guidance)), height, width)
+
     def metadata(self, parts: Parts) -> Mapping[str, str]:
         """Name Qwen-Image as musubi-tuner does."""
         return {

@@ -57,6 +57,10 @@ class ZImage(ModelFamily):
         )[0]  # fmt: skip
         return -torch.stack(films).squeeze(2)
 
+    def guided(self, plain: Tensor, prompted: Tensor, guidance: float) -> Tensor:
+        """Count guidance from the prompted prediction on, as the pipeline and the published advice of 3 to 5 do."""
+        return prompted + guidance * (prompted - plain)
+
     def is_distilled(self, parts: Parts) -> bool:
         """Tell Turbo by its scheduler: nothing else in its files says it."""
         return parts.scheduler_config.get("shift") == TURBO_SHIFT
