@@ -273,6 +273,59 @@ def test_junk_is_an_error_that_says_so(junk: str, tmp_path: Path, capsys: pytest
     assert not (tmp_path / "y.safetensors").exists()
 
 
+ODD_SHAPES = {
+    "rank 0": {"lora_up.weight": (32, 0, 1, 1), "lora_down.weight": (0, 32, 3, 3)},
+    "another rank": {"lora_up.weight": (32, 7, 1, 1)},
+    "a vector": {"lora_up.weight": (32,)},
+    "a number": {"lora_down.weight": ()},
+    "several alphas": {"alpha": (3,)},
+    "no alpha in it": {"alpha": (0,)},
+    "lengths of nothing": {"dora_scale": (5, 5)},
+    "lengths in a row": {"dora_scale": (32,)},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_SHAPES)
+def test_factors_that_do_not_fit_each_other_are_told_by_name(
+    odd: str, bases: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family, stem = load_family("sd"), "lora_unet_mid_block_resnets_0_conv1"
+    path, out = tmp_path / "x.safetensors", tmp_path / "y.safetensors"
+    content = load_file(write_sample(path, family, table_of(family, "kohya"), metadata={}))
+    save_file(
+        content | {f"{stem}.{name}": torch.ones(shape) for name, shape in ODD_SHAPES[odd].items()}, path
+    )
+    base = ["--base", str(bases["sd"])]
+    for command in (
+        ["convert", str(path), "--to", "peft", "-o", str(out), *base],
+        ["resize", str(path), "--rank", "2", "-o", str(out)],
+        ["merge", str(path), "--rank", "2", "-o", str(out), *base],
+        ["merge", str(path), "--into", str(bases["sd"]), "-o", str(tmp_path / "baked")],
+    ):
+        assert main(command) == 65
+        told = capsys.readouterr().err
+        assert f"error (lora_shape): x.safetensors: the factors of {stem!r} do not fit each other" in told
+    assert main(["inspect", str(path), "--norms"]) == 65
+    assert f"problem: x.safetensors: the factors of {stem!r} do not fit each other" in capsys.readouterr().out
+    assert [each.name for each in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_inspect_counts_what_the_other_commands_refuse_as_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = {"lora_A.weight": torch.ones(2, 4), "lora_B.weight": torch.ones(4, 2)}
+    for stems, problem in (
+        (["model.x"], "a name of no known layout, 'model.x'"),
+        (["unet.x", "diffusion_model.x"], "names of several layouts: comfy, peft"),
+    ):
+        save_file(
+            {f"{stem}.{end}": t.clone() for stem in stems for end, t in pair.items()},
+            tmp_path / "x.safetensors",
+        )
+        assert main(["inspect", str(tmp_path / "x.safetensors")]) == 65
+        assert f"problem: x.safetensors holds {problem}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "name", ["chroma", "flux", "flux2", "lumina2", "qwen-image", "sana", "sd", "sdxl", "wan", "z-image"]
 )

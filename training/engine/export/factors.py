@@ -196,7 +196,13 @@ def read_factors(path: Path) -> dict[str, Change]:
         change = next((made for make in (_low_rank, _hadamard, _kronecker) if (made := make(group))), None)
         if change is None:
             raise VerificationError("export_key", f"{path.name}: {stem!r} is not whole")
-        alpha, rank = group.get("alpha"), change.rank
+        alpha = group.get("alpha")
+        if not change.fits_together or (alpha is not None and alpha.numel() != 1):
+            shapes = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in sorted(group.items()))
+            raise VerificationError(
+                "export_shape", f"{path.name}: the factors of {stem!r} do not fit each other: {shapes}"
+            )
+        rank = change.rank
         if alpha is None and stem.startswith("lora_"):
             raise VerificationError("export_key", f"{path.name}: {stem!r} has no alpha")
         if alpha is not None and rank is not None:

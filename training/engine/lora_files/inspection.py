@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from training.engine.errors import DataError
 from training.engine.export.factors import SUFFIXES
 from training.engine.export.weights_file import read_metadata
 from training.engine.families.base import DENOISER
@@ -85,9 +86,9 @@ def inspect(path: Path, *, norms: bool = False) -> Report:
         for stem, group in groups.items():
             problems += _counted(stem, group, file, content, parts.setdefault(_part(stem), PartReport()))
     layouts = {layout for stem in groups if (layout := reading.layout_of(stem))}
-    if len(layouts) > 1:
-        problems.append(f"names of several layouts: {', '.join(sorted(layouts))}")
     told, named = reading.family_by_metadata(metadata), reading.family_by_names(groups)
+    if not problems:
+        problems += _refusal(path)
     hashes, sha256 = _hashes(path, metadata)
     problems += [f"{name} is not that of the tensors" for name, state in hashes.items() if state == "differs"]
     return Report(
@@ -112,7 +113,7 @@ def _counted(
     method = next((name for tensor, name in METHODS.items() if tensor in group), None)
     if {"dora_scale", "magnitude_vector"} & group.keys():
         method = "DoRA"
-    rank = next((content[group[name]][1][0] for name in INNER if name in group), None)
+    rank = next((size for name in INNER if name in group for size in content[group[name]][1][:1]), None)
     part.modules += 1
     _count(part.methods, method or "unknown")
     if rank is not None:
@@ -120,7 +121,8 @@ def _counted(
     if method is None or (("down" in group) != ("up" in group)):
         yield f"{stem!r} is not whole"
     if "alpha" in group:
-        _count(part.alphas, float(file.get_tensor(group["alpha"])))
+        for value in file.get_tensor(group["alpha"]).flatten().tolist():
+            _count(part.alphas, float(value))
     elif stem.startswith("lora_"):
         yield f"{stem!r} has no alpha: some programs take 1, others the rank"
     for key in group.values():
@@ -154,6 +156,14 @@ def _hashes(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], st
         for name in ("sshs_model_hash", "modelspec.hash_sha256")
     }  # fmt: skip
     return states, whole.hexdigest()
+
+
+def _refusal(path: Path) -> Iterator[str]:
+    """Yield why the commands that work on files would not read this one, whose parts are all there."""
+    try:
+        reading.read(path)
+    except DataError as error:
+        yield error.message
 
 
 def _norms(path: Path) -> Iterator[tuple[str, float]]:

@@ -74,13 +74,13 @@ def read(path: Path) -> LoraFile:
             error.code.replace("export", "lora"), error.message,
             hint=f"`lora-train inspect {path}` lists all that is in the file.",
         ) from error  # fmt: skip
-    for stem, change in changes.items():
-        if isinstance(change, LowRank) and change.up.flatten(1).shape[1] != change.down.shape[0]:
-            raise DataError("lora_shape", f"{path.name}: the two factors of {stem!r} do not fit each other")
     layouts = {layout_of(stem) for stem in changes}
     if len(layouts) > 1 or None in layouts:
         odd = next((stem for stem in changes if layout_of(stem) is None), None)
-        what = "names of several layouts" if odd is None else f"a name of no known layout, {odd!r}"
+        several = ", ".join(sorted(each for each in layouts if each))
+        what = (
+            f"names of several layouts: {several}" if odd is None else f"a name of no known layout, {odd!r}"
+        )
         raise DataError("lora_key", f"{path.name} holds {what}")
     return LoraFile(path, changes, read_metadata(path), layout_of(next(iter(changes))) or "peft")
 

@@ -29,6 +29,11 @@ class Change(ABC):
     def rank(self) -> int | None:
         """Return the inner size of the factors, by which files divide alpha; None if there is none."""
 
+    @property
+    @abstractmethod
+    def fits_together(self) -> bool:
+        """Tell whether the shapes of the factors fit each other, which those of a file may not."""
+
     @abstractmethod
     def product(self) -> Tensor:
         """Return what is added to the weight, before a magnitude is set."""
@@ -86,6 +91,11 @@ class Change(ABC):
         return _apply(x.float(), change, layer)
 
 
+def _are_multiplied(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two factors with at least one direction between them can be multiplied."""
+    return min(one.ndim, other.ndim) > 1 and one.shape[1] == other.shape[0] > 0
+
+
 def weight_of(layer: nn.Module) -> Tensor:
     """Return a layer's weight, where it lies, as numbers: a quantised one is reckoned back."""
     weight: Tensor = dequantize_module_weight(layer)
@@ -123,6 +133,11 @@ class LowRank(Change):
         """Return the inner size of the factors."""
         return self.down.shape[0]
 
+    @property
+    def fits_together(self) -> bool:
+        """Tell whether ``up`` has as many columns as ``down`` rows."""
+        return _are_multiplied(self.up, self.down) and self.up.flatten(1).shape[1] == self.rank
+
     def product(self) -> Tensor:
         """Return ``scale * up @ down``."""
         return self.scale * (self.up.float().flatten(1) @ self.down.float().flatten(1))
@@ -150,6 +165,14 @@ class Decomposed(LowRank):
 
     magnitude: Tensor
     strength: float = 1.0
+
+    @property
+    def fits_together(self) -> bool:
+        """Tell whether there is also one length for each row, each column, or all."""
+        if not super().fits_together or self.magnitude.ndim < 2:
+            return False
+        sizes = {(1, 1), (len(self.up), 1), (1, self.down.shape[1])}
+        return (len(self.magnitude), self.magnitude[:1].numel()) in sizes
 
     def change_of(self, weight: Tensor) -> Tensor:
         """Return the new weight less the old one, times ``strength``."""
@@ -199,6 +222,14 @@ class Hadamard(Change):
         """Return the inner size of the factors."""
         return self.w1_b.shape[0]
 
+    @property
+    def fits_together(self) -> bool:
+        """Tell whether both products can be made, and are of one size."""
+        one, other = (self.w1_a, self.w1_b), (self.w2_a, self.w2_b)
+        if not (_are_multiplied(*one) and _are_multiplied(*other)):
+            return False
+        return (len(one[0]), one[1].shape[1:]) == (len(other[0]), other[1].shape[1:])
+
     def product(self) -> Tensor:
         """Return the scaled product of the two low-rank products."""
         return self.scale * (self.w1_a.float() @ self.w1_b.float()) * (self.w2_a.float() @ self.w2_b.float())
@@ -218,6 +249,13 @@ class Kronecker(Change):
     def rank(self) -> int | None:
         """Return the inner size of the factored matrix, of ``w2`` if both are; None if none is."""
         return next((pair[1].shape[0] for pair in (self.w2, self.w1) if len(pair) == 2), None)
+
+    @property
+    def fits_together(self) -> bool:
+        """Tell whether each matrix is one, or the product of its factors."""
+        return all(
+            _are_multiplied(*each) if len(each) == 2 else each[0].ndim > 1 for each in (self.w1, self.w2)
+        )
 
     def product(self) -> Tensor:
         """Return the scaled Kronecker product."""
