@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,39 @@ def test_merged_file_says_what_it_was_made_of(pair: tuple[Path, Path], tmp_path:
     assert (about["ss_base_model_version"], about["ss_network_dim"]) == ("sd_v1", "Dynamic")
 
 
+@pytest.mark.parametrize(
+    ("strength", "arguments", "code", "told"),
+    [
+        ("nan", [], 64, "error (strength_invalid): 'nan' is no strength"),
+        ("inf", [], 64, "error (strength_invalid): 'inf' is no strength"),
+        ("0", [], 65, "error (lora_empty): x.safetensors would change nothing"),
+        ("1e7", ["--dtype", "fp16"], 65, "would hold values that are not finite\n  Use a smaller strength"),
+    ],
+)
+def test_strength_that_makes_no_lora_is_the_users_mistake(
+    strength: str, arguments: list[str], code: int, told: str, pair: tuple[Path, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "x.safetensors"
+    assert main(["merge", f"{pair[0]}:{strength}", *arguments, "-o", str(out)]) == code
+    assert told in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+def test_place_that_cannot_be_written_to_is_told_before_any_work(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.safetensors").mkdir()
+    for out, told in (
+        (pair[0] / "x.safetensors", f"error (output_folder): nothing can be written to {pair[0]}"),
+        (tmp_path / "c.safetensors", "error (output_exists): "),
+        (tmp_path / "x.pt", "error (output_name): 'x.pt' is not a name for a LoRA file"),
+    ):
+        assert main(["merge", str(tmp_path / "missing.safetensors"), "--force", "-o", str(out)]) == 64
+        assert told in capsys.readouterr().err
+    assert main(["merge", str(pair[0]), "-o", str(tmp_path / "deep" / "er" / "x.safetensors")]) == 0
+
+
 # -- resizing ----------------------------------------------------------------------------------------------------------
 
 
@@ -255,11 +289,41 @@ def test_several_files_are_baked_at_once(
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
 
 
+def test_base_model_that_cannot_be_one_is_told(
+    pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    (odd / "model_index.json").write_text("[1]")
+    for base, code, told in (
+        (tmp_path / "gone", 64, f"error (base_model_missing): there is no folder {tmp_path / 'gone'}"),
+        (pair[0], 64, "error (base_model_missing)"),
+        (odd, 64, "error (base_model_config): model_index.json of the base model names no components"),
+        (
+            bases["wan"],
+            64,
+            "error (layout_unsupported): a.safetensors has names of the layout 'kohya', in which Wan",
+        ),
+        (bases["flux"], 65, "Give the base model that it was trained on."),
+    ):
+        assert main(["merge", str(pair[0]), "--into", str(base), "-o", str(tmp_path / "baked")]) == code
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "baked").exists()
+
+
+def test_folder_that_holds_the_base_model_is_never_replaced(
+    pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(bases["sd"], tmp_path / "models" / "sd")
+    shutil.copy(bases["sd"] / "model_index.json", tmp_path / "models")
+    with pytest.raises(ConfigurationError, match="is there already"):
+        bake([(pair[0], 1.0)], tmp_path / "models" / "sd", tmp_path / "models", force=True)
+    assert (tmp_path / "models" / "sd" / "unet").is_dir()
+
+
 def test_variants_are_baked_too_and_other_weights_left_out(
     pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
 ) -> None:
-    import shutil
-
     base = tmp_path / "base"
     shutil.copytree(bases["sd"], base)
     file = base / "unet" / "diffusion_pytorch_model.safetensors"

@@ -21,7 +21,7 @@ LAYOUT_HINT = "Give the folder of a model in diffusers layout (model_index.json 
 def read_index(folder: Path) -> dict[str, Any]:
     """Return ``model_index.json``; raise ConfigurationError where there is none or it cannot be read."""
     try:
-        index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
             "base_model_incomplete", "the base model has no model_index.json", hint=LAYOUT_HINT
@@ -30,6 +30,10 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ConfigurationError(
             "base_model_config", "model_index.json of the base model is not valid JSON", hint=LAYOUT_HINT
         ) from error
+    if not isinstance(index, dict):
+        raise ConfigurationError(
+            "base_model_config", "model_index.json of the base model names no components", hint=LAYOUT_HINT
+        )
     return index
 
 

@@ -106,6 +106,10 @@ class Architecture:
 
 def of_base(folder: Path, wanted: str | None = None) -> Architecture:
     """Build what a base model's configs describe; raise ConfigurationError for what is not one, or another family."""
+    if not folder.is_dir():
+        raise ConfigurationError(
+            "base_model_missing", f"there is no folder {folder}", hint=folders.LAYOUT_HINT
+        )
     index = folders.read_index(folder)
     name = family_of_pipeline(str(index.get("_class_name")))
     if name is None or (wanted is not None and wanted != name):

@@ -42,9 +42,9 @@ def bake(sources: Sequence[tuple[Path, float]], base: Path, out: Path, *, force:
     that is not for this model or weights that are then not finite.
     """
     _require_free(out, base, force)
-    index = folders.read_index(base)
     files = [reading.read(path) for path, _ in sources]
     found = [mapped(file, base=base) for file in files]
+    index = folders.read_index(base)
     found[0].model.require_one_denoiser()
     strengths = [strength for _, strength in sources]
     changes = _by_component(found, strengths)
@@ -64,7 +64,8 @@ def bake(sources: Sequence[tuple[Path, float]], base: Path, out: Path, *, force:
 
 
 def _require_free(out: Path, base: Path, force: bool) -> None:
-    ours = force and (out / "model_index.json").is_file() and out.resolve() != base.resolve()
+    holds_base = base.resolve().is_relative_to(out.resolve())
+    ours = force and (out / "model_index.json").is_file() and not holds_base
     if out.exists() and not ours:
         raise ConfigurationError(
             "output_exists", f"{out} is there already",

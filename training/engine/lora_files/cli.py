@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +125,7 @@ def _bake(options: argparse.Namespace, sources: Sequence[tuple[Path, float]]) ->
         raise ConfigurationError(
             "option_unused",
             f"--{given[0]} has no meaning with --into",
-            hint="The base model keeps its number format.",
+            hint="The files are added to the weights whole, in the base model's number format: leave it out.",
         )
     from training.engine.lora_files.bake import bake
 
@@ -191,12 +192,20 @@ def _written(path: Path, sha256: str) -> int:
 
 
 def _with_strength(text: str) -> tuple[Path, float]:
-    """Read ``FILE`` or ``FILE:STRENGTH``; what follows the colon of another name is part of it."""
+    """Read ``FILE`` or ``FILE:STRENGTH``; what follows the colon of another name is part of it.
+
+    Raise ConfigurationError for a strength that is no finite number.
+    """
     name, colon, number = text.rpartition(":")
     try:
-        return (Path(name), float(number)) if colon else (Path(text), 1.0)
+        strength = float(number) if colon else 1.0
     except ValueError:
-        return Path(text), 1.0
+        colon, strength = "", 1.0
+    if not math.isfinite(strength):
+        raise ConfigurationError(
+            "strength_invalid", f"{number!r} is no strength", hint="Give a number, e.g. FILE:0.8."
+        )
+    return Path(name if colon else text), strength
 
 
 def add_commands(add: Callable[[str, Command], argparse.ArgumentParser]) -> None:

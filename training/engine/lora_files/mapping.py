@@ -55,11 +55,18 @@ def mapped(file: LoraFile, *, family: str | None = None, base: Path | None = Non
     """
     models = [architecture.of_base(base, family)] if base is not None else None
     chosen = models[0].family if models else family_of(file, family)
+    tables = tables_of(chosen, file.layout)
+    if not tables:
+        raise ConfigurationError(
+            "layout_unsupported",
+            f"{file.path.name} has names of the layout {file.layout!r}, in which {chosen.title} has no files",
+            hint=f"It is for another base model than one of the family {chosen.name}.",
+        )
     failures: list[tuple[int, DataError]] = []
-    for table in tables_of(chosen, file.layout):
+    for table in tables:
         for model in models or architecture.candidates(chosen, table, file):
             slots = table.slots(model.parts)
-            problems = list(_problems(file, chosen, model, slots))
+            problems = list(_problems(file, model, slots))
             if not problems:
                 return _split(file, table, model, slots)
             failures.append((len(problems), problems[0]))
@@ -71,10 +78,12 @@ def mapped(file: LoraFile, *, family: str | None = None, base: Path | None = Non
     raise min(failures, key=lambda failure: failure[0])[1]
 
 
-def _problems(
-    file: LoraFile, family: ModelFamily, model: Architecture, slots: Mapping[str, list[Slot]]
-) -> Iterable[DataError]:
-    hint = f"Give its base model with --base FOLDER, or another family than {family.name} with --family."
+def _problems(file: LoraFile, model: Architecture, slots: Mapping[str, list[Slot]]) -> Iterable[DataError]:
+    family = model.family
+    hint = (
+        f"Give its base model with --base FOLDER, or another family than {family.name} with --family."
+        if model.folder is None else "Give the base model that it was trained on."
+    )  # fmt: skip
     for stem, change in file.changes.items():
         if stem not in slots:
             yield DataError(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from training.engine import ENGINE_VERSION
-from training.engine.errors import ConfigurationError
+from training.engine.errors import ConfigurationError, DataError
 from training.engine.export.factors import VerificationError, read_factors, tensors_of
 from training.engine.export.table import Layout
 from training.engine.export.verify import TOLERANCE
@@ -36,9 +36,16 @@ def require_free(path: Path, force: bool) -> None:
         raise ConfigurationError(
             "output_name", f"{path.name!r} is not a name for a LoRA file", hint="End it with .safetensors."
         )
-    if path.is_dir() or (path.exists() and not force):
+    if path.is_dir():
+        raise ConfigurationError("output_exists", f"{path} is a folder", hint="Choose another name.")
+    if path.exists() and not force:
         raise ConfigurationError(
             "output_exists", f"{path} is there already", hint="Choose another name, or add --force."
+        )
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ConfigurationError(
+            "output_folder", f"nothing can be written to {nearest}", hint="Choose another folder."
         )
 
 
@@ -47,11 +54,21 @@ def save(
 ) -> str:
     """Write the changes by stem, read the file again and compare each, then give it its name; return its sha256.
 
-    Raise VerificationError where rounding does not explain a difference; what was there before is then untouched.
+    Raise DataError for a file that would hold no numbers or change nothing, VerificationError where rounding does not
+    explain a difference; what was there before is then untouched.
     """
+    content = tensors_of(layout, changes, dtype, {})
+    odd = next((key for key, tensor in content.items() if not bool(torch.isfinite(tensor).all())), None)
+    if odd is not None:
+        raise DataError(
+            "lora_not_finite", f"{path.name}: {odd!r} would hold values that are not finite",
+            hint="Use a smaller strength, e.g. FILE:0.5, or --dtype fp32.",
+        )  # fmt: skip
+    if all(change.is_empty for change in changes.values()):
+        raise DataError("lora_empty", f"{path.name} would change nothing: every product is zero")
     aside = path.with_name(f".{path.stem}.{os.getpid()}.new.safetensors")
     try:
-        digest = write(aside, tensors_of(layout, changes, dtype, {}), metadata)
+        digest = write(aside, content, metadata)
         _compare(aside, changes, dtype)
         os.replace(aside, path)
     finally:
