@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from training.engine import registry
+from training.engine.cli import main
 from training.engine.families.base import ModelFamily
 
 from . import known_families
@@ -67,11 +68,19 @@ def auraflow(
     return family
 
 
-def test_its_parts_are_found_by_name(plugin: None) -> None:
+def test_its_parts_are_found_by_name(plugin: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert "auraflow" in registry.family_names()
     assert "lora-plus" in registry.method_names()
     assert "brightness" in registry.captioner_names()
     assert "late" in registry.sampler_names()
+    assert main(["families"]) == 0
+    listed = {tuple(line.split()[:2]) for line in capsys.readouterr().out.splitlines()}
+    assert listed >= {
+        ("family", "auraflow"),
+        ("method", "lora-plus"),
+        ("captioner", "brightness"),
+        ("sampler", "late"),
+    }
     captioner = registry.load_captioner("brightness")
     captioner.load(None, device=CPU, longest=5)
     pictures = [Image.new("RGB", (8, 8), level) for level in ("black", "grey", "white")]

@@ -204,7 +204,7 @@ def _whole_checkpoint(folder: Path, name: str | None) -> Path:
 
 
 def families(options: argparse.Namespace) -> int:
-    """List the model families, methods and optimizers that are installed."""
+    """List the model families, methods, optimizers, samplers and captioners that are installed."""
     from training.engine import registry
 
     for name in registry.family_names():
@@ -213,6 +213,10 @@ def families(options: argparse.Namespace) -> int:
         print(f"method  {name}")
     for name in registry.optimizer_names():
         print(f"optimizer  {name}")
+    for name in registry.sampler_names():
+        print(f"sampler  {name}")
+    for name in registry.captioner_names():
+        print(f"captioner  {name}")
     return ExitCode.DONE
 
 
