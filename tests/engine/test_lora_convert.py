@@ -44,8 +44,9 @@ def test_there_and_back_is_the_same_bit_for_bit(
     convert(tmp_path / "2.safetensors", one, tmp_path / "3.safetensors", base=bases[name])  # type: ignore[arg-type]
     before, after = load_file(first), load_file(tmp_path / "3.safetensors")
     assert before.keys() == after.keys()
-    # Fused entries of kohya's files have another rank than the rest but the same alpha: a factor of 3 on the way.
-    allowed = 2e-7 if (name, other) == ("flux", "kohya") else 0.0
+    # Fused entries of kohya's files have another rank than the rest but the same alpha: times 3 on the way there, by 3
+    # on the way back, and each rounds by half of this (1.19e-7 was seen).
+    allowed = torch.finfo(torch.float32).eps if (name, other) == ("flux", "kohya") else 0.0
     off = {key: float(((before[key] - after[key]).abs() / before[key].abs()).max()) for key in before}
     assert {key: value for key, value in off.items() if value > allowed} == {}
     assert load_file(tmp_path / "2.safetensors").keys() != before.keys()
@@ -57,7 +58,7 @@ def test_converted_file_does_the_same(
 ) -> None:
     family = load_family(name)
     parts = family.tiny()
-    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, one), rank=3, alpha=1.7)
+    first = write_sample(tmp_path / "1.safetensors", family, table_of(family, one), rank=3, alpha=50.0)
     convert(first, other, tmp_path / "2.safetensors", base=bases[name])  # type: ignore[arg-type]
     base = output_of(family, parts)
     before = output_of(family, parts, (first, table_of(family, one), 1.0))
@@ -83,7 +84,7 @@ def test_diffusers_reads_a_converted_unet_file(
     noised, t, rows = inputs_of(family, parts)
     with torch.no_grad():
         theirs = family.forward(parts.with_denoiser(pipe.unet), noised, t, rows)
-    assert_same_effect(ours, theirs, base, 1e-3)
+    assert_same_effect(ours, theirs, base)
     adapted = {name for name, _ in pipe.text_encoder.named_modules() if name.endswith("lora_A")}
     assert len(adapted) == 12
 
@@ -92,7 +93,7 @@ def test_diffusers_reads_the_fused_names_of_flux(bases: dict[str, Path], tmp_pat
     family = load_family("flux")
     # Its reader has the widths of the full model's single blocks in it: those are left to the test of the names.
     first = write_sample(
-        tmp_path / "1.safetensors", family, table_of(family, "peft"), alpha=1.5, only="attn.add_"
+        tmp_path / "1.safetensors", family, table_of(family, "peft"), alpha=100.0, only="attn.add_"
     )
     convert(first, "kohya", tmp_path / "2.safetensors", base=bases["flux"])
     assert list(load_file(tmp_path / "2.safetensors")) == [
@@ -106,7 +107,7 @@ def test_diffusers_reads_the_fused_names_of_flux(bases: dict[str, Path], tmp_pat
     with torch.no_grad():
         theirs = family.forward(parts.with_denoiser(pipe.transformer), noised, t, rows)
     ours = output_of(family, parts, (first, table_of(family, "peft"), 1.0))
-    assert float((ours - theirs).norm()) < 1e-3 * float((ours - output_of(family, parts)).norm())
+    assert_same_effect(ours, theirs, output_of(family, parts))
 
 
 def test_kohya_names_of_the_full_flux_are_those_that_diffusers_reads() -> None:

@@ -61,7 +61,7 @@ def test_diffusers_reads_a_merged_file(
     pipe.load_lora_weights(tmp_path / "ab.safetensors")
     parts = SD.tiny()
     both = output_of(SD, parts, (one, KOHYA, 1.0), (two, KOHYA, 0.5))
-    assert_same_effect(output_of(SD, parts.with_denoiser(pipe.unet)), both, output_of(SD, parts), 1e-3)
+    assert_same_effect(output_of(SD, parts.with_denoiser(pipe.unet)), both, output_of(SD, parts))
 
 
 def test_merge_to_a_rank_keeps_the_best_part(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -255,13 +255,13 @@ def loaded(folder: Path, name: str = "sd") -> Parts:
 def test_baked_model_does_what_the_files_do(
     method: str, pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
 ) -> None:
-    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, rank=2, alpha=1.0, method=method, only="attn")
+    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, rank=2, alpha=50.0, method=method, only="attn")
     done = bake([(one, 0.5)], bases["sd"], tmp_path / "baked")
     parts = loaded(bases["sd"])
     hooked = output_of(SD, parts, (one, KOHYA, 0.5))
     new = loaded(tmp_path / "baked")
     alone = parts.with_denoiser(new.denoiser)
-    assert_same_effect(output_of(SD, alone), hooked, output_of(SD, parts), 1e-3)
+    assert_same_effect(output_of(SD, alone), hooked, output_of(SD, parts))
     encoder, before = (
         new.components["text_encoder"].state_dict(),
         parts.components["text_encoder"].state_dict(),
@@ -350,7 +350,7 @@ def test_extracted_file_brings_the_tuned_model_back(
 ) -> None:
     family = load_family(name)
     table = next(iter(family.exports.values()))
-    file = write_sample(tmp_path / "a.safetensors", family, table, rank=2, alpha=1.0)
+    file = write_sample(tmp_path / "a.safetensors", family, table, rank=2, alpha=4.0)
     tuned = tuned_model(tmp_path, name, file, bases)
     out = tmp_path / "b.safetensors"
     done = extract(bases[name], tuned, out, rank=2, dtype="fp32")
@@ -358,7 +358,7 @@ def test_extracted_file_brings_the_tuned_model_back(
     assert done.left_out == {}
     parts = loaded(bases[name], name)
     new = output_of(family, parts.with_denoiser(loaded(tuned, name).denoiser))
-    assert_same_effect(output_of(family, parts, (out, table, 1.0)), new, output_of(family, parts), 1e-3)
+    assert_same_effect(output_of(family, parts, (out, table, 1.0)), new, output_of(family, parts))
     about = read_metadata(out)
     assert about["ss_base_model_version"] == family.metadata(parts)["ss_base_model_version"]
     assert about["ss_network_dim"] in {"2", "Dynamic"}
