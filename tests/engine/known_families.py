@@ -40,8 +40,7 @@ class Known:
     ``call`` are further arguments of the pipeline, at a guidance that is off or that training uses; ``latents`` brings
     (B, C, h, w) into the form its ``latents`` argument has; ``modules`` counts the adapted layers of the tiny model by
     preset, text encoders included; ``idle`` those that no gradient reaches; ``not_for_diffusers`` are layouts that its
-    pipeline does not read; ``guidance`` is the name of its
-    argument, ``negative`` what its pictures are guided away from.
+    pipeline does not read; ``guidance`` is the name of its argument, ``negative`` what pictures are guided away from.
     """
 
     pipeline: str
@@ -86,7 +85,6 @@ KNOWN: dict[str, Known] = {
     "pixart": Known(
         "PixArtAlphaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
         {"guidance_scale": 1.0, "use_resolution_binning": False, "clean_caption": False},
-        not_for_diffusers=["peft"],  # its pipelines read no LoRA at all
     ),
     "qwen-image": Known(
         "QwenImagePipeline", {"attn": 16, "attn-mlp": 24, "all": 24}, {"true_cfg_scale": 1.0}, packed,

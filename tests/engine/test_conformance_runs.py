@@ -7,6 +7,8 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 
 from training.engine.data.pictures import load_pixels
@@ -16,7 +18,7 @@ from training.engine.export.weights_file import read_metadata
 from training.engine.families.base import ModelFamily, Parts, TextRow
 from training.engine.loss import per_sample_loss
 
-from .conformance import EDGE, inputs_of, method_of
+from .conformance import EDGE, inputs_of, method_of, perturb
 from .conftest import CPU, Build, assert_equal, recorded, weights
 from .known_families import KNOWN
 
@@ -178,17 +180,18 @@ def test_exported_file_has_the_trained_effect(family: ModelFamily, build: Build,
         trainer = build(
             family.name,
             run=layout,
-            method=method_of(family, alpha=3.0),
+            method=method_of(family, alpha=30.0),
             output={"dtype": dtype, "layout": layout},
         )
         trainer.train()
+        perturb(trainer)
         path, _, factors, _ = trainer._write_export("x", trainer.state.step)
         text = trainer.text_rows([""])[0]
         error = verify.verify_effect(
             factors, family, trainer.table, trainer.parts, trainer.adapter, text, "fp32"
         )
-        assert error < (1e-4 if dtype == "fp32" else 2e-2)
-        assert read_metadata(path)["ss_network_alpha"] == "3.0"
+        assert error < (1e-5 if dtype == "fp32" else 1e-2)  # bf16 rounds a factor by 2^-9; 6e-3 was seen
+        assert read_metadata(path)["ss_network_alpha"] == "30.0"
 
 
 def test_diffusers_reads_the_file_and_gets_the_same_effect(
@@ -197,22 +200,34 @@ def test_diffusers_reads_the_file_and_gets_the_same_effect(
     known = KNOWN[family.name]
     for layout in [each for each in family.exports if each not in known.not_for_diffusers]:
         trainer = build(
-            family.name, run=layout, method={"targets": "all", "alpha": 3.0},
-            training={"steps": 2, "learning_rate": 3e-2}, output={"dtype": "fp32", "layout": layout},
+            family.name, run=layout, method=method_of(family, alpha=30.0), training={"steps": 1},
+            output={"dtype": "fp32", "layout": layout},
         )  # fmt: skip
         trainer.train()
+        perturb(trainer)  # a short training changes less than rounding lets compare
         path, *_ = trainer._write_export("x", trainer.state.step)
         fresh = family.load(bases[family.name], device=CPU, dtype=torch.float32)
         pipeline = fresh.pipeline(getattr(diffusers, known.pipeline))
-        inputs = inputs_of(family, fresh)
         with torch.no_grad():
-            base = family.forward(fresh, *inputs)
-            pipeline.load_lora_weights(path)
-            theirs = family.forward(fresh, *inputs)
-            ours = family.forward(trainer.parts, *inputs)
+            base = family.forward(fresh, *inputs_of(family, fresh))
+            if hasattr(pipeline, "load_lora_weights"):
+                pipeline.load_lora_weights(path)
+            else:
+                read_by_peft(fresh.denoiser, path)
+            theirs = family.forward(fresh, *inputs_of(family, fresh))
+            ours = family.forward(trainer.parts, *inputs_of(family, trainer.parts))
         effect = float((ours - base).norm())
-        assert effect > 1e-3
-        assert float((theirs - ours).norm()) < 1e-3 * effect, layout
+        assert effect > 0.1 * float(base.norm())
+        assert float((theirs - ours).norm()) < 1e-5 * effect, layout
+
+
+def read_by_peft(model: nn.Module, path: Path) -> None:
+    """Put a file on a model of diffusers whose pipeline reads none, as whoever uses it must."""
+    content = {key.removeprefix("transformer."): tensor for key, tensor in load_file(path).items()}
+    names = [key.removesuffix(".lora_A.weight") for key in content if key.endswith(".lora_A.weight")]
+    rank = content[f"{names[0]}.lora_A.weight"].shape[0]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), model)
+    assert set_peft_model_state_dict(model, content).unexpected_keys == []
 
 
 def test_model_saved_as_the_fp16_variant_is_loaded_whole(family: ModelFamily, tmp_path: Path) -> None:
