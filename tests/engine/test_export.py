@@ -96,6 +96,17 @@ def test_metadata_tells_how_it_was_made_and_nothing_private(build: Build) -> Non
     assert str(trainer.run_dir) not in json.dumps(about)
 
 
+def test_metadata_names_the_optimizer_and_the_rates_of_the_recipe(build: Build) -> None:
+    trainer = trained(build, training={"optimizer": "lion", "learning_rate": 1e-4})
+    about = read_metadata(trainer.export_lora_weights())
+    assert (about["ss_optimizer"], about["ss_unet_lr"], about["ss_text_encoder_lr"]) == (
+        "lion",
+        "0.0001",
+        "5e-05",
+    )
+    assert {group.learning_rate for group in trainer.adapter.groups()} == {1e-4, 5e-5}
+
+
 def test_tag_counts_are_written_only_on_request(build: Build) -> None:
     about = read_metadata(trained(build, output={"include_tag_frequencies": True}).export_lora_weights())
     assert json.loads(about["ss_tag_frequency"])["tiny"]["plain"] == 10

@@ -216,6 +216,15 @@ class TrainingSpec:
         """Return every trained resolution, the largest first."""
         return tuple(sorted({self.resolution, *self.resolutions}, reverse=True))
 
+    @property
+    def text_encoder_rate(self) -> float:
+        """Return the learning rate of text encoders, which is half of the other when none was given."""
+        return (
+            self.learning_rate / 2
+            if self.text_encoder_learning_rate is None
+            else self.text_encoder_learning_rate
+        )
+
     def held_out_of(self, pictures: int) -> int:
         """Return how many of so many pictures are kept aside; of a share none of fewer than four, else at least one."""
         if self.held_out_count is not None:

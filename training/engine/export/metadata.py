@@ -47,9 +47,8 @@ def build(
         }}),
         "ss_learning_rate": training.learning_rate,
         "ss_unet_lr": training.learning_rate,
-        "ss_text_encoder_lr": (training.text_encoder_learning_rate or training.learning_rate / 2)
-        if method.text_encoder else None,
-        "ss_optimizer": "torch.optim.adamw.AdamW",
+        "ss_text_encoder_lr": training.text_encoder_rate if method.text_encoder else None,
+        "ss_optimizer": training.optimizer,
         "ss_lr_scheduler": training.schedule,
         "ss_lr_warmup_steps": training.warmup_steps,
         "ss_max_train_steps": dataset.plan.total_steps,

@@ -52,7 +52,7 @@ def find_targets(family: ModelFamily, parts: Parts, spec: RunSpec) -> list[Targe
                 f"no layer of the {part} matches {', '.join(method.modules) or method.targets}",
                 hint="Choose another set of layers, or check that the model family fits the base model.",
             )
-        rate = _learning_rate(part, spec)
+        rate = spec.training.learning_rate if part == DENOISER else spec.training.text_encoder_rate
         found += (Target(part, name, *_size(own[name], method), rate) for name in names)
     return _with_rules(found, method)
 
@@ -92,13 +92,6 @@ def _size(layer: nn.Module, method: MethodSpec) -> tuple[int, float]:
         own = method.conv_rank or rank
         return own, method.conv_alpha or alpha * own / rank
     return rank, alpha
-
-
-def _learning_rate(part: str, spec: RunSpec) -> float:
-    training = spec.training
-    if part == DENOISER:
-        return training.learning_rate
-    return training.text_encoder_learning_rate or training.learning_rate / 2
 
 
 def _with_rules(targets: list[Target], method: MethodSpec) -> list[Target]:
