@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def test_run_then_inspect_then_export_again(
     assert "ss_network_alpha                     2.0" in said
     assert main(["inspect", str(run_dir / "checkpoints" / "step-00000003")]) == 0
     assert "checkpoint of step 3" in capsys.readouterr().out
+    assert main(["inspect", str(run_dir / "checkpoints" / "step-00000003"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["step"], told["tensors"], told["recipe"]["method"]["rank"]) == (3, 64, 4)
     assert (
         main(["export", str(run_dir), "--checkpoint", "step-00000003", "--dtype", "fp32", "--name", "early"])
         == 0

@@ -215,6 +215,42 @@ def test_name_that_is_not_understood_is_named(bases: dict[str, Path], tmp_path: 
     assert not (tmp_path / "2.safetensors").exists()
 
 
+def test_sdxl_file_with_flattened_diffusers_names_is_read(bases: dict[str, Path], tmp_path: Path) -> None:
+    family = load_family("sdxl")
+    parts, kohya = family.tiny(), table_of(family, "kohya")
+    (flat,) = (table for table in family.conversions if table.layout == "kohya")
+    first = write_sample(tmp_path / "1.safetensors", family, flat, rank=3, alpha=1.5)
+    assert "lora_unet_down_blocks_0_resnets_0_conv1.alpha" in load_file(first)
+    done = convert(first, "kohya", tmp_path / "2.safetensors", base=bases["sdxl"])
+    assert (done.before, done.after) == (281, 281)
+    content = load_file(tmp_path / "2.safetensors")
+    assert "lora_unet_input_blocks_1_0_in_layers_2.alpha" in content
+    assert not any("down_blocks" in key for key in content)
+    before = output_of(family, parts, (first, flat, 1.0))
+    assert torch.equal(before, output_of(family, parts, (tmp_path / "2.safetensors", kohya, 1.0)))
+    assert not torch.equal(before, output_of(family, parts))
+
+
+def test_dora_goes_between_kohya_and_comfy_but_not_to_peft(bases: dict[str, Path], tmp_path: Path) -> None:
+    family = load_family("flux")
+    parts, kohya, comfy = family.tiny(), table_of(family, "kohya"), table_of(family, "comfy")
+    # One layer that is not fused: others cannot be a DoRA in these layouts.
+    first = write_sample(
+        tmp_path / "1.safetensors", family, kohya, method="dora", only="attn.to_out.0", alpha=60.0
+    )
+    convert(first, "comfy", tmp_path / "2.safetensors", base=bases["flux"])
+    assert "diffusion_model.double_blocks.0.img_attn.proj.dora_scale" in load_file(tmp_path / "2.safetensors")
+    before = output_of(family, parts, (first, kohya, 1.0))
+    assert_same_effect(
+        before, output_of(family, parts, (tmp_path / "2.safetensors", comfy, 1.0)), output_of(family, parts)
+    )
+    with pytest.raises(
+        ConfigurationError, match="is a DoRA, which the layout 'peft' holds otherwise"
+    ) as caught:
+        convert(first, "peft", tmp_path / "3.safetensors", base=bases["flux"])
+    assert caught.value.code == "layout_unsupported"
+
+
 @pytest.mark.parametrize("method", ["loha", "lokr"])
 def test_other_methods_go_between_kohya_and_comfy_but_not_to_diffusers(
     method: str, bases: dict[str, Path], tmp_path: Path

@@ -311,6 +311,19 @@ def test_base_model_that_cannot_be_one_is_told(
     assert not (tmp_path / "baked").exists()
 
 
+def test_base_model_of_two_denoisers_is_neither_baked_into_nor_extracted_from(tmp_path: Path) -> None:
+    family = load_family("wan")
+    base, out = tmp_path / "base", tmp_path / "out.safetensors"
+    family.save(family.tiny("14b"), base)  # type: ignore[call-arg]
+    file = write_sample(tmp_path / "a.safetensors", family, table_of(family, "peft"))
+    with pytest.raises(ConfigurationError, match="a second denoiser, 'transformer_2'") as baked:
+        bake([(file, 1.0)], base, tmp_path / "baked")
+    with pytest.raises(ConfigurationError) as extracted:
+        extract(base, base, out, rank=2)
+    assert (baked.value.code, extracted.value.code) == ("several_denoisers", "several_denoisers")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "base"]
+
+
 def test_folder_that_holds_the_base_model_is_never_replaced(
     pair: tuple[Path, Path], bases: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from training.engine.cli import main
 from training.engine.errors import ConfigurationError
@@ -226,7 +230,31 @@ def test_file_says_what_it_is(build: Build, capsys: pytest.CaptureFixture[str]) 
     (event,) = recorded(trainer).of("export")
     assert (event.format, event.keys) == ("word", 1)
     assert main(["inspect", str(path)]) == 0
-    assert "a word: emb_params 3 x 16" in capsys.readouterr().out
+    assert re.search(r"^a word +emb_params 3 x 16$", capsys.readouterr().out, re.M)
+    assert main(["inspect", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["family"], told["word"], told["trigger_words"]) == ("sd", {"emb_params": [3, 16]}, ["inky"])
+    assert told["hashes"] == {"sshs_model_hash": "matches", "modelspec.hash_sha256": "matches"}
+    assert (told["sha256"], told["problems"]) == (hashlib.sha256(path.read_bytes()).hexdigest(), [])
+    assert main(["resize", str(path), "--rank", "1", "-o", str(path.with_name("x.safetensors"))]) == 65
+    assert "error (lora_is_word)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"emb_params": torch.full((2, 4), torch.nan)}, "holds values that are not finite"),
+        ({"clip_l": torch.ones(2, 4), "clip_g": torch.ones(3, 4)}, "do not fit together"),
+    ],
+)
+def test_inspect_tells_what_is_wrong_with_a_word(
+    content: dict[str, Tensor], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(content, tmp_path / "x.safetensors")
+    assert main(["inspect", str(tmp_path / "x.safetensors")]) == 65
+    assert problem in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "x.safetensors"), "--json"]) == 65
+    assert problem in json.loads(capsys.readouterr().out)["problems"][0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from training.engine.errors import ConfigurationError, DataError, ExitCode
 
 if TYPE_CHECKING:
-    from training.engine.lora_files.inspection import Report
+    from training.engine.lora_files.inspection import Report, WordReport
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -20,22 +20,20 @@ Command = Callable[[argparse.Namespace], int]
 def inspect(options: argparse.Namespace) -> int:
     """Print what a LoRA file or a checkpoint holds."""
     if options.file.is_dir():
-        return _inspect_checkpoint(options.file)
-    from training.engine.export.weights_file import read_metadata
-    from training.engine.export.words import word_shapes
+        return _inspect_checkpoint(options.file, as_json=options.json)
     from training.engine.lora_files import inspection
 
-    if shapes := word_shapes(options.file):
-        metadata = read_metadata(options.file)
-        told = "a word: " + ", ".join(f"{name} {rows} x {width}" for name, (rows, width) in shapes.items())
-        print(json.dumps({"word": shapes, "metadata": metadata}) if options.json else _lines(told, metadata))
-        return ExitCode.DONE
-    report = inspection.inspect(options.file, norms=options.norms)
-    print(report.as_json() if options.json else _told(report))
+    report: Report | WordReport
+    if (word := inspection.inspect_word(options.file)) is not None:
+        report, told = word, _told_of_word(word)
+    else:
+        report = inspection.inspect(options.file, norms=options.norms)
+        told = _told(report)
+    print(report.as_json() if options.json else told)
     return ExitCode.DATA if report.problems else ExitCode.DONE
 
 
-def _inspect_checkpoint(folder: Path) -> int:
+def _inspect_checkpoint(folder: Path, *, as_json: bool) -> int:
     from training.engine import checkpoint
 
     try:
@@ -45,8 +43,12 @@ def _inspect_checkpoint(folder: Path) -> int:
             "not_a_checkpoint", f"{folder}: {error}",
             hint="Give a .safetensors file, or a folder like checkpoints/step-00000120.",
         ) from error  # fmt: skip
-    print(f"checkpoint of step {loaded.state.step}, {len(loaded.adapter)} tensors, whole")
-    print(json.dumps(loaded.identity["recipe"], indent=1, ensure_ascii=False))
+    step, tensors, recipe = loaded.state.step, len(loaded.adapter), loaded.identity["recipe"]
+    if as_json:
+        print(json.dumps({"step": step, "tensors": tensors, "recipe": recipe}, indent=1, ensure_ascii=False))
+        return ExitCode.DONE
+    print(f"checkpoint of step {step}, {tensors} tensors, whole")
+    print(json.dumps(recipe, indent=1, ensure_ascii=False))
     return ExitCode.DONE
 
 
@@ -67,6 +69,19 @@ def _told(report: Report) -> str:
     lines = [f"{name:36} {value}" for name, value in {**rows, **report.hashes}.items()]
     lines += [f"problem: {problem}" for problem in report.problems]
     lines += [f"norm {norm:12.6g}  {stem}" for stem, norm in (report.norms or {}).items()]
+    return _lines("\n".join(lines), report.metadata)
+
+
+def _told_of_word(report: WordReport) -> str:
+    rows = {
+        "file": f"{report.file}, {report.bytes / 1e6:.2f} MB",
+        "sha256": report.sha256,
+        "a word": ", ".join(f"{name} {rows} x {width}" for name, (rows, width) in report.word.items()),
+        "family": report.family,
+        "trigger words": ", ".join(report.trigger_words) or "none said",
+    }
+    lines = [f"{name:36} {value}" for name, value in {**rows, **report.hashes}.items()]
+    lines += [f"problem: {problem}" for problem in report.problems]
     return _lines("\n".join(lines), report.metadata)
 
 

@@ -62,7 +62,7 @@ def _target(found: Mapped, to: Layout) -> ExportTable:
         if by_row or alone:
             raise ConfigurationError(
                 "layout_unsupported",
-                f"{delta.module!r} is a {type(delta.change).__name__}, which the layout {to!r} holds otherwise or not",
+                f"{delta.module!r} is a {delta.change.title}, which the layout {to!r} holds otherwise or not",
                 hint="Make a plain LoRA of it first: lora-train merge FILE --rank R --base FOLDER -o OUT.",
             )  # fmt: skip
     return table

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from training.engine.errors import DataError
-from training.engine.export.factors import SUFFIXES
+from training.engine.export import words
+from training.engine.export.factors import SUFFIXES, VerificationError
 from training.engine.export.weights_file import read_metadata
 from training.engine.families.base import DENOISER
 from training.engine.lora_files import reading
@@ -68,6 +69,43 @@ class Report:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
 
 
+@dataclasses.dataclass
+class WordReport:
+    """Be what a file of textual inversion holds: ``word`` gives (rows, width) by name; else as in ``Report``."""
+
+    file: str
+    bytes: int
+    family: str
+    word: dict[str, tuple[int, int]]
+    trigger_words: list[str]
+    hashes: dict[str, str]
+    sha256: str
+    problems: list[str]
+    metadata: dict[str, str]
+
+    def as_json(self) -> str:
+        """Return all of it as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+
+
+def inspect_word(path: Path) -> WordReport | None:
+    """Report the word that a file holds; return None for a file of another kind."""
+    shapes = words.word_shapes(path)
+    family = next((name for name, keys in words.KEYS.items() if shapes.keys() == set(keys.values())), None)
+    if family is None:
+        return None
+    metadata = read_metadata(path)
+    hashes, sha256, problems = _hashes(path, metadata)
+    try:
+        words.read_word(path, family)
+    except VerificationError as error:
+        problems.insert(0, error.message)
+    return WordReport(
+        path.name, path.stat().st_size, family, shapes, reading.trigger_words(metadata), hashes, sha256, problems,
+        metadata,
+    )  # fmt: skip
+
+
 def inspect(path: Path, *, norms: bool = False) -> Report:
     """Report what a file holds; raise DataError only for what is not a whole safetensors file."""
     content = reading.header(path)
@@ -89,8 +127,8 @@ def inspect(path: Path, *, norms: bool = False) -> Report:
     told, named = reading.family_by_metadata(metadata), reading.family_by_names(groups)
     if not problems:
         problems += _refusal(path)
-    hashes, sha256 = _hashes(path, metadata)
-    problems += [f"{name} is not that of the tensors" for name, state in hashes.items() if state == "differs"]
+    hashes, sha256, differing = _hashes(path, metadata)
+    problems += differing
     return Report(
         file=path.name, bytes=path.stat().st_size, layout=layouts.pop() if len(layouts) == 1 else None,
         family=told or named, family_from="metadata" if told else "names" if named else None,
@@ -139,8 +177,8 @@ def _part(stem: str) -> str:
     return next((prefix for prefix in ENCODERS if stem.startswith(prefix)), DENOISER)
 
 
-def _hashes(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """Compare the hashes that a file states with its tensors; return that, and the sha256 of the whole file."""
+def _hashes(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], str, list[str]]:
+    """Compare the hashes that a file states with its tensors; return that, the file's sha256, and what is wrong."""
     whole, region = hashlib.sha256(), hashlib.sha256()
     with path.open("rb") as file:
         start = file.read(8)
@@ -155,7 +193,8 @@ def _hashes(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, str], st
         else "matches" if metadata[name].lower().removeprefix("0x") == digest else "differs"
         for name in ("sshs_model_hash", "modelspec.hash_sha256")
     }  # fmt: skip
-    return states, whole.hexdigest()
+    differing = [f"{name} is not that of the tensors" for name, state in states.items() if state == "differs"]
+    return states, whole.hexdigest(), differing
 
 
 def _refusal(path: Path) -> Iterator[str]:

@@ -86,7 +86,7 @@ def side_by_side(stem: str, changes: Sequence[Change]) -> LowRank:
     """
     low = [change for change in changes if type(change) is LowRank]
     if len(low) != len(changes):
-        odd = next(type(change).__name__ for change in changes if type(change) is not LowRank)
+        odd = next(change.title for change in changes if type(change) is not LowRank)
         raise ConfigurationError(
             "merge_inexact", f"{stem!r} is a {odd}, which cannot be put beside others without loss",
             hint="Add --rank R: the sum is then cut to that rank.",

@@ -15,6 +15,7 @@ from training.engine.errors import DataError
 from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.table import Layout
 from training.engine.export.weights_file import read_metadata
+from training.engine.export.words import word_shapes
 from training.engine.methods.changes import Change, Hadamard, Kronecker, LowRank
 
 READABLE = ("F16", "BF16", "F32", "F64")
@@ -67,6 +68,11 @@ class LoraFile:
 def read(path: Path) -> LoraFile:
     """Read all of a file; raise DataError naming what is odd in it."""
     header(path)
+    if word_shapes(path):
+        raise DataError(
+            "lora_is_word", f"{path.name} is a word of textual inversion, which changes no layer",
+            hint="Use it as it is; only `lora-train inspect` works on words.",
+        )  # fmt: skip
     try:
         changes = read_factors(path)
     except VerificationError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from peft.utils.integrations import dequantize_module_weight
@@ -22,6 +22,8 @@ from training.engine.errors import ConfigurationError
 class Change(ABC):
     """Be one layer's change: factors, and ``scale``, which multiplies their product."""
 
+    title: ClassVar[str]
+    """What people call it."""
     scale: float
 
     @property
@@ -104,7 +106,7 @@ def weight_of(layer: nn.Module) -> Tensor:
 
 def _inseparable(change: Change) -> ConfigurationError:
     return ConfigurationError(
-        "layout_unsupported", f"layers fused in a file cannot be parted in the form {type(change).__name__}",
+        "layout_unsupported", f"layers fused in a file cannot be parted where they are a {change.title}",
         hint="Use a file that holds each layer apart.",
     )  # fmt: skip
 
@@ -125,6 +127,7 @@ def _apply(x: Tensor, weight: Tensor, layer: nn.Module) -> Tensor:
 class LowRank(Change):
     """Add ``scale * up @ down`` (Hu et al. 2021): ``down`` (r, in[, kh, kw]), ``up`` (out, r[, 1, 1])."""
 
+    title: ClassVar[str] = "LoRA"
     down: Tensor
     up: Tensor
 
@@ -163,6 +166,7 @@ class Decomposed(LowRank):
     (out, 1[, 1, 1]) sets the length of each row, (1, in[, 1, 1]) of each column.
     """
 
+    title: ClassVar[str] = "DoRA"
     magnitude: Tensor
     strength: float = 1.0
 
@@ -212,6 +216,7 @@ class Decomposed(LowRank):
 class Hadamard(Change):
     """Add ``scale * (w1_a @ w1_b) * (w2_a @ w2_b)``, place by place (LoHa, Hyeon-Woo et al. 2021)."""
 
+    title: ClassVar[str] = "LoHa"
     w1_a: Tensor
     w1_b: Tensor
     w2_a: Tensor
@@ -242,6 +247,7 @@ class Kronecker(Change):
     ``w1`` and ``w2`` are one matrix each, or the two factors of one; a whole ``w2`` may be (out, in, kh, kw).
     """
 
+    title: ClassVar[str] = "LoKr"
     w1: tuple[Tensor, ...]
     w2: tuple[Tensor, ...]
 
