@@ -227,6 +227,45 @@ def test_failure_prints_what_to_do(config: Path, tmp_path: Path, capsys: pytest.
     assert "error (folder_missing)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("section", "value", "code"),
+    [
+        ("sampling", {"sampler": "eulr"}, "unknown_sampler"),
+        ("training", {"optimizer": "adam"}, "unknown_optimizer"),
+        ("output", {"layout": "comfy"}, "layout_unsupported"),
+    ],
+)
+def test_name_that_nothing_has_is_told_before_any_work(
+    section: str,
+    value: dict[str, str],
+    code: str,
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    data[section] = {**data.get(section, {}), **value}
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "out")]) == 64
+    told = capsys.readouterr()
+    assert f"error ({code})" in told.err
+    assert told.out == ""
+
+
+def test_base_model_that_was_cut_short_is_told(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    base = tmp_path / "cut"
+    shutil.copytree(data["base_model"]["path"], base)
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    data["base_model"]["path"] = str(base)
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "out")]) == 65
+    assert "error (base_model_damaged)" in capsys.readouterr().err
+
+
 def test_documented_example_is_valid_and_complete() -> None:
     text = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text()
     example = text.split("## A complete configuration", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]

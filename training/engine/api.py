@@ -35,7 +35,7 @@ from training.engine.events import (
 from training.engine.export import metadata
 from training.engine.export.factors import VerificationError
 from training.engine.export.files import file_of
-from training.engine.export.table import ExportTable, chosen_table
+from training.engine.export.table import chosen_table
 from training.engine.export.weights_file import DTYPES, file_stem, run_folder, write
 from training.engine.families.base import Parts, TextRow
 from training.engine.gallery import Gallery
@@ -45,7 +45,7 @@ from training.engine.methods.base import Adapter
 from training.engine.optimizer import Optimizer
 from training.engine.probe import count_weights
 from training.engine.progress import ProgressTeller
-from training.engine.registry import load_family, load_method, load_sampler
+from training.engine.registry import load_family, load_method, load_optimizer, load_sampler
 from training.engine.sample import Artist
 from training.engine.spec import RunSpec
 from training.engine.step import StepComputer
@@ -73,7 +73,8 @@ class LoRATrainer:
     ) -> None:
         """Take a RunSpec or the path of a YAML or JSON file; ``base`` replaces loading from the spec's path.
 
-        ``world`` are the processes that train it together, each with a trainer of its own.
+        ``world`` are the processes that train it together, each with a trainer of its own. Raise ConfigurationError for
+        a name in the recipe that nothing installed has.
         """
         self.spec = config if isinstance(config, RunSpec) else RunSpec.load(Path(config))
         self.run_dir = run_dir or run_folder(self.spec)
@@ -81,6 +82,11 @@ class LoRATrainer:
         self.control = control or Control()
         self.family = load_family(self.spec.base_model.family)
         self.method = load_method(self.spec.method.type)
+        self.sampler = load_sampler(self.spec.sampling.sampler)
+        self.table = chosen_table(self.family.exports, self.spec.output.layout, self.family.title)
+        load_optimizer(
+            self.spec.training.optimizer
+        )  # is there: the caches may take hours to fill before it is made
         self.device = device or pick_device()
         self.precision = pick_precision(self.spec.training.precision, self.device)
         self.cache_dir = Path(self.spec.cache_dir) if self.spec.cache_dir else self.run_dir / "cache"
@@ -179,8 +185,7 @@ class LoRATrainer:
             self.spec, self.family, self.parts, self.dataset, self.precision, self.world,
             live_text=self.method.changes_text(self.spec), adapter=self.adapter,
         )  # fmt: skip
-        sampler = load_sampler(self.spec.sampling.sampler)
-        self.artist = Artist(self.family, self.parts, self.precision, sampler)
+        self.artist = Artist(self.family, self.parts, self.precision, self.sampler)
 
     def detach(self) -> None:
         """Take the adapter off the base model, and let go of both."""
@@ -335,11 +340,6 @@ class LoRATrainer:
         ))  # fmt: skip
         self.sink.emit(Phase("export", 1, 1))
         return path
-
-    @property
-    def table(self) -> ExportTable:
-        """Return the layout of the exported files: the recipe's, or the family's usual one."""
-        return chosen_table(self.family.exports, self.spec.output.layout, self.family.title)
 
     def _write_export(self, stem: str, step: int) -> tuple[Path, str, Any, int]:
         path = self.run_dir / "exports" / f"{stem}.safetensors"

@@ -35,7 +35,7 @@ HINTS: tuple[Hint, ...] = (
          ExitCode.DATA, _("A weight file holds no weights: it is a Git LFS pointer or a saved web page."),
          _("Download the file itself (git lfs pull, or the download button), and install the base model again."),
          kinds=("SafetensorError", "OSError", "ValueError", "RuntimeError")),
-    Hint("base_model_damaged", r"SafetensorError: (?!Error while serializing)|incomplete metadata|MetadataIncompleteBuffer|file not fully covered|PytorchStreamReader failed",
+    Hint("base_model_damaged", r"SafetensorError: (?!Error while serializing)|incomplete metadata|MetadataIncompleteBuffer|file not fully covered|PytorchStreamReader failed|Unable to load weights from checkpoint file",
          "platform", ExitCode.DATA, _("A weight file is damaged or cut short."), _("Install the base model again.")),
     Hint("weights_incomplete", r"files named .*-of-\d+|is an index of shards|model\.safetensors\.index\.json", "platform", ExitCode.DATA,
          _("The base model's weights lie in several files, and some of them are missing."),
