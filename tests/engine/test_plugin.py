@@ -15,6 +15,7 @@ from PIL import Image
 
 from training.engine import registry
 from training.engine.cli import main
+from training.engine.errors import ConfigurationError
 from training.engine.families.base import ModelFamily
 
 from . import known_families
@@ -48,6 +49,25 @@ def plugin(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registry._entries.cache_clear()
     for name in [name for name in sys.modules if name.startswith("lora_foundry_example")]:
         del sys.modules[name]
+
+
+def test_broken_plugin_is_named_where_it_is_wanted_and_stops_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = tmp_path / "broken-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[lora_foundry.families]\naaa = gone.away:Family\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry._entries.cache_clear()
+    try:
+        with pytest.raises(ConfigurationError, match=r"cannot be imported from gone\.away:Family") as caught:
+            registry.load_family("aaa")
+        assert (caught.value.code, registry.family_of_pipeline("WanPipeline")) == ("plugin_broken", "wan")
+        assert main(["families"]) == 0
+        assert "family  aaa          broken: the model family 'aaa'" in capsys.readouterr().out
+    finally:
+        registry._entries.cache_clear()
 
 
 @pytest.fixture

@@ -120,6 +120,12 @@ def test_checkpoint_that_cannot_be_used_is_refused_with_advice(tmp_path: Path) -
     (tmp_path / "model.ckpt").write_bytes(b"x")
     with pytest.raises(ConfigurationError, match="pickled weights are never loaded"):
         base_folder(family, BaseModelSpec(str(tmp_path / "model.ckpt")), tmp_path)
+    (tmp_path / "page.safetensors").write_text("<html>not found</html>")
+    with pytest.raises(
+        ConfigurationError, match=r"page\.safetensors is not a whole safetensors file"
+    ) as caught:
+        base_folder(family, BaseModelSpec(str(tmp_path / "page.safetensors")), tmp_path)
+    assert caught.value.code == "single_file_unreadable"
     family.save(family.tiny(), tmp_path / "config")
     save_file({"something": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigurationError) as caught:

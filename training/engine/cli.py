@@ -208,7 +208,11 @@ def families(options: argparse.Namespace) -> int:
     from training.engine import registry
 
     for name in registry.family_names():
-        print(f"family  {name:12} {registry.load_family(name).title}")
+        try:
+            title = registry.load_family(name).title
+        except ConfigurationError as error:
+            title = f"broken: {error}"
+        print(f"family  {name:12} {title}")
     for name in registry.method_names():
         print(f"method  {name}")
     for name in registry.optimizer_names():

@@ -8,6 +8,7 @@ that the engine also works from a plain checkout.
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -117,8 +118,11 @@ def load_family(name: str) -> ModelFamily:
 
 def family_of_pipeline(pipeline: str) -> str | None:
     """Return the name of the family that trains a diffusers pipeline class, None if there is none."""
-    families = {name: load_family(name) for name in family_names()}
-    return next((name for name, family in families.items() if pipeline in family.pipelines), None)
+    for name in family_names():
+        with suppress(ConfigurationError):  # of a broken plugin, which is told where it is wanted
+            if pipeline in load_family(name).pipelines:
+                return name
+    return None
 
 
 def load_method(name: str) -> Method:
@@ -156,4 +160,10 @@ def _find(group: str, name: str, what: str, pointer: str) -> Any:
             patch={pointer: near[0]} if near else None,
         )
     module, _, attribute = entries[name].partition(":")
-    return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigurationError(
+            "plugin_broken", f"the {what} {name!r} cannot be imported from {entries[name]}: {error}",
+            hint="Repair or remove the plugin that registers it.",
+        ) from error  # fmt: skip

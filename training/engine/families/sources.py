@@ -44,6 +44,7 @@ def _from_checkpoint(family: ModelFamily, file: Path, config: Path | None, cache
             "pickle_refused", f"{file.name} is not a .safetensors file; pickled weights are never loaded",
             hint="Convert the model to safetensors, or give its diffusers folder.",
         )  # fmt: skip
+    _require_whole(file)
     digest = file_sha256(file)[:24]
     told = f"-{_config_digest(config)}" if config else ""
     folder = cache / "bases" / f"{family.name}-{digest}{told}"
@@ -57,6 +58,20 @@ def _from_checkpoint(family: ModelFamily, file: Path, config: Path | None, cache
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _require_whole(file: Path) -> None:
+    """Raise ConfigurationError for what is no safetensors file, before any of it is asked what it is."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt"):
+            return
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError(
+            "single_file_unreadable", f"{file.name} is not a whole safetensors file: {error}",
+            hint="Download it again, or give the model's diffusers folder.",
+        ) from error  # fmt: skip
 
 
 def _config_digest(config: Path) -> str:
