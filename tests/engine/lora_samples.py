@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,5 +93,4 @@ def assert_same_effect(one: Tensor, two: Tensor, base: Tensor) -> None:
 
 
 def table_of(family: ModelFamily, layout: str) -> ExportTable:
-    every: list[Any] = [*family.exports.values(), *family.conversions]
-    return next(table for table in every if table.layout == layout)
+    return next(table for table in family.tables if table.layout == layout)

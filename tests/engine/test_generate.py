@@ -16,9 +16,10 @@ from tests.engine.conftest import CPU, Build, Recorder
 from training.engine import child
 from training.engine.api import LoRATrainer
 from training.engine.control import Control
-from training.engine.errors import ConfigurationError, ExitCode, Interrupted
+from training.engine.errors import ConfigurationError, DataError, ExitCode, Interrupted
 from training.engine.generate import Generator
 from training.engine.generation import GenerationSpec
+from training.engine.lora_files.convert import convert
 from training.engine.parsing import SpecError
 
 
@@ -145,6 +146,30 @@ def test_a_lora_of_another_base_is_refused_by_name(bases: dict[str, Path], tmp_p
 
     assert caught.value.code == "lora_of_another_base"
     assert "foreign.safetensors" in caught.value.message
+
+
+def test_a_lora_in_any_layout_of_its_family_draws_the_same(
+    lora: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "peft.safetensors"
+    convert(Path(lora), "peft", other, base=bases["sd"])
+
+    pictures, recorder = drawn(
+        order(bases["sd"], mixes=[[{"file": lora}], [{"file": str(other)}], []]), tmp_path / "x"
+    )
+
+    assert np.abs(pictures[0] - pictures[2]).max() <= 1
+    assert difference(pictures[0], pictures[4]) > 1.0
+    assert recorder.of("log") == []
+
+
+def test_a_damaged_lora_is_the_files_fault(lora: str, bases: dict[str, Path], tmp_path: Path) -> None:
+    Path(lora).write_bytes(Path(lora).read_bytes()[:-9])
+
+    with pytest.raises(DataError, match="cannot be opened") as caught:
+        drawn(order(bases["sd"], mixes=[[{"file": lora}]]), tmp_path / "x")
+
+    assert (caught.value.code, caught.value.exit_code) == ("lora_unreadable", ExitCode.DATA)
 
 
 @pytest.mark.parametrize(

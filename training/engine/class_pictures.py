@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from training.engine.families.base import Parts
 
 PHASE = "class_pictures"
-VERSION = 1
+VERSION = 2
+"""Of how pictures are drawn: those of another one are drawn anew."""
 
 
 class _Phases:

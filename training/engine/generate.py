@@ -12,7 +12,7 @@ import torch
 
 from training.engine.control import Control
 from training.engine.device import available_cpus, pick_device, pick_precision, weights_dtype
-from training.engine.errors import ConfigurationError, Interrupted
+from training.engine.errors import ConfigurationError, DataError, Interrupted
 from training.engine.events import Done, EventSink, InterruptedEvent, Log, Phase, Sample
 from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.fitting import put_on
@@ -110,7 +110,7 @@ class Generator:
                 factors = self._factors(Path(use.file), use.strength)
                 expert = read_metadata(Path(use.file)).get("lora_foundry.expert", "")
                 meant = parts.with_expert(expert) if expert in parts.experts else parts
-                unused = put_on(stack, self.family.exports.values(), meant.adaptable, factors)
+                unused = put_on(stack, self.family.tables, meant.adaptable, factors)
                 if len(unused) == len(factors):
                     raise _of_another_base(Path(use.file), "it fits no layer of this base model")
                 if unused:
@@ -132,9 +132,14 @@ class Generator:
         return known_word(parts, word, {name: strength * rows.float() for name, rows in read.items()})
 
     def _factors(self, path: Path, strength: float) -> dict[str, Change]:
-        """Read a file onto the device, its scale multiplied by ``strength``."""
+        """Read a file onto the device, its scale multiplied by ``strength``; raise DataError if it is not whole."""
         if path not in self._read:
-            read = read_factors(path)
+            try:
+                read = read_factors(path)
+            except VerificationError as error:
+                raise DataError(
+                    "lora_unreadable", error.message, hint="Choose another LoRA, or install this one again."
+                ) from error
             self._read[path] = {stem: each.to(self.device, torch.float32) for stem, each in read.items()}
         return {stem: each.times(strength) for stem, each in self._read[path].items()}
 

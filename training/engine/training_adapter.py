@@ -52,7 +52,7 @@ class TrainingAdapter:
 
     def put_on(self, family: ModelFamily, parts: Parts) -> None:
         """Put it on a denoiser until another gets it; raise ConfigurationError if it fits no layer."""
-        self._tables = list(family.exports.values())
+        self._tables = list(family.tables)
         self._models = {DENOISER: parts.denoiser}
         unused = self._hook()
         if self._factors and len(unused) == len(self._factors):

@@ -79,6 +79,11 @@ class ModelFamily(ABC):
     conversions: Sequence[ExportTable] = ()
     """Further tables by which files are read and converted, though no training writes them."""
 
+    @property
+    def tables(self) -> tuple[ExportTable, ...]:
+        """List every table by which a file of this architecture may be named, those that are written first."""
+        return (*self.exports.values(), *self.conversions)
+
     # -- loading ---------------------------------------------------------------------------------------------------
 
     def load(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Parts:

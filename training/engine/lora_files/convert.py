@@ -50,7 +50,7 @@ def _target(found: Mapped, to: Layout) -> ExportTable:
     family = found.model.family
     tables = tables_of(family, to)
     if not tables:
-        known = dict.fromkeys(each.layout for each in (*family.exports.values(), *family.conversions))
+        known = dict.fromkeys(each.layout for each in family.tables)
         raise ConfigurationError(
             "layout_unsupported", f"{family.title} has no files of the layout {to!r}",
             hint=f"Use one of: {', '.join(known)}.",

@@ -34,7 +34,7 @@ class Mapped:
 
 def tables_of(family: ModelFamily, layout: Layout) -> list[ExportTable]:
     """Return the tables by which the family's files of a layout are named, the one that is written first."""
-    return [table for table in (*family.exports.values(), *family.conversions) if table.layout == layout]
+    return [table for table in family.tables if table.layout == layout]
 
 
 def family_of(file: LoraFile, wanted: str | None) -> ModelFamily:
