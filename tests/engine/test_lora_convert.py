@@ -231,6 +231,23 @@ def test_sdxl_file_with_flattened_diffusers_names_is_read(bases: dict[str, Path]
     assert not torch.equal(before, output_of(family, parts))
 
 
+def test_alphas_of_zero_stay_without_effect(bases: dict[str, Path], tmp_path: Path) -> None:
+    family = load_family("sdxl")
+    parts, path = family.tiny(), tmp_path / "1.safetensors"
+    (flat,) = (table for table in family.conversions if table.layout == "kohya")
+    content = load_file(write_sample(path, family, flat, rank=3, alpha=1.5))
+    alphas = [key for key in content if key.endswith(".alpha")]
+    save_file(content | {key: torch.tensor(0.0) for key in alphas[50:]}, path)
+    convert(path, "kohya", tmp_path / "2.safetensors", base=bases["sdxl"])
+    after = output_of(family, parts, (tmp_path / "2.safetensors", table_of(family, "kohya"), 1.0))
+    assert torch.equal(output_of(family, parts, (path, flat, 1.0)), after)
+    assert not torch.equal(after, output_of(family, parts))
+    save_file(content | {key: torch.tensor(0.0) for key in alphas}, path)
+    with pytest.raises(DataError, match="changes nothing") as caught:
+        reading.read(path)
+    assert caught.value.code == "lora_empty"
+
+
 def test_dora_goes_between_kohya_and_comfy_but_not_to_peft(bases: dict[str, Path], tmp_path: Path) -> None:
     family = load_family("flux")
     parts, kohya, comfy = family.tiny(), table_of(family, "kohya"), table_of(family, "comfy")

@@ -72,14 +72,14 @@ def tensors_of(
 
 
 def _with_one_alpha(changes: Mapping[str, Change]) -> dict[str, Change]:
-    """Give all low-rank entries the commonest alpha, and multiply the rest of their scale into ``up``.
+    """Give all low-rank entries the commonest alpha but 0, and multiply the rest of their scale into ``up``.
 
     diffusers loses the alphas of single attention layers: its pattern for them names no layer (0.42, get_peft_kwargs).
     """
     alphas = Counter(each.scale * each.rank for each in changes.values() if isinstance(each, LowRank))
     if len(alphas) < 2:
         return dict(changes)
-    alpha = alphas.most_common(1)[0][0]
+    alpha = max((each for each in alphas if each), key=lambda each: alphas[each])
     return {
         stem: dataclasses.replace(
             each, up=each.up.float() * (each.scale * each.rank / alpha), scale=alpha / each.rank

@@ -82,8 +82,8 @@ class Change(ABC):
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether it changes nothing because one of the factors is zero."""
-        return not all(bool(tensor.any()) for tensor in self.tensors())
+        """Tell whether it changes nothing because the scale or one of the factors is zero."""
+        return self.scale == 0 or not all(bool(tensor.any()) for tensor in self.tensors())
 
     def added(self, x: Tensor, layer: nn.Module) -> Tensor:
         """Return what a layer's output for the input ``x`` has more by this change, in fp32."""
