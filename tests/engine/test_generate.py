@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.engine.conftest import CPU, Build, Recorder
 from training.engine import child
@@ -161,6 +161,34 @@ def test_a_lora_in_any_layout_of_its_family_draws_the_same(
     assert np.abs(pictures[0] - pictures[2]).max() <= 1
     assert difference(pictures[0], pictures[4]) > 1.0
     assert recorder.of("log") == []
+
+
+def test_a_lora_for_a_model_of_another_size_is_refused(
+    lora: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    content = load_file(lora)
+    save_file(content | {f"{stem}.lora_down.weight": torch.ones(4, 99)}, lora)
+
+    with pytest.raises(
+        ConfigurationError, match=rf"'{stem}' of the LoRA is for a layer of \(16, 99\)"
+    ) as caught:
+        drawn(order(bases["sd"], mixes=[[{"file": lora}]]), tmp_path / "x")
+
+    assert caught.value.code == "lora_of_another_base"
+
+
+def test_convolutions_of_one_pixel_may_be_matrices_in_a_file(
+    lora: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    content, other = load_file(lora), str(tmp_path / "matrices.safetensors")
+    flat = {k: t.flatten(1) if t.ndim == 4 and "attentions_0_proj" in k else t for k, t in content.items()}
+    assert sum(t.shape != content[k].shape for k, t in flat.items()) == 12
+    save_file(flat, other)
+
+    pictures, _ = drawn(order(bases["sd"], mixes=[[{"file": lora}], [{"file": other}]]), tmp_path / "x")
+
+    assert np.array_equal(pictures[0], pictures[2])
 
 
 def test_a_damaged_lora_is_the_files_fault(lora: str, bases: dict[str, Path], tmp_path: Path) -> None:

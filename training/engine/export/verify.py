@@ -21,7 +21,7 @@ from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.table import ExportTable, Slot
 from training.engine.families.base import DENOISER, ModelFamily, Parts, TextRow, View
 from training.engine.methods.base import Adapter
-from training.engine.methods.changes import Change, weight_of
+from training.engine.methods.changes import Change, shaped, weight_of
 
 # Largest relative error of the effect (Frobenius), by number format: rounding of two factors, with room to spare.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 3e-2}
@@ -117,7 +117,7 @@ def hooked(
             for slot in slots.get(stem, ()):
                 layer: Any = layers[slot.module]
                 layer = getattr(layer, "base_layer", layer)  # where an adapter is trained around it
-                addition = _addition(read.rows(slot.rows))
+                addition = _addition(shaped(read.rows(slot.rows), layer))
                 stack.callback(layer.register_forward_hook(addition).remove)
         yield
 

@@ -19,7 +19,7 @@ from training.engine.export.table import ExportTable, same_path
 from training.engine.families import folder as folders
 from training.engine.families.base import DENOISER, ModelFamily
 from training.engine.lora_files.base_weights import ComponentWeights
-from training.engine.lora_files.reading import LoraFile, size_of
+from training.engine.lora_files.reading import LoraFile
 from training.engine.methods.changes import Change, LowRank
 from training.engine.registry import family_of_pipeline, load_family
 
@@ -189,7 +189,7 @@ def _plant(root: nn.Module, names: Iterable[str], layer: nn.Module) -> None:
 
 
 def _layer(change: Change) -> nn.Module:
-    rows, columns = size_of(change)
+    rows, columns = change.size
     if isinstance(change, LowRank) and change.down.ndim == 4:
         kernel = (change.down.shape[2], change.down.shape[3])
         return nn.Conv2d(change.down.shape[1], rows, kernel, bias=False, device="meta")

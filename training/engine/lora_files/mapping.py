@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from training.engine.errors import ConfigurationError, DataError
 from training.engine.export.table import ExportTable, Layout, Slot
@@ -18,7 +17,7 @@ from training.engine.lora_files import architecture, reading
 from training.engine.lora_files.architecture import Architecture
 from training.engine.lora_files.reading import LoraFile
 from training.engine.methods.base import WeightDelta
-from training.engine.methods.changes import Change, Decomposed, LowRank, weight_of
+from training.engine.methods.changes import Change, LowRank, shaped, weight_of
 from training.engine.registry import load_family
 
 
@@ -93,9 +92,9 @@ def _problems(file: LoraFile, model: Architecture, slots: Mapping[str, list[Slot
             continue
         layers = [weight_of(model.layer(slot.part, slot.module)) for slot in slots[stem]]
         wanted = (sum(layer.shape[0] for layer in layers), math.prod(layers[0].shape[1:]))
-        if reading.size_of(change) != wanted:
+        if change.size != wanted:
             yield DataError(
-                "lora_shape", f"{file.path.name}: {stem!r} is for a layer of {reading.size_of(change)}, "
+                "lora_shape", f"{file.path.name}: {stem!r} is for a layer of {change.size}, "
                 f"and that of {family.title} is {wanted}", hint=hint,
             )  # fmt: skip
 
@@ -141,19 +140,6 @@ def _alone(change: Change) -> Change | None:
         return None
     # A choice by mask copies: several layers must not share the memory of a factor.
     return dataclasses.replace(change, up=change.up[:, used], down=change.down[used])
-
-
-def shaped(change: Change, layer: nn.Module) -> Change:
-    """Return a low-rank change with the dimensions of a layer: convolutions of 1 x 1 are matrices in some files."""
-    if not isinstance(change, LowRank):
-        return change
-    inner = weight_of(layer).shape[1:]
-    ones = [1] * (len(inner) - 1)
-    down, up = change.down.reshape(change.rank, *inner), change.up.flatten(1).reshape(-1, change.rank, *ones)
-    if isinstance(change, Decomposed):
-        magnitude = change.magnitude.flatten(1).reshape(*change.magnitude.shape[:2], *ones)
-        return dataclasses.replace(change, down=down, up=up, magnitude=magnitude)
-    return dataclasses.replace(change, down=down, up=up)
 
 
 def gaps(model: Architecture, deltas: Iterable[WeightDelta], table: ExportTable) -> list[WeightDelta]:

@@ -149,7 +149,7 @@ def _naming(file: LoraFile) -> tuple[str, bool]:
 
 
 def _require_same_size(stem: str, members: Sequence[Change]) -> None:
-    sizes = {reading.size_of(change) for change in members}
+    sizes = {change.size for change in members}
     if len(sizes) > 1:
         raise ConfigurationError(
             "merge_sizes", f"{stem!r} is for layers of different sizes: {', '.join(map(str, sorted(sizes)))}",

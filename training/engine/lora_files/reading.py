@@ -16,7 +16,7 @@ from training.engine.export.factors import VerificationError, read_factors
 from training.engine.export.table import Layout
 from training.engine.export.weights_file import read_metadata
 from training.engine.export.words import word_shapes
-from training.engine.methods.changes import Change, Hadamard, Kronecker, LowRank
+from training.engine.methods.changes import Change
 
 READABLE = ("F16", "BF16", "F32", "F64")
 PREFIXES: Mapping[str, Layout] = {
@@ -133,18 +133,6 @@ def family_by_names(stems: Iterable[str]) -> str | None:
     """Guess the family from the names of the entries; None where several have such names."""
     joined = "\n".join(stems)
     return next((family for family, pattern in NAMES if re.search(pattern, joined)), None)
-
-
-def size_of(change: Change) -> tuple[int, int]:
-    """Return the rows and columns of what a change is added to, (out, in * kh * kw)."""
-    if isinstance(change, LowRank):
-        return change.up.shape[0], change.down.flatten(1).shape[1]
-    if isinstance(change, Hadamard):
-        return change.w1_a.shape[0], change.w1_b.shape[1]
-    if isinstance(change, Kronecker):
-        sides = [(pair[0].shape[0], pair[-1].flatten(1).shape[1]) for pair in (change.w1, change.w2)]
-        return sides[0][0] * sides[1][0], sides[0][1] * sides[1][1]
-    raise TypeError(f"{type(change).__name__} has no size")
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:

@@ -17,7 +17,7 @@ from training.engine.export.table import Layout
 from training.engine.export.verify import TOLERANCE
 from training.engine.export.weights_file import DTYPES, write
 from training.engine.lora_files import svd
-from training.engine.lora_files.reading import LoraFile, size_of
+from training.engine.lora_files.reading import LoraFile
 from training.engine.methods.changes import Change
 
 OWN = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "lora_adapter_metadata")
@@ -85,7 +85,7 @@ def _compare(path: Path, changes: Mapping[str, Change], dtype: torch.dtype) -> N
     for stem, change in changes.items():
         error, size = svd.distance(written[stem], change), svd.norm_of(change)
         # Below fp16's smallest steps a factor vanishes, as in ``verify_file``.
-        if error > TOLERANCE[dtype] * size + 1e-7 * math.sqrt(math.prod(size_of(change))):
+        if error > TOLERANCE[dtype] * size + 1e-7 * math.sqrt(math.prod(change.size)):
             raise VerificationError(
                 "export_differs", f"{path.name}: {stem!r} is off by {error / max(size, 1e-12):.1%}",
                 hint="Write it with --dtype fp32.",

@@ -33,6 +33,11 @@ class Change(ABC):
 
     @property
     @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Return the rows and columns of what it is added to, (out, in * kh * kw)."""
+
+    @property
+    @abstractmethod
     def fits_together(self) -> bool:
         """Tell whether the shapes of the factors fit each other, which those of a file may not."""
 
@@ -104,6 +109,13 @@ def weight_of(layer: nn.Module) -> Tensor:
     return weight.detach()
 
 
+def shape_of(layer: nn.Module) -> torch.Size:
+    """Return the shape of a layer's weight, also where it is quantised and lies packed."""
+    if isinstance(layer, nn.Linear):
+        return torch.Size((layer.out_features, layer.in_features))
+    return layer.weight.shape  # type: ignore[return-value]
+
+
 def _inseparable(change: Change) -> ConfigurationError:
     return ConfigurationError(
         "layout_unsupported", f"layers fused in a file cannot be parted where they are a {change.title}",
@@ -135,6 +147,11 @@ class LowRank(Change):
     def rank(self) -> int:
         """Return the inner size of the factors."""
         return self.down.shape[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the rows of ``up`` and the columns of ``down``."""
+        return self.up.shape[0], self.down.flatten(1).shape[1]
 
     @property
     def fits_together(self) -> bool:
@@ -228,6 +245,11 @@ class Hadamard(Change):
         return self.w1_b.shape[0]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Return the size of both products."""
+        return self.w1_a.shape[0], self.w1_b.shape[1]
+
+    @property
     def fits_together(self) -> bool:
         """Tell whether both products can be made, and are of one size."""
         one, other = (self.w1_a, self.w1_b), (self.w2_a, self.w2_b)
@@ -257,6 +279,12 @@ class Kronecker(Change):
         return next((pair[1].shape[0] for pair in (self.w2, self.w1) if len(pair) == 2), None)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Return the product of the sizes of both matrices."""
+        sides = [(pair[0].shape[0], pair[-1].flatten(1).shape[1]) for pair in (self.w1, self.w2)]
+        return sides[0][0] * sides[1][0], sides[0][1] * sides[1][1]
+
+    @property
     def fits_together(self) -> bool:
         """Tell whether each matrix is one, or the product of its factors."""
         return all(
@@ -271,3 +299,16 @@ class Kronecker(Change):
 def _whole(factors: tuple[Tensor, ...]) -> Tensor:
     first = factors[0].float().flatten(1)
     return first if len(factors) == 1 else first @ factors[1].float().flatten(1)
+
+
+def shaped(change: Change, layer: nn.Module) -> Change:
+    """Return a low-rank change with the dimensions of a layer: convolutions of 1 x 1 are matrices in some files."""
+    if not isinstance(change, LowRank):
+        return change
+    inner = shape_of(layer)[1:]
+    ones = [1] * (len(inner) - 1)
+    down, up = change.down.reshape(change.rank, *inner), change.up.flatten(1).reshape(-1, change.rank, *ones)
+    if isinstance(change, Decomposed):
+        magnitude = change.magnitude.flatten(1).reshape(*change.magnitude.shape[:2], *ones)
+        return dataclasses.replace(change, down=down, up=up, magnitude=magnitude)
+    return dataclasses.replace(change, down=down, up=up)
