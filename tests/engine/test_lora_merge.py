@@ -222,6 +222,20 @@ def test_resized_file_has_the_same_strength_and_says_so(
     assert "problem" not in capsys.readouterr().out
 
 
+def test_resized_loha_does_not_claim_to_be_one_still(bases: dict[str, Path], tmp_path: Path) -> None:
+    about = {"ss_network_module": "lycoris.kohya", "ss_network_args": json.dumps({"algo": "loha"}),
+             "lora_foundry.method": "loha", "modelspec.title": "ink"}  # fmt: skip
+    one = write_sample(tmp_path / "a.safetensors", SD, KOHYA, method="loha", only="attn1", metadata=about)
+    resize(one, tmp_path / "b.safetensors", rank=2, base=bases["sd"])
+    told = read_metadata(tmp_path / "b.safetensors")
+    assert (told["ss_network_module"], told["ss_network_dim"], told["modelspec.title"]) == (
+        "networks.lora",
+        "2",
+        "ink",
+    )
+    assert {"ss_network_args", "lora_foundry.method"}.isdisjoint(told)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--rank", "0"], ["--keep", "1.5"], ["--keep", "0"]])
 def test_limits_that_make_no_sense_are_refused(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -49,7 +49,7 @@ def resize(
     shapes = inner_shapes(file, base=base)
     changes = {stem: cut.change(shapes[stem]) for stem, cut in cuts.items()}
     how = " and ".join([f"rank {rank}"] * (rank is not None) + [f"share {keep}"] * (keep is not None))
-    about = writing.inherited(file, f"resize to {how}", **writing.network(changes))
+    about = writing.inherited(file, f"resize to {how}", changes)
     digest = writing.save(out, file.layout, changes, writing.dtype_of(dtype, file), about)
     return Smaller(digest, cuts, {stem: change.rank for stem, change in file.changes.items()})
 

@@ -22,6 +22,8 @@ from training.engine.methods.changes import Change
 
 OWN = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "lora_adapter_metadata")
 """What is true of one file alone: hashes of its tensors, and peft's own list of ranks and names."""
+METHOD = ("ss_network_args", "lora_foundry.method")
+"""What was true of the method by which factors were trained, which others are not of."""
 ARCHITECTURE = (
     "ss_v2", "ss_base_model_version", "ss_sd_model_hash", "ss_new_sd_model_hash", "modelspec.sai_model_spec",
     "modelspec.architecture", "modelspec.implementation", "modelspec.prediction_type", "modelspec.resolution",
@@ -97,10 +99,14 @@ def dtype_of(name: str | None, file: LoraFile) -> torch.dtype:
     return DTYPES[name] if name else file.dtype if file.dtype in DTYPES.values() else torch.float32
 
 
-def inherited(file: LoraFile, operation: str, **entries: str) -> dict[str, str]:
-    """Return the metadata of a file made of one other: what that says, and what was done to it."""
-    kept = {key: value for key, value in file.metadata.items() if key not in OWN}
-    return {**kept, **entries, **_history([file], operation, [])}
+def inherited(file: LoraFile, operation: str, changes: Mapping[str, Change] | None = None) -> dict[str, str]:
+    """Return the metadata of a file made of one other: what that says, and what was done to it.
+
+    ``changes`` are those of the new file where they are other ones: plain LoRA, whatever the method was.
+    """
+    dropped = OWN if changes is None else (*OWN, *METHOD)
+    kept = {key: value for key, value in file.metadata.items() if key not in dropped}
+    return {**kept, **(network(changes) if changes else {}), **_history([file], operation, [])}
 
 
 def combined(sources: Sequence[LoraFile], operation: str, strengths: Sequence[float]) -> dict[str, str]:
