@@ -78,6 +78,11 @@ def test_export_refuses_a_checkpoint_that_is_not_there(
     assert sorted((finished / "exports").iterdir()) == files
 
 
+def test_export_refuses_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path)]) == 64
+    assert f"error (run_missing): {tmp_path} is not the folder of a run" in capsys.readouterr().err
+
+
 def test_export_refuses_a_damaged_checkpoint(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = finished / "checkpoints" / "step-00000006" / "adapter.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

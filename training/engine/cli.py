@@ -167,6 +167,11 @@ def export(options: argparse.Namespace) -> int:
     from training.engine.api import LoRATrainer
 
     quieten_libraries()
+    if not (options.run_dir / "run.json").is_file():
+        raise ConfigurationError(
+            "run_missing", f"{options.run_dir} is not the folder of a run: it has no run.json",
+            hint="Give the folder that `lora-train run` was told as --run-dir.",
+        )  # fmt: skip
     spec = RunSpec.load(options.run_dir / "run.json")
     if options.dtype:
         spec = dataclasses.replace(spec, output=dataclasses.replace(spec.output, dtype=options.dtype))
