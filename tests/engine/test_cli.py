@@ -257,6 +257,24 @@ def test_name_that_nothing_has_is_told_before_any_work(
     assert told.out == ""
 
 
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [({"modules": ["to_qq"]}, "no_target_modules"), ({"rules": ["to_kk: rank=3"]}, "unmatched_rule")],
+)
+def test_layer_that_the_model_lacks_is_told_before_pictures_are_encoded(
+    method: dict[str, list[str]], code: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = yaml.safe_load(config.read_text())
+    data["method"] = {**data.get("method", {}), **method}
+    config.write_text(yaml.safe_dump(data))
+    assert main(["run", str(config), "--run-dir", str(tmp_path / "out")]) == 64
+    told = capsys.readouterr()
+    assert f"error ({code})" in told.err
+    assert "Near names: to_" in told.err
+    assert "cache" not in told.out
+    assert not (tmp_path / "out" / "cache" / "latents").exists()
+
+
 def test_base_model_that_was_cut_short_is_told(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

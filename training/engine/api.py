@@ -147,6 +147,7 @@ class LoRATrainer:
         self.sink.emit(Phase("load_base", 0, 1))
         self.parts = foundation.load(self)
         require_trainable(self.family, self.parts, self.spec.base_model)
+        self.method.check(self.family, self.parts, self.spec)
         self.training_adapter = TrainingAdapter(self.spec.base_model.training_adapter, self.sink)
         self.base_sha256 = self.world.in_turn(self._digest)
         self.sink.emit(Phase("load_base", 1, 1))

@@ -69,5 +69,8 @@ class Method(Protocol):
     def changes_text(self, spec: RunSpec) -> bool:
         """Tell whether text encoders are changed, so that prompts cannot be encoded once for all."""
 
+    def check(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> None:
+        """Raise the ConfigurationError of ``attach``, where it is one of names, before pictures are encoded."""
+
     def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> Adapter:
         """Add fresh fp32 parameters that change nothing yet; raise ConfigurationError if no module matches."""

@@ -37,6 +37,10 @@ class LayerMethod(ABC):
         """Tell whether text encoders have adapters."""
         return spec.method.text_encoder
 
+    def check(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> None:
+        """Find the layers; raise ConfigurationError if a name or an exception matches none."""
+        find_targets(family, parts, spec)
+
     def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> LayerAdapter:
         """Inject adapters with fresh values; raise ConfigurationError if no layer matches."""
         targets = find_targets(family, parts, spec)

@@ -26,13 +26,17 @@ class TextualInversion:
         """Tell that prompts are read anew each time."""
         return True
 
-    def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> WordAdapter:
-        """Let the encoders know the trigger word; its rows begin as those of the initial words."""
+    def check(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> None:
+        """Raise ConfigurationError for a family whose words no program reads."""
         if family.name not in KEYS:
             raise ConfigurationError(
                 "method_unsupported", f"no program reads the words of a {family.title}",
                 hint=f"Train a LoRA; words are for {' and '.join(KEYS)}.", patch={"/method/type": "lora"},
             )  # fmt: skip
+
+    def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> WordAdapter:
+        """Let the encoders know the trigger word; its rows begin as those of the initial words."""
+        self.check(family, parts, spec)
         words = spec.method.initial_words or spec.trigger
         first = {name: _rows(parts, name, words) for name in KEYS[family.name]}
         count = spec.method.vectors or max(map(len, first.values()))
