@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.engine import rng
 from training.engine.families.base import ModelFamily, Parts
-from training.engine.methods.base import ParameterGroup, WeightDelta
+from training.engine.methods.base import Adapter, ParameterGroup, WeightDelta
 from training.engine.methods.changes import Change
 from training.engine.methods.targets import Target, find_targets
 from training.engine.spec import RunSpec
@@ -41,7 +41,7 @@ class LayerMethod(ABC):
         """Find the layers; raise ConfigurationError if a name or an exception matches none."""
         find_targets(family, parts, spec)
 
-    def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> LayerAdapter:
+    def attach(self, family: ModelFamily, parts: Parts, spec: RunSpec) -> Adapter:
         """Inject adapters with fresh values; raise ConfigurationError if no layer matches."""
         targets = find_targets(family, parts, spec)
         layers: dict[Target, Any] = {}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from training.engine.families.base import ModelFamily, Parts
-from training.engine.methods.base import ParameterGroup
-from training.engine.methods.layers import LayerAdapter
+from training.engine.methods.base import Adapter, ParameterGroup
 from training.engine.methods.lora import Lora
 from training.engine.spec import RunSpec
 
@@ -27,7 +26,7 @@ class LoraPlus(Lora):
 class LoraPlusAdapter:
     """Be a LoRA adapter in everything but its groups."""
 
-    def __init__(self, inner: LayerAdapter) -> None:
+    def __init__(self, inner: Adapter) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
