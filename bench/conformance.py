@@ -67,7 +67,7 @@ def tables(results: Results, known: list[str]) -> list[str]:
         if name == FAULTS:
             continue
         families = families_in(abouts, known)
-        where = "all" if families == known else ", ".join(families)
+        where = "all" if families == known else ", ".join(families) or "–"
         lines.append(f"| {sentence(name)} | {where} | {len(abouts)} |")
     lines += ["", "| planted fault, caught |", "|---|"]
     lines += [f"| {sentence(fault)} |" for fault in sorted(results.passed[FAULTS])]

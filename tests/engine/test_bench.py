@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench.conformance import ROOT, SUITE, sentence
 from bench.engine import summary
 from bench.engine_models import MODELS
 from bench.engine_runs import Loops, compare, first_step, recipe
 
 from .conftest import assert_equal
+from .test_planted_faults import FAULTS
 
 MODEL = dataclasses.replace(MODELS["demo"], batch=2, resolution=32, steps=1)
 
@@ -69,3 +72,16 @@ def test_ratios_are_of_the_same_block() -> None:
     assert found["cpu"]["ours_ratio"] == [1.1, 1.1, 1.1]
     assert found["wall"] == {"bare_ms": 200.0, "ours_ms": 200.0, "ours_ratio": [1.0, 1.0, 1.0]}
     assert found["steps_per_second"] == {"bare": 5.0, "ours": 5.0}
+
+
+def test_documentation_lists_every_check_and_every_planted_fault() -> None:
+    page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    named = {fault.__name__ for fault in FAULTS}
+    for name in SUITE:
+        tree = ast.parse((ROOT / "tests" / "engine" / name).read_text(encoding="utf-8"))
+        named |= {
+            each.name for each in tree.body if isinstance(each, ast.FunctionDef) and each.name[:5] == "test_"
+        }
+    named.remove("test_planted_fault_is_caught")
+    rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
+    assert rows - {"check", "planted fault, caught"} == {sentence(name) for name in named}
