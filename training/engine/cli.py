@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from training.engine.control import Control
     from training.engine.export.weights_file import run_folder
     from training.engine.rank import Silent, ignore_signals
+    from training.engine.stall import StallWatch
 
     quieten_libraries()
     run_dir = options.run_dir or run_folder(spec)
@@ -77,15 +78,16 @@ def run(options: argparse.Namespace) -> int:
         ignore_signals()
         sink = Silent()
     try:
-        path = LoRATrainer(
-            spec,
-            run_dir=run_dir,
-            sink=sink,
-            control=control,
-            resume_from=checkpoints if options.resume else None,
-            device=dist.pick_rank_device() if world.size > 1 else None,
-            world=world,
-        ).run()
+        with StallWatch(sink, sys.__stderr__ or sys.stderr) as watched:
+            path = LoRATrainer(
+                spec,
+                run_dir=run_dir,
+                sink=watched,
+                control=control,
+                resume_from=checkpoints if options.resume else None,
+                device=dist.pick_rank_device() if world.size > 1 else None,
+                world=world,
+            ).run()
     except Interrupted:
         world.leave()
         if not world.leads:
