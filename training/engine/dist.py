@@ -23,7 +23,7 @@ import torch.distributed as collectives
 from torch import Tensor, nn
 
 from training.engine.control import REQUESTS
-from training.engine.errors import EngineError, ExitCode, Interrupted
+from training.engine.errors import EngineError, ExitCode, Interrupted, first_line
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class Ranks(World):
             collectives.all_gather_object(pids, os.getpid(), group=self._step_words)
             self._others = [os.pidfd_open(pid) for rank, pid in enumerate(pids) if rank != self.rank]
         except (RuntimeError, OSError) as error:
-            raise RankLost(_first_line(error)) from error
+            raise RankLost(first_line(error)) from error
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
 
     def lead(self, work: Callable[[], T]) -> T | None:
@@ -201,7 +201,7 @@ class Ranks(World):
         try:
             exchange()
         except RuntimeError as error:
-            raise RankLost(_first_line(error)) from error
+            raise RankLost(first_line(error)) from error
 
     def _gone(self, seconds: float | None) -> bool:
         """Tell whether another process has ended, or ends within so many seconds (None: wait for it)."""
@@ -234,7 +234,3 @@ def join(on_loss: Callable[[], object] = lambda: None) -> World:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()
     return Ranks(pick_rank_device(), on_loss)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -16,7 +16,7 @@ from training.engine.checkpoint import TrainState
 from training.engine.control import INTERRUPTING, Control
 from training.engine.device import free_memory, is_out_of_memory, memory_mb
 from training.engine.dist import World
-from training.engine.errors import ConfigurationError, Interrupted, MemoryExhausted
+from training.engine.errors import ConfigurationError, Interrupted, MemoryExhausted, first_line
 from training.engine.events import EventSink, Log, Warning
 from training.engine.families.base import Parts
 from training.engine.hints.hint import Case, Patch, applicable
@@ -171,7 +171,7 @@ class TrainingLoop:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                problem = (str(error).splitlines() or [type(error).__name__])[0]
+                problem = first_line(error)
             # One process that runs out of memory has all of them do the step again, in the same smaller parts.
             if not self.world.any(problem is not None):
                 return self.world.add_up(self.optimizer.parameters, loss)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.engine.blocks import block_classes, blocks
-from training.engine.errors import Interrupted
+from training.engine.errors import Interrupted, first_line
 
 BACKEND = "inductor"
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
@@ -50,7 +50,7 @@ def compile_blocks(
         raise
     except Exception as error:  # whatever a compiler finds wrong, the plain model can be trained
         release(denoiser)
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return first_line(error)
     return None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.engine.data.manifest import file_sha256
-from training.engine.errors import ConfigurationError
+from training.engine.errors import ConfigurationError, first_line
 from training.engine.sections import is_hub_name
 
 if TYPE_CHECKING:
@@ -107,14 +107,9 @@ def _converted(family: ModelFamily, file: Path, config: Path | None) -> Any:
         ) from error  # fmt: skip
     except (SingleFileComponentError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigurationError(
-            "single_file_unreadable", f"{file.name} is not a whole checkpoint of {family.title}: {_first_line(error)}",
+            "single_file_unreadable", f"{file.name} is not a whole checkpoint of {family.title}: {first_line(error)}",
             hint="Choose the family of this checkpoint, or give its diffusers folder.",
         ) from error  # fmt: skip
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 # -- the hub -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from training.engine.errors import EngineError
+from training.engine.errors import EngineError, first_line
 from training.engine.fields import gettext_noop as _
 from training.engine.hints import disk, machines, memory, models, pictures, processes, recipes
 from training.engine.hints.conditions import CONDITIONS, warnings_for
@@ -63,14 +63,15 @@ def explain(error: BaseException, spec: RunSpec | None = None) -> EngineError:
     """
     if isinstance(error, EngineError):
         return error
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     hint = find(error)
     if hint is None:
         return EngineError(
-            "internal", f"{type(error).__name__}: {first}", hint=_("The log has the details; try again.")
+            "internal",
+            f"{type(error).__name__}: {first_line(error)}",
+            hint=_("The log has the details; try again."),
         )
     text = "\n".join(told(each) for each in _chain(error))
-    return _known(hint, f"{hint.text} ({first})", Case(text, spec))
+    return _known(hint, f"{hint.text} ({first_line(error)})", Case(text, spec))
 
 
 def explain_exit(status: int, spec: RunSpec | None = None) -> EngineError | None:
