@@ -63,6 +63,11 @@ class WatchedLora:
     def changes_text(self, spec: Any) -> bool:
         return bool(spec.method.text_encoder)
 
+    def check(self, family: Any, parts: Any, spec: Any) -> None:
+        from training.engine.methods.lora import Lora
+
+        Lora().check(family, parts, spec)
+
     def attach(self, family: Any, parts: Any, spec: Any) -> Any:
         from training.engine.methods.lora import Lora
 

@@ -25,6 +25,8 @@ from training.engine.families.base import ModelFamily
 from training.engine.registry import family_names, load_family
 from training.engine.spec import RunSpec
 
+from .lora_samples import table_of, write_sample
+
 CPU = torch.device("cpu")
 
 
@@ -138,3 +140,13 @@ def assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> 
     assert one.keys() == two.keys()
     different = [name for name in one if not torch.equal(one[name], two[name])]
     assert not different
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Return two LoRA files of different ranks and strengths; the second changes attention alone."""
+    family = load_family("sd")
+    table = table_of(family, "kohya")
+    one = write_sample(tmp_path / "a.safetensors", family, table, rank=3, alpha=1.5, seed=1)
+    two = write_sample(tmp_path / "b.safetensors", family, table, rank=2, alpha=5.0, seed=2, only="attn")
+    return one, two

@@ -317,10 +317,10 @@ def test_failure_is_told_with_its_code(
 
 
 def test_wrong_specification_is_a_configuration_error(ready_engine: Path, tmp_path: Path) -> None:
-    (tmp_path / "spec.json").write_text('{"name": "x", "steps": 3}')
+    (tmp_path / "spec.json").write_text('{"name": "x", "stepps": 3}')
     child = Child(ready_engine, tmp_path / "spec.json", tmp_path / "run", None)
     assert child.wait() == 64
-    assert child.of("error")[0]["message"].startswith("/steps: unknown setting")
+    assert child.of("error")[0]["message"] == "/stepps: unknown setting 'stepps'; did you mean 'steps'?"
 
 
 def test_request_without_descriptors_is_refused_and_the_server_lives(

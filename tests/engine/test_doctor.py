@@ -91,7 +91,7 @@ def test_broken_plugin_says_what_is_wrong_with_it(
     registry._entries.cache_clear()
     assert main(["doctor", "--quick", "--run-dir", str(tmp_path)]) == 1
     told = capsys.readouterr().out
-    assert "ghost cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'" in told
+    assert "'ghost' cannot be imported from no_such_module:Ghost: No module named 'no_such_module'" in told
     assert "Repair or remove the plugin that registers it." in told
     assert told.splitlines()[-1].endswith("are broken: captioners")
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training.engine import hints, registry
+from training.engine.errors import EngineError, first_line
 from training.engine.fields import gettext_noop as _
 
 State = Literal["ok", "warning", "failed"]
@@ -185,11 +186,10 @@ def check_plugins(places: Places) -> Iterator[Finding]:
             try:
                 load(name)
             except Exception as error:
-                told = str(error).strip().splitlines()[:1] or [""]
-                yield Finding(
-                    kind, "failed", f"{name} cannot be loaded: {type(error).__name__}: {told[0]}",
-                    _("Repair or remove the plugin that registers it."),
-                )  # fmt: skip
+                told = first_line(error)
+                if not isinstance(error, EngineError):
+                    told = f"{name} cannot be loaded: {type(error).__name__}: {told}"
+                yield Finding(kind, "failed", told, _("Repair or remove the plugin that registers it."))
             else:
                 whole.append(name)
         yield Finding(kind, "ok" if whole else "failed", ", ".join(whole) or "none")
