@@ -152,7 +152,9 @@ class Setting:
 
     @property
     def unit(self) -> str:
-        return _(self.info.unit) if self.info.unit else ""
+        """Give what the value counts, unless the label says it already."""
+        unit = self.info.unit
+        return "" if not unit or unit in self.info.label.lower() else _(unit)
 
     @property
     def remembered(self) -> str:

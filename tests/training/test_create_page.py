@@ -176,6 +176,14 @@ def test_what_no_button_says_is_answered_as_a_wrong_setting(scenario: Scenario) 
     assert TrainingJob.objects.for_team(scenario.team).count() == 0
 
 
+def test_unit_is_written_where_the_label_does_not_say_it(scenario: Scenario) -> None:
+    make_version(scenario.alice)
+    make_base()
+    page = client_of(scenario.alice).get(NEW).content.decode()
+    assert 'Batch size<span class="field-optional">pictures</span>' in page
+    assert 'for="id_prior-count">Class pictures<span class="tooltip' in page
+
+
 def test_shapes_of_buckets_reach_the_recipe(scenario: Scenario) -> None:
     make_version(scenario.alice)
     make_base()
