@@ -144,18 +144,25 @@ class RunSpec:
 
     @classmethod
     def load(cls, path: Path) -> RunSpec:
-        """Read a .yaml or .json file; its paths are relative to the file."""
-        return cls._from_file(read_yaml(path)).with_paths_under(path.resolve().parent)
+        """Read a .yaml or .json file; its paths are relative to the file.
+
+        Family and resolution that it does not say are those of its base model's folder.
+        """
+        folder = path.resolve().parent
+        return cls._from_file(read_yaml(path), folder).with_paths_under(folder)
 
     @classmethod
-    def _from_file(cls, data: Any) -> RunSpec:
+    def _from_file(cls, data: Any, folder: Path | None = None) -> RunSpec:
         """Parse what a file holds, whose settings need no sections."""
-        from training.engine.short_names import in_sections  # which is made from this module
+        from training.engine.base_defaults import fill_in  # both are made from this module
+        from training.engine.short_names import in_sections
 
         errors: list[SpecError] = []
         data = in_sections(data, errors)
         if errors:
             raise errors[0]
+        if folder is not None:
+            fill_in(data, folder)
         return cls.from_dict(data)
 
     def with_paths_under(self, folder: Path) -> RunSpec:
