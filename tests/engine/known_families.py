@@ -80,7 +80,6 @@ KNOWN: dict[str, Known] = {
     "lumina2": Known(
         "Lumina2Pipeline", {"attn": 16, "attn-mlp": 28, "all": 31}, {"guidance_scale": 1.0}, takes_sigmas=True,
         not_for_diffusers=["comfy"],  # it parts query, key and value at the widths of the full size
-        negative="",  # the pipeline reads another one without the instruction
     ),
     "pixart": Known(
         "PixArtAlphaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
@@ -94,7 +93,6 @@ KNOWN: dict[str, Known] = {
     "sana": Known(
         "SanaPipeline", {"attn": 16, "attn-mlp": 20, "all": 23},
         {"guidance_scale": 1.0, "use_resolution_binning": False},
-        negative="",  # the pipeline reads another one without the instruction
     ),
     "sd": Known("StableDiffusionPipeline", {"attn": 40, "attn-mlp": 60, "all": 91}, {"guidance_scale": 1.0}),
     "sd3": Known(

@@ -31,7 +31,7 @@ def drawn_by_both(
     """
     known, steps = known or KNOWN[family.name], 3
     artist = Artist(family, parts, "fp32")
-    row, negative = family.encode_text(parts, ["a red cat", known.negative])
+    row, negative = family.encode_text(parts, ["a red cat", family.negative(known.negative)])
     shape = family.clip_shape(parts, WIDTH, HEIGHT, frames)
     start = torch.randn(shape, generator=rng.generator(7, "sample")).unsqueeze(0)
     ours = artist.pixels(

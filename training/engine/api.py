@@ -96,6 +96,7 @@ class LoRATrainer:
         self._started = datetime.now(UTC)
         self._clock_start = time.monotonic()
         self.gallery = Gallery(self.spec, self.run_dir, self.sink, self.control)
+        self._negative = self.family.negative(self.spec.sampling.negative)
 
     def run(self) -> Path:
         """Do all four steps; return the exported file. Interruptions are told as events and raised.
@@ -209,7 +210,7 @@ class LoRATrainer:
         latents.finish(len(self.dataset.samples) + len(self.dataset.held_out))
         for warning in check_masks(self.dataset):
             self.sink.emit(warning)
-        texts = [*self.dataset.all_texts(), *self.gallery.prompts, self.spec.sampling.negative]
+        texts = [*self.dataset.all_texts(), *self.gallery.prompts, self._negative]
         text = ProgressTeller(self.sink, self.control, "cache_text")
         self.dataset.cache_texts(self.family, self.parts, self.cache_dir, identity, texts, text)
         text.finish(len(set(texts)))
@@ -268,7 +269,7 @@ class LoRATrainer:
         averaged = self.optimizer.averaged() if lora else self.adapter.disabled()
         with self.training_adapter.off(), averaged:
             self.gallery.draw(
-                self.artist, self.text_rows(self.gallery.prompts), self.text_rows([self.spec.sampling.negative])[0],
+                self.artist, self.text_rows(self.gallery.prompts), self.text_rows([self._negative])[0],
                 step=step, epoch=-(-step // plan.steps_per_epoch), lora=lora,
             )  # fmt: skip
         self.sink.emit(Phase("train", self.state.step, plan.total_steps))

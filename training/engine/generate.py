@@ -86,7 +86,8 @@ class Generator:
             ]
             if left:
                 with self._mixed(parts, mix):
-                    texts = self.family.encode_text(parts, [self.spec.negative, *self.spec.prompts])
+                    negative = self.family.negative(self.spec.negative)
+                    texts = self.family.encode_text(parts, [negative, *self.spec.prompts])
                     for start in range(0, len(left), DRAWN_AT_ONCE):
                         self._draw(artist, texts, left[start : start + DRAWN_AT_ONCE], teller)
             self._mix_drawn(number)

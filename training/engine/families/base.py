@@ -43,6 +43,10 @@ class View:
         return cls((width, height), (0, 0), (width, height))
 
 
+BARE = "\x00"
+"""A text that begins with it stands without the instruction that its family puts before prompts."""
+
+
 class ModelFamily(ABC):
     """Describe one architecture; the defaults fit a diffusers pipeline with an AutoencoderKL."""
 
@@ -159,6 +163,10 @@ class ModelFamily(ABC):
     @abstractmethod
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Encode prompts one row each; keeps gradients when they are enabled."""
+
+    def negative(self, prompt: str) -> str:
+        """Return how ``encode_text`` is given what a picture must not show: as it is, or marked as ``BARE``."""
+        return prompt
 
     def collate_text(self, rows: Sequence[TextRow]) -> TextRow:
         """Stack rows to a batch; tensors of different lengths (L, ...) are filled up with zeros at their end."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.engine.export.table import Place
 from training.engine.families import dits
-from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.families.base import BARE, ModelFamily, Parts, TextRow
 from training.engine.testing import tiny
 
 QKV = ("to_q", "to_k", "to_v")
@@ -63,13 +63,21 @@ class Lumina2(ModelFamily):
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Return Gemma's second last layer (L, 2304) of the instruction and the prompt, and a mask of ones (L,).
 
-        An empty prompt stands without the instruction, as the unconditional text does in training and in drawing.
+        Empty and negative prompts stand without the instruction, as in the pipeline.
         """
         pipeline = parts.pipeline(diffusers.Lumina2Pipeline)
         device = next(parts.text_encoders["text_encoder"].parameters()).device
-        texts = [f"{pipeline.system_prompt} <Prompt Start> {each}" if each else "" for each in prompts]
+        texts = [
+            each.removeprefix(BARE) if not each or each.startswith(BARE)
+            else f"{pipeline.system_prompt} <Prompt Start> {each}"
+            for each in prompts
+        ]  # fmt: skip
         hidden, mask = pipeline._get_gemma_prompt_embeds(texts, device)
         return dits.unpadded(hidden, mask)
+
+    def negative(self, prompt: str) -> str:
+        """Mark it as a text without the instruction."""
+        return BARE + prompt if prompt else ""
 
     def forward(self, parts: Parts, noised: Tensor, t: Tensor, text: TextRow) -> Tensor:
         """Tell the transformer how clean the picture is, 1 - sigma; it predicts x0 - noise."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training.engine.families import dits
-from training.engine.families.base import ModelFamily, Parts, TextRow
+from training.engine.families.base import BARE, ModelFamily, Parts, TextRow
 from training.engine.testing import tiny
 
 SanaPipeline: Any = diffusers.SanaPipeline
@@ -40,22 +40,28 @@ class Sana(ModelFamily):
     def encode_text(self, parts: Parts, prompts: Sequence[str]) -> list[TextRow]:
         """Return Gemma's last layer (L, 2304) for a prompt read after the instruction, and a mask of ones (L,).
 
-        An empty prompt stands without the instruction, as the unconditional text does in training and in drawing.
+        Empty and negative prompts stand without the instruction, as in the pipeline.
         """
         pipeline = parts.pipeline(SanaPipeline)
         instruction = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
         device = next(parts.text_encoders["text_encoder"].parameters()).device
 
-        def encode(texts: list[str], before: Sequence[str] | None) -> list[TextRow]:
+        def encode(texts: list[str], before: Sequence[str] | None) -> dict[str, TextRow]:
+            if not texts:
+                return {}
             hidden, mask, _, _ = pipeline.encode_prompt(
-                texts, False, device=device, max_sequence_length=TOKENS, complex_human_instruction=before
-            )
-            return dits.unpadded(hidden, mask)
+                [each.removeprefix(BARE) for each in texts], False, device=device, max_sequence_length=TOKENS,
+                complex_human_instruction=before,
+            )  # fmt: skip
+            return dict(zip(texts, dits.unpadded(hidden, mask), strict=True))
 
-        written = [each for each in prompts if each]
-        rows = iter(encode(written, instruction) if written else [])
-        empty = encode([""], None)[0] if len(written) < len(prompts) else {}
-        return [next(rows) if each else empty for each in prompts]
+        bare = [each for each in prompts if not each or each.startswith(BARE)]
+        rows = encode(bare, None) | encode([each for each in prompts if each not in bare], instruction)
+        return [rows[each] for each in prompts]
+
+    def negative(self, prompt: str) -> str:
+        """Mark it as a text without the instruction."""
+        return BARE + prompt if prompt else ""
 
     def encode_image(self, parts: Parts, pixels: Tensor) -> Tensor:
         """Turn pixels (B, 3, H, W) into latents (B, 32, H / 32, W / 32); this autoencoder has no distribution."""
