@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from training.engine.api import LoRATrainer
 from training.engine.families.base import ModelFamily, Parts, TextRow, View
 
 EDGE = 32
@@ -39,3 +40,16 @@ def perturb(trainer_or_adapter: object) -> None:
         if "lora_B" in name:
             state[name] = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(number)) * 0.1
     adapter.load_state_dict(state)
+
+
+def assert_parts_add_up(trainer: LoRATrainer, whole: int, part: int) -> None:
+    """Compute a step at once and in parts of another size, with the same loss and the same gradients."""
+    found = []
+    for size in (whole, part):
+        trainer.optimizer.zero_grad()
+        loss = trainer.computer.backward(1, size)
+        found.append((loss, [p.grad.clone() for p in trainer.optimizer.parameters if p.grad is not None]))
+    (whole_loss, at_once), (part_loss, in_parts) = found
+    assert at_once
+    assert torch.allclose(whole_loss, part_loss, rtol=1e-6)
+    assert max(float((a - b).abs().max()) for a, b in zip(at_once, in_parts, strict=True)) < 1e-5

@@ -15,7 +15,7 @@ from training.engine.families.base import ModelFamily, Parts
 from training.engine.registry import load_method
 from training.engine.sample import Artist
 
-from .conformance import EDGE, HEIGHT, WIDTH, inputs_of, method_of, perturb, rows_of
+from .conformance import EDGE, HEIGHT, WIDTH, assert_parts_add_up, inputs_of, method_of, perturb, rows_of
 from .conftest import CPU, Build, make_spec
 from .known_families import KNOWN, EulerAtShift, Known
 
@@ -197,14 +197,7 @@ def test_micro_batches_add_up_to_the_batch(family: ModelFamily, build: Build, mi
         training={"batch_size": 4, "gradient_accumulation": 2, "noise_offset": 0.1},
     )  # fmt: skip
     perturb(trainer)
-    gradients = []
-    for size in (8, micro_batch):
-        trainer.optimizer.zero_grad()
-        loss = trainer.computer.backward(1, size)
-        gradients.append((loss, [p.grad.clone() for p in trainer.optimizer.parameters if p.grad is not None]))
-    (whole_loss, whole), (split_loss, split) = gradients
-    assert torch.allclose(whole_loss, split_loss, rtol=1e-6)
-    assert max(float((a - b).abs().max()) for a, b in zip(whole, split, strict=True)) < 1e-5
+    assert_parts_add_up(trainer, 8, micro_batch)
 
 
 def test_gradient_checkpointing_changes_no_gradient(family: ModelFamily, build: Build) -> None:

@@ -17,7 +17,7 @@ from training.engine.families.base import ModelFamily, Parts
 from training.engine.methods.base import Adapter
 from training.engine.registry import load_family, load_method, method_names
 
-from .conformance import inputs_of
+from .conformance import assert_parts_add_up, inputs_of
 from .conftest import Build, assert_equal, make_spec, recorded, weights
 
 METHODS = [name for name in method_names() if name != "textual_inversion"]
@@ -130,15 +130,7 @@ def test_fresh_values_follow_from_the_seed_and_the_layer(name: str, pictures: Pa
 def test_micro_batches_add_up_to_the_batch(name: str, build: Build) -> None:
     trainer = build("sd", method={"type": name, "targets": "all"}, training={"batch_size": 4})
     shake(trainer.adapter)
-    gradients = []
-    for size in (4, 1):
-        trainer.optimizer.zero_grad()
-        loss = trainer.computer.backward(1, size)
-        gradients.append((loss, [p.grad.clone() for p in trainer.optimizer.parameters if p.grad is not None]))
-    (whole_loss, whole), (split_loss, split) = gradients
-    assert whole
-    assert torch.allclose(whole_loss, split_loss, rtol=1e-6)
-    assert max(float((a - b).abs().max()) for a, b in zip(whole, split, strict=True)) < 1e-5
+    assert_parts_add_up(trainer, 4, 1)
 
 
 @pytest.mark.parametrize("name", METHODS)

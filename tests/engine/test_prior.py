@@ -25,6 +25,7 @@ from training.engine.sample import Artist
 from training.engine.spec import RunSpec, validate
 from training.engine.step import Draw
 
+from .conformance import assert_parts_add_up
 from .conftest import CPU, Build, Recorder, assert_equal, make_spec, recorded, weights
 from .test_methods import shake
 
@@ -231,14 +232,7 @@ def test_target_is_what_the_base_model_predicts_for_the_class(
 def test_micro_batches_add_up_to_the_batch_with_a_teacher(build: Build) -> None:
     trainer = build(prior=TEACHER, training={"batch_size": 6, "gradient_accumulation": 2})
     shake(trainer.adapter)
-    gradients = []
-    for size in (12, 1):
-        trainer.optimizer.zero_grad()
-        loss = trainer.computer.backward(1, size)
-        gradients.append((loss, [p.grad.clone() for p in trainer.optimizer.parameters if p.grad is not None]))
-    (whole_loss, whole), (split_loss, split) = gradients
-    assert torch.allclose(whole_loss, split_loss, rtol=1e-6)
-    assert max(float((a - b).abs().max()) for a, b in zip(whole, split, strict=True)) < 1e-5
+    assert_parts_add_up(trainer, 12, 1)
 
 
 def test_teacher_keeps_the_class_as_the_base_model_has_it(build: Build) -> None:

@@ -16,6 +16,14 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 JOINT_ATTENTION = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 MLP = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
+FLUX_ATTENTION = {
+    "attn.to_q": Place("img_attn.qkv", 0, 3), "attn.to_k": Place("img_attn.qkv", 1, 3),
+    "attn.to_v": Place("img_attn.qkv", 2, 3), "attn.to_out.0": Place("img_attn.proj"),
+    "attn.add_q_proj": Place("txt_attn.qkv", 0, 3), "attn.add_k_proj": Place("txt_attn.qkv", 1, 3),
+    "attn.add_v_proj": Place("txt_attn.qkv", 2, 3), "attn.to_add_out": Place("txt_attn.proj"),
+}  # fmt: skip
+"""Attention of a block of pictures and text, in the names of the original FLUX.1 and FLUX.2."""
+
 
 def presets(
     attention: Sequence[str], mlp: Sequence[str], rest: Sequence[str] = ()

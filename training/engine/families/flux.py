@@ -19,10 +19,7 @@ from training.engine.testing import tiny
 FluxPipeline: Any = diffusers.FluxPipeline
 T5_TOKENS = 512
 DOUBLE = {
-    "attn.to_q": Place("img_attn.qkv", 0, 3), "attn.to_k": Place("img_attn.qkv", 1, 3),
-    "attn.to_v": Place("img_attn.qkv", 2, 3), "attn.to_out.0": Place("img_attn.proj"),
-    "attn.add_q_proj": Place("txt_attn.qkv", 0, 3), "attn.add_k_proj": Place("txt_attn.qkv", 1, 3),
-    "attn.add_v_proj": Place("txt_attn.qkv", 2, 3), "attn.to_add_out": Place("txt_attn.proj"),
+    **dits.FLUX_ATTENTION,
     "ff.net.0.proj": Place("img_mlp.0"), "ff.net.2": Place("img_mlp.2"),
     "ff_context.net.0.proj": Place("txt_mlp.0"), "ff_context.net.2": Place("txt_mlp.2"),
     "norm1.linear": Place("img_mod.lin"), "norm1_context.linear": Place("txt_mod.lin"),

@@ -25,10 +25,7 @@ ATTENTION = (*dits.JOINT_ATTENTION, "to_qkv_mlp_proj", "attn.to_out")
 """Single blocks have attention and feed-forward in one layer."""
 MLP = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
 NATIVE = {
-    "attn.to_q": Place("img_attn.qkv", 0, 3), "attn.to_k": Place("img_attn.qkv", 1, 3),
-    "attn.to_v": Place("img_attn.qkv", 2, 3), "attn.to_out.0": Place("img_attn.proj"),
-    "attn.add_q_proj": Place("txt_attn.qkv", 0, 3), "attn.add_k_proj": Place("txt_attn.qkv", 1, 3),
-    "attn.add_v_proj": Place("txt_attn.qkv", 2, 3), "attn.to_add_out": Place("txt_attn.proj"),
+    **dits.FLUX_ATTENTION,
     "ff.linear_in": Place("img_mlp.0"), "ff.linear_out": Place("img_mlp.2"),
     "ff_context.linear_in": Place("txt_mlp.0"), "ff_context.linear_out": Place("txt_mlp.2"),
     "attn.to_qkv_mlp_proj": Place("linear1"), "attn.to_out": Place("linear2"),
